@@ -1,0 +1,137 @@
+//! The command line: arguments, commands, exit codes. The only place where doors are wired to what is behind them.
+
+mod check;
+mod connect;
+mod dlq;
+mod emit;
+mod manual;
+mod migrate;
+mod output;
+mod rules;
+mod run;
+mod setup;
+mod status;
+
+use crate::config::Config;
+use clap::{Parser, Subcommand};
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The audit ledger daemon: every JetStream message becomes exactly one durable `PostgreSQL` row, a record or a dead
+/// letter, and is acknowledged only after that row has committed.
+#[derive(Debug, Parser)]
+#[command(name = "ledgerd", version, after_help = EXIT_CODES)]
+struct Arguments {
+    /// The configuration file [default: /etc/ledgerd/ledgerd.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Settings are read from the file, then from the environment: LEDGERD__SECTION__KEY.
+LEDGERD__DATABASE__URL and LEDGERD__NATS__URL suffice.
+
+Exit codes: 0 done; 1 failed; 3 a check found a difference; 64 usage; 69 a service is unavailable; 78 configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: take, judge, commit, acknowledge
+    Run,
+    /// Make the streams and consumers of nats/ that are missing
+    Setup(setup::Arguments),
+    /// Bring the database to this program's schema; run it as the owner of the database
+    Migrate(migrate::Arguments),
+    /// Look at both servers and say, line by line, what is right and what is not
+    Check,
+    /// Publish one audit event
+    Emit(emit::Arguments),
+    /// Show what the ledger holds, and how far each lane has come
+    Status,
+    /// Look at dead letters
+    Dlq(dlq::Arguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man {
+        /// The folder
+        folder: Option<PathBuf>,
+    },
+}
+
+/// The exit codes (DESIGN §1.6, after sysexits.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// It could not be done.
+    Failed = 1,
+    /// A check found a difference.
+    Difference = 3,
+    /// The command line cannot be understood.
+    Usage = 64,
+    /// A server is away.
+    Unavailable = 69,
+    /// The configuration, or what it points to, must be mended first.
+    Configuration = 78,
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    what: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, what: impl fmt::Display) -> Self {
+        Self { exit, what: what.to_string() }
+    }
+}
+
+/// Parses the arguments and runs the command. Returns the exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.what.is_empty() {
+                output::complain(&failure.what);
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { config: file, json, command } = arguments;
+    let config = || Config::load(file.as_deref()).map_err(|error| Failure::new(Exit::Configuration, error));
+    match command {
+        Command::Run => run::run(config()?, file),
+        Command::Setup(arguments) => block_on(setup::run(&config()?, &arguments, json)),
+        Command::Migrate(arguments) => block_on(migrate::run(&config()?, &arguments, json)),
+        Command::Check => block_on(check::run(&config()?, json)),
+        Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
+        Command::Status => block_on(status::run(&config()?, json)),
+        Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::man(folder.as_deref()),
+    }
+}
+
+/// Runs a short command to its end.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Failed, error))?.block_on(command)
+}

@@ -1,0 +1,241 @@
+//! `ledgerd check`: asks both servers, and says line by line what is right and what is not.
+
+use super::{Exit, Failure, connect, output, rules};
+use crate::config::Config;
+use crate::nats::api::Api;
+use crate::nats::definitions::Names;
+use crate::nats::setup::{Mode, Outcome, setup};
+use crate::postgres::{Connections, reads, schema};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Ok,
+    Warning,
+    Bad,
+}
+
+/// The lines so far.
+#[derive(Default)]
+struct Report(Vec<(Mark, String)>);
+
+impl Report {
+    fn ok(&mut self, text: impl Into<String>) {
+        self.0.push((Mark::Ok, text.into()));
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.0.push((Mark::Warning, text.into()));
+    }
+
+    fn bad(&mut self, text: impl Into<String>) {
+        self.0.push((Mark::Bad, text.into()));
+    }
+
+    fn expect(&mut self, good: bool, yes: impl Into<String>, no: impl Into<String>) {
+        if good { self.ok(yes) } else { self.bad(no) }
+    }
+}
+
+pub(super) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
+    let mut report = Report::default();
+    match rules::load(config) {
+        Ok(rules) => report.ok(format!("rules: {} actors, {} actions", rules.agents.len(), rules.registry.len())),
+        Err(why) => report.bad(format!("rules: {why}")),
+    }
+    let connections = connect::database(config, 1)?;
+    let mut unavailable = false;
+    if let Err(failure) = check_postgres(&connections, &mut report).await {
+        unavailable |= failure.exit == Exit::Unavailable;
+        report.bad(failure.what);
+    }
+    match connect::nats(config).await {
+        Ok(api) => {
+            if let Err(failure) = check_nats(config, &api, &connections, &mut report).await {
+                unavailable |= failure.exit == Exit::Unavailable;
+                report.bad(failure.what);
+            }
+        }
+        Err(failure) => {
+            unavailable |= failure.exit == Exit::Unavailable;
+            report.bad(failure.what);
+        }
+    }
+    print(&report, as_json);
+    let bad = report.0.iter().filter(|(mark, _)| *mark == Mark::Bad).count();
+    match bad {
+        0 => Ok(()),
+        _ if unavailable => Err(Failure::new(Exit::Unavailable, format!("{bad} of {} checks failed", report.0.len()))),
+        _ => Err(Failure::new(Exit::Difference, format!("{bad} of {} checks failed", report.0.len()))),
+    }
+}
+
+fn print(report: &Report, as_json: bool) {
+    let name = |mark: Mark| match mark {
+        Mark::Ok => "ok",
+        Mark::Warning => "warning",
+        Mark::Bad => "bad",
+    };
+    if as_json {
+        let lines: Vec<Value> =
+            report.0.iter().map(|(mark, text)| json!({ "result": name(*mark), "text": text })).collect();
+        return output::json(&Value::Array(lines));
+    }
+    for (mark, text) in &report.0 {
+        output::line(format_args!("{:<8} {text}", name(*mark)));
+    }
+}
+
+/// `server_version_num` of PostgreSQL 15.
+const POSTGRES_VERSION_MIN: i32 = 150_000;
+/// A clock that differs by more makes ages and times in the ledger hard to read together.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
+
+async fn check_postgres(connections: &Connections, report: &mut Report) -> Result<(), Failure> {
+    let facts = reads::server_facts(connections).await?;
+    report.expect(
+        facts.version_number >= POSTGRES_VERSION_MIN,
+        format!("PostgreSQL {}, as {}", facts.version, facts.role),
+        format!("PostgreSQL {} is too old: 15 or newer is needed", facts.version),
+    );
+    report.expect(
+        facts.encoding == "UTF8",
+        "PostgreSQL: encoding UTF8",
+        format!("PostgreSQL: the encoding is {}, and must be UTF8", facts.encoding),
+    );
+    report.expect(
+        !facts.is_read_only,
+        "PostgreSQL: takes writes",
+        "PostgreSQL: takes no writes (a standby, or default_transaction_read_only)",
+    );
+    report.expect(
+        facts.fsync == "on",
+        "PostgreSQL: fsync is on",
+        "PostgreSQL: fsync is off: a crash of the machine loses acknowledged records",
+    );
+    if facts.full_page_writes != "on" {
+        report.warn("PostgreSQL: full_page_writes is off: safe only on file systems that never tear a page");
+    }
+    if facts.synchronous_commit == "off" {
+        report.warn("PostgreSQL: synchronous_commit is off; the daemon turns it on for its own sessions");
+    }
+    if facts.is_superuser {
+        report.warn(format!(
+            "PostgreSQL: {} is a superuser, whom no grant binds: give the daemon a role of its own",
+            facts.role
+        ));
+    }
+    check_clock("PostgreSQL", facts.clock_ns, report);
+    match schema::state(connections).await?.complaint() {
+        Some(complaint) => {
+            report.bad(format!("schema: {complaint}"));
+            return Ok(());
+        }
+        None => report.ok("schema: as this program expects"),
+    }
+    let privileges = reads::privileges(connections).await?;
+    let missing: Vec<String> = privileges
+        .iter()
+        .filter(|privilege| privilege.needed && !privilege.granted)
+        .map(|privilege| format!("{} on {}", privilege.privilege, privilege.table))
+        .collect();
+    report.expect(
+        missing.is_empty(),
+        "grants: all that the daemon needs",
+        format!(
+            "grants: {} lacks {}: run `ledgerd migrate --grant {}` as the owner",
+            facts.role,
+            missing.join(", "),
+            facts.role
+        ),
+    );
+    let excess: Vec<String> = privileges
+        .iter()
+        .filter(|privilege| !privilege.needed && privilege.granted)
+        .map(|privilege| format!("{} on {}", privilege.privilege, privilege.table))
+        .collect();
+    if !excess.is_empty() && !facts.is_superuser {
+        report.warn(format!("grants: {} may {}, which the daemon never needs", facts.role, excess.join(", ")));
+    }
+    Ok(())
+}
+
+fn check_clock(server: &str, clock_ns: i64, report: &mut Report) {
+    let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let difference = Duration::from_nanos(u64::try_from(clock_ns).unwrap_or(0)).abs_diff(ours);
+    if difference > CLOCK_DIFFERENCE_MAX {
+        report.warn(format!("{server}: its clock differs from this machine's by {:.1} s", difference.as_secs_f64()));
+    } else {
+        report.ok(format!("{server}: its clock agrees with this machine's"));
+    }
+}
+
+async fn check_nats(config: &Config, api: &Api, connections: &Connections, report: &mut Report) -> Result<(), Failure> {
+    report.ok(format!("nats-server {}", api.client().server_info().version));
+    for item in setup(api, &Names::from(&config.nats), &config.lanes, Mode::Look).await? {
+        match &item.outcome {
+            Outcome::Unchanged => report.ok(format!("{}: as in nats/", item.name)),
+            Outcome::Missing => report.bad(format!("{}: missing: run `ledgerd setup`", item.name)),
+            Outcome::Differs(drift) | Outcome::Applied(drift) => {
+                for drift in drift {
+                    if drift.dangerous { report.bad(drift.to_string()) } else { report.warn(drift.to_string()) }
+                }
+            }
+            Outcome::Created => {}
+        }
+    }
+    check_overlap(config, api, report).await?;
+    check_retention(config, api, connections, report).await
+}
+
+/// A dead letter that the ledger's own stream captured would be judged, rejected and published again, for ever.
+async fn check_overlap(config: &Config, api: &Api, report: &mut Report) -> Result<(), Failure> {
+    let info = api.stream_info(&config.nats.dlq_stream).await?;
+    let foreign: Vec<&String> = info.config.subjects.iter().filter(|subject| !subject.starts_with("dlq.")).collect();
+    report.expect(
+        foreign.is_empty(),
+        "dead letters: their subjects are their own",
+        format!("dead letters: {} also captures {foreign:?}", config.nats.dlq_stream),
+    );
+    Ok(())
+}
+
+/// Looks whether the stream can lose what was not acknowledged yet.
+async fn check_retention(
+    config: &Config,
+    api: &Api,
+    connections: &Connections,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let info = api.stream_info(&config.nats.stream).await?;
+    let mut backlog = 0;
+    for &lane in &config.lanes {
+        let consumer = api.consumer_info(&config.nats.stream, lane).await?;
+        backlog += consumer.num_pending + consumer.num_ack_pending as u64;
+        let delivered = consumer.delivered.stream_sequence;
+        if delivered > info.state.last_sequence {
+            report.bad(format!(
+                "consumer {}: it delivered up to {delivered}, and the stream ends at {}: the stream lost messages or was restored",
+                lane.consumer(),
+                info.state.last_sequence
+            ));
+        }
+    }
+    let max_age = info.config.max_age;
+    if max_age.is_zero() {
+        report.ok(format!("retention: nothing expires by age; {backlog} messages are not acknowledged yet"));
+    } else if backlog > 0 {
+        report.warn(format!(
+            "retention: {backlog} messages are not acknowledged yet, and expire at an age of {} s",
+            max_age.as_secs()
+        ));
+    } else {
+        report.ok("retention: everything in the stream is acknowledged");
+    }
+    let summary = reads::summary(connections).await?;
+    if summary.unpublished > 0 {
+        report.warn(format!("dead letters: {} are not published yet", summary.unpublished));
+    }
+    Ok(())
+}

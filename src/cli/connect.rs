@@ -1,0 +1,72 @@
+//! How does a command reach the servers? Once, and with an exit code that tells a refusal from an absence.
+
+use super::{Exit, Failure};
+use crate::config::{Config, Nats};
+use crate::nats::api::{Api, ApiError};
+use crate::nats::client::{self, Settings};
+use crate::nats::definitions::Names;
+use crate::nats::setup::version_complaint;
+use crate::postgres::{Connections, DatabaseError, Limits};
+
+impl From<&Nats> for Settings {
+    fn from(nats: &Nats) -> Self {
+        Settings {
+            url: nats.url.clone(),
+            credentials_file: nats.credentials_file.clone(),
+            user: nats.user.clone(),
+            password_file: nats.password_file.clone(),
+            nkey_file: nats.nkey_file.clone(),
+            ca_file: nats.ca_file.clone(),
+            certificate_file: nats.certificate_file.clone(),
+            key_file: nats.key_file.clone(),
+        }
+    }
+}
+
+impl From<&Nats> for Names {
+    fn from(nats: &Nats) -> Self {
+        Names {
+            ledger: nats.stream.clone(),
+            dlq: nats.dlq_stream.clone(),
+            receipts: nats.receipts_stream.clone(),
+            replicas: nats.replicas,
+        }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        let exit = match (error.is_refusal(), error.is_absence()) {
+            (true, _) => Exit::Configuration,
+            (_, true) => Exit::Unavailable,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, format!("PostgreSQL: {error}"))
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let exit = if matches!(error, ApiError::Silent(_)) { Exit::Unavailable } else { Exit::Failed };
+        Failure::new(exit, format!("NATS: {error}"))
+    }
+}
+
+/// Connections to the database, none of them open yet.
+pub(super) fn database(config: &Config, connections_max: usize) -> Result<Connections, Failure> {
+    let limits = Limits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
+    Connections::new(&config.database.url, limits, connections_max)
+        .map_err(|why| Failure::new(Exit::Configuration, format!("database.url cannot be used: {why}")))
+}
+
+/// The NATS server, connected.
+pub(super) async fn nats(config: &Config) -> Result<Api, Failure> {
+    let connected = client::connect(&Settings::from(&config.nats), None).await;
+    let connection = connected.map_err(|error| {
+        Failure::new(if error.refused { Exit::Configuration } else { Exit::Unavailable }, format!("NATS: {error}"))
+    })?;
+    match version_complaint(&connection.client.server_info()) {
+        Some(complaint) => Err(Failure::new(Exit::Configuration, complaint)),
+        None => Ok(Api::new(connection.client)),
+    }
+}

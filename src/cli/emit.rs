@@ -1,0 +1,125 @@
+//! `ledgerd emit`: publishes one audit event, from its arguments or from standard input.
+
+use super::{Exit, Failure, connect, output};
+use crate::config::Config;
+use crate::domain::event::integrity_hash;
+use crate::domain::subject::Lane;
+use crate::nats::publish::publish;
+use serde_json::{Map, Value, json};
+use std::io::Read as _;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "event_id, timestamp and integrity_hash are filled in where they are absent.\n\nExample:\n  \
+    ledgerd emit --actor BRM-CTO --action EXECUTION_STARTED --outcome SUCCESS --lane EXEC --details '{\"steps\": 4}'")]
+pub(super) struct Arguments {
+    /// `-`: read one event, a JSON object, from standard input; other arguments go before its fields
+    #[arg(value_parser = ["-"])]
+    input: Option<String>,
+    /// Who it is: a `sim_id` of the agent registry
+    #[arg(long)]
+    actor: Option<String>,
+    /// What happened, as the Action Registry names it
+    #[arg(long)]
+    action: Option<String>,
+    /// One of the action's outcomes
+    #[arg(long)]
+    outcome: Option<String>,
+    /// The lane [default: the prefix of --event-id]
+    #[arg(long)]
+    lane: Option<Lane>,
+    /// A JSON object
+    #[arg(long, value_name = "JSON")]
+    details: Option<String>,
+    /// The task this event traces to
+    #[arg(long)]
+    task_id: Option<String>,
+    /// ISO 8601 [default: now]
+    #[arg(long)]
+    timestamp: Option<String>,
+    /// [default: {LANE}-{ACTOR}-{unix ms}]
+    #[arg(long)]
+    event_id: Option<String>,
+}
+
+pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) -> Result<(), Failure> {
+    let usage = |why: String| Failure::new(Exit::Usage, why);
+    let mut event = read_event(&arguments).map_err(usage)?;
+    let lane = fill(&mut event, arguments.lane, jiff::Timestamp::now()).map_err(usage)?;
+    let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let subject = format!("ledger.{lane}.{}", text("actor"));
+    let event_id = text("event_id");
+    let payload = Value::Object(event.clone()).to_string().into_bytes();
+
+    let api = connect::nats(config).await?;
+    let stored = publish(&api, &subject, &event_id, payload).await.map_err(|(why, away)| {
+        Failure::new(if away { Exit::Unavailable } else { Exit::Failed }, format!("not published: {why}"))
+    })?;
+    if as_json {
+        output::json(&json!({
+            "subject": subject, "stream": stored.stream, "sequence": stored.sequence, "duplicate": stored.duplicate,
+            "event_id": event_id, "integrity_hash": text("integrity_hash"),
+        }));
+        return Ok(());
+    }
+    let duplicate = if stored.duplicate { " (the stream had it already)" } else { "" };
+    output::line(format_args!(
+        "{event_id}\n  in {} at sequence {}{duplicate}, on {subject}",
+        stored.stream, stored.sequence
+    ));
+    output::line(format_args!("  integrity_hash {}", text("integrity_hash")));
+    Ok(())
+}
+
+fn read_event(arguments: &Arguments) -> Result<Map<String, Value>, String> {
+    let mut event = Map::new();
+    if arguments.input.is_some() {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+        event = serde_json::from_str(&text).map_err(|error| format!("standard input is not a JSON object: {error}"))?;
+    }
+    let given = [
+        ("event_id", &arguments.event_id),
+        ("actor", &arguments.actor),
+        ("action", &arguments.action),
+        ("outcome", &arguments.outcome),
+        ("task_id", &arguments.task_id),
+        ("timestamp", &arguments.timestamp),
+    ];
+    for (field, value) in given {
+        if let Some(value) = value {
+            event.insert(field.to_owned(), Value::from(value.as_str()));
+        }
+    }
+    if let Some(details) = &arguments.details {
+        let details = serde_json::from_str(details).map_err(|error| format!("--details is not JSON: {error}"))?;
+        event.insert("details".to_owned(), details);
+    }
+    Ok(event)
+}
+
+/// Fills in what is absent, and finds the lane.
+fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now: jiff::Timestamp) -> Result<Lane, String> {
+    let text = |event: &Map<String, Value>, field: &str| event.get(field).and_then(Value::as_str).map(str::to_owned);
+    let required = |event: &Map<String, Value>, field: &str| {
+        text(event, field)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| format!("{field} is missing: give --{field}, or an event with it"))
+    };
+    let actor = required(event, "actor")?;
+    let action = required(event, "action")?;
+    let outcome = required(event, "outcome")?;
+    if !actor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        return Err(format!("actor \"{actor}\" cannot stand in a subject: it has letters, digits, - and _"));
+    }
+    let prefix = text(event, "event_id").and_then(|id| id.split('-').next()?.parse::<Lane>().ok());
+    let lane = lane.or(prefix).ok_or("the lane is not known: give --lane, or an event_id that begins with it")?;
+    let timestamp = text(event, "timestamp").unwrap_or_else(|| format!("{now:.6}"));
+    let event_id = text(event, "event_id").unwrap_or_else(|| format!("{lane}-{actor}-{:013}", now.as_millisecond()));
+    if text(event, "integrity_hash").is_none() {
+        let hash = integrity_hash(&event_id, &actor, &action, &outcome, &timestamp);
+        event.insert("integrity_hash".to_owned(), Value::from(hash));
+    }
+    event.insert("timestamp".to_owned(), Value::from(timestamp));
+    event.insert("event_id".to_owned(), Value::from(event_id));
+    Ok(lane)
+}

@@ -1,0 +1,390 @@
+//! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
+
+use super::{Exit, Failure, connect, rules};
+use crate::config::Config;
+use crate::domain::rules::Rules;
+use crate::health::Health;
+use crate::metrics::{LaneMetrics, Metrics};
+use crate::nats::api::{Api, ApiError};
+use crate::nats::client::{self, Connection, Settings};
+use crate::nats::dead_letters::DeadLetterStream;
+use crate::nats::definitions::Names;
+use crate::nats::pull::PullLimits;
+use crate::nats::setup::{Mode, Outcome, setup, version_complaint};
+use crate::nats::source::{LaneSource, Supply};
+use crate::outbox::{self, Outbox};
+use crate::pipeline::{self, Lane};
+use crate::postgres::outbox::DeadLetterQueue;
+use crate::postgres::{Ledger, schema};
+use crate::retry::Backoff;
+use crate::systemd::{self, Wish};
+use crate::{http, telemetry};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The daemon, as its tasks share it.
+struct Daemon {
+    config: Config,
+    file: Option<PathBuf>,
+    rules: watch::Sender<Arc<Rules>>,
+    ledger: Ledger,
+    queue: DeadLetterQueue,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    lanes: Vec<(crate::domain::subject::Lane, LaneMetrics)>,
+    stop: CancellationToken,
+}
+
+pub(super) fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> {
+    telemetry::start(&config.log).map_err(|why| Failure::new(Exit::Configuration, why))?;
+    let wishes = systemd::wishes().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let daemon = Arc::new(Daemon::new(config, file)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+    let ended = runtime.block_on(live(daemon, wishes));
+    runtime.shutdown_background();
+    if let Err(failure) = &ended {
+        tracing::error!("ending: {}", failure.what);
+    }
+    // The log has told why; a second telling on the terminal would only repeat it.
+    ended.map_err(|failure| Failure { what: String::new(), ..failure })
+}
+
+/// Serves until the daemon has ended by itself, or was told twice to stop.
+async fn live(daemon: Arc<Daemon>, mut wishes: mpsc::Receiver<Wish>) -> Result<(), Failure> {
+    let (reload, reloads) = mpsc::channel(1);
+    let serving = daemon.clone().serve(reloads);
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended,
+            wish = wishes.recv() => match wish {
+                Some(Wish::Reload) => {
+                    // A reload that is waiting already will see what this one would.
+                    let _ = reload.try_send(());
+                }
+                Some(Wish::Stop) if daemon.stop.is_cancelled() => {
+                    return Err(Failure::new(Exit::Failed, "told to stop twice: what was held is delivered again"));
+                }
+                Some(Wish::Stop) | None => {
+                    tracing::info!("stopping: settling what is held");
+                    systemd::stopping("settling what is held");
+                    daemon.stop.cancel();
+                }
+            },
+        }
+    }
+}
+
+impl Daemon {
+    fn new(config: Config, file: Option<PathBuf>) -> Result<Self, Failure> {
+        let rules = rules::load(&config).map_err(|why| Failure::new(Exit::Configuration, why))?;
+        tracing::info!(
+            actors = rules.agents.len(),
+            actions = rules.registry.len(),
+            "ledgerd {} starts",
+            env!("CARGO_PKG_VERSION")
+        );
+        let metrics = Arc::new(Metrics::new());
+        let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
+        // Two loops for each lane, the outbox, and this order is how they find their signs of life.
+        let loops = lanes
+            .iter()
+            .flat_map(|(lane, _)| [format!("the puller of {lane}"), format!("the pipeline of {lane}")])
+            .chain(["the outbox".to_owned()]);
+        Ok(Self {
+            rules: watch::Sender::new(Arc::new(rules)),
+            ledger: Ledger::new(connect::database(&config, config.database.writers)?),
+            queue: DeadLetterQueue(connect::database(&config, 1)?),
+            health: Arc::new(Health::new(loops)),
+            metrics,
+            lanes,
+            stop: CancellationToken::new(),
+            config,
+            file,
+        })
+    }
+
+    async fn serve(self: Arc<Self>, reloads: mpsc::Receiver<()>) -> Result<(), Failure> {
+        let http_stop = CancellationToken::new();
+        if let Some(address) = self.config.http_listen {
+            let listener = http::bind(address).await;
+            let listener =
+                listener.map_err(|error| Failure::new(Exit::Failed, format!("http.listen {address}: {error}")))?;
+            tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), http_stop.clone()));
+        }
+        let Some(connection) = self.meet_both().await? else { return Ok(()) };
+        let reloading = tokio::spawn(self.clone().reload_on_demand(reloads, connection.clone()));
+        let watching = tokio::spawn(self.clone().tell_systemd());
+        let ended = self.clone().run_lanes(&connection).await;
+        reloading.abort();
+        watching.abort();
+        http_stop.cancel();
+        ended
+    }
+
+    /// Waits for both servers. A server that is away is waited for; one that says no ends the daemon at once, for only an
+    /// operator can change that. `None`: told to stop.
+    async fn meet_both(&self) -> Result<Option<Connection>, Failure> {
+        let mut backoff = Backoff::for_dependency();
+        let mut is_first = true;
+        let mut postgres_met = false;
+        let mut connection = None;
+        loop {
+            let (postgres, nats) = tokio::join!(self.meet_postgres(postgres_met), self.meet_nats(connection.take()));
+            postgres_met = postgres?;
+            connection = nats?;
+            if let (true, Some(connection)) = (postgres_met, &connection) {
+                systemd::ready(&self.status());
+                tracing::info!(lanes = self.lanes.len(), "ready");
+                return Ok(Some(connection.clone()));
+            }
+            if std::mem::take(&mut is_first) {
+                // Started, though not ready: systemd must not end what only waits.
+                systemd::ready(&self.status());
+            }
+            systemd::status(&self.status());
+            self.tell_alive();
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = self.stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    async fn meet_postgres(&self, met: bool) -> Result<bool, Failure> {
+        if met {
+            return Ok(true);
+        }
+        match schema::state(self.ledger.connections()).await {
+            Ok(state) => match state.complaint() {
+                Some(complaint) => Err(Failure::new(Exit::Configuration, complaint)),
+                None => {
+                    self.health.postgres.up("start");
+                    Ok(true)
+                }
+            },
+            Err(error) if error.is_refusal() => Err(error.into()),
+            Err(error) => {
+                self.health.postgres.down("start", &error.to_string());
+                Ok(false)
+            }
+        }
+    }
+
+    async fn meet_nats(&self, met: Option<Connection>) -> Result<Option<Connection>, Failure> {
+        if met.is_some() {
+            return Ok(met);
+        }
+        match client::connect(&Settings::from(&self.config.nats), Some(self.health.clone())).await {
+            Ok(connection) => {
+                if let Some(complaint) = version_complaint(&connection.client.server_info()) {
+                    return Err(Failure::new(Exit::Configuration, complaint));
+                }
+                self.refuse_dangerous_drift(&Api::new(connection.client.clone())).await?;
+                self.health.nats.up("start");
+                Ok(Some(connection))
+            }
+            Err(error) if error.refused => Err(Failure::new(Exit::Configuration, format!("NATS: {error}"))),
+            Err(error) => {
+                self.health.nats.down("start", &error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    async fn refuse_dangerous_drift(&self, api: &Api) -> Result<(), Failure> {
+        let items = match setup(api, &Names::from(&self.config.nats), &self.config.lanes, Mode::Look).await {
+            Ok(items) => items,
+            // Each lane asks again for what it needs, and says what is missing.
+            Err(ApiError::Silent(why)) => {
+                tracing::warn!("streams and consumers were not compared with nats/: {why}");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for item in &items {
+            if let Some(drift) = item.outcome.dangerous_drift() {
+                return Err(Failure::new(
+                    Exit::Configuration,
+                    format!("{drift}: mend it, or run `ledgerd setup --apply`"),
+                ));
+            }
+            if let Outcome::Differs(drift) = &item.outcome {
+                tracing::warn!("{} differs from nats/ in {} settings: see `ledgerd check`", item.name, drift.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a pipeline for each lane, and the outbox, until all have settled what they held.
+    async fn run_lanes(self: Arc<Self>, connection: &Connection) -> Result<(), Failure> {
+        let api = Api::new(connection.client.clone());
+        let mut pipelines = JoinSet::new();
+        for position in 0..self.lanes.len() {
+            let source = LaneSource::start(self.supply(position, &api, connection), 2 * position);
+            let daemon = self.clone();
+            pipelines.spawn(async move {
+                let (lane, metrics) = &daemon.lanes[position];
+                let lane = Lane {
+                    name: lane.prefix(),
+                    rules: daemon.rules.subscribe(),
+                    store_health: &daemon.health.postgres,
+                    pulse: &daemon.health.pulses[2 * position + 1],
+                    metrics,
+                    stop: &daemon.stop,
+                };
+                pipeline::run(source, &daemon.ledger, lane).await;
+            });
+        }
+        let outbox_daemon = self.clone();
+        let dead_letters = DeadLetterStream::new(api, &self.config.nats.dlq_stream);
+        pipelines.spawn(async move { outbox_daemon.run_outbox(&dead_letters).await });
+
+        let mut deadline = None;
+        loop {
+            let joined = match deadline {
+                None => tokio::select! {
+                    joined = pipelines.join_next() => joined,
+                    () = self.stop.cancelled() => {
+                        deadline = Some(tokio::time::Instant::now() + self.config.shutdown_deadline);
+                        continue;
+                    }
+                },
+                Some(deadline) => match tokio::time::timeout_at(deadline, pipelines.join_next()).await {
+                    Ok(joined) => joined,
+                    Err(_) => {
+                        let what = "shutdown.deadline has passed: what is still held is delivered again";
+                        return Err(Failure::new(Exit::Failed, what));
+                    }
+                },
+            };
+            match joined {
+                Some(Ok(())) if deadline.is_some() || self.stop.is_cancelled() => {}
+                Some(Ok(())) => return Err(Failure::new(Exit::Failed, "a pipeline ended by itself: this is a bug")),
+                Some(Err(error)) => {
+                    return Err(Failure::new(Exit::Failed, format!("a pipeline broke: {error}: this is a bug")));
+                }
+                None => break,
+            }
+        }
+        // The last acknowledgements may still be on their way through the client.
+        let _ = timeout(FLUSH_TIMEOUT, connection.client.flush()).await;
+        tracing::info!("stopped; {}", self.counts());
+        Ok(())
+    }
+
+    fn supply(&self, position: usize, api: &Api, connection: &Connection) -> Supply {
+        let (lane, metrics) = &self.lanes[position];
+        Supply {
+            lane: *lane,
+            stream: self.config.nats.stream.clone(),
+            api: api.clone(),
+            limits: PullLimits { messages_max: self.config.batch_messages_max, bytes_max: self.config.batch_bytes_max },
+            reconnected: connection.connected.clone(),
+            health: self.health.clone(),
+            metrics: metrics.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    async fn run_outbox(&self, dead_letters: &DeadLetterStream) {
+        let outbox = Outbox {
+            rung: &self.ledger.dead_letters_waiting,
+            health: &self.health.dead_letters,
+            pulse: &self.health.pulses[2 * self.lanes.len()],
+            published: &self.metrics.dead_letters_published,
+            stop: &self.stop,
+        };
+        outbox::run(&self.queue, dead_letters, outbox).await;
+    }
+
+    /// Feeds the watchdog from the loops' progress, and keeps the status line true.
+    async fn tell_systemd(self: Arc<Self>) {
+        let mut ticks = interval(STATUS_INTERVAL);
+        let mut told = String::new();
+        loop {
+            ticks.tick().await;
+            self.tell_alive();
+            let status = self.status();
+            if status != told && !self.stop.is_cancelled() {
+                systemd::status(&status);
+                told = status;
+            }
+        }
+    }
+
+    fn tell_alive(&self) {
+        match self.health.hanging_loop() {
+            None => systemd::alive(),
+            Some(hanging) => tracing::error!("{hanging} hangs: the watchdog is not fed"),
+        }
+    }
+
+    fn status(&self) -> String {
+        match self
+            .health
+            .dependencies()
+            .into_iter()
+            .find_map(|dependency| Some((dependency.name(), dependency.missing()?)))
+        {
+            Some((name, why)) => format!("waiting for {name}: {why}"),
+            None => format!("serving {} lanes; {}", self.lanes.len(), self.counts()),
+        }
+    }
+
+    fn counts(&self) -> String {
+        let sum = |count: fn(&LaneMetrics) -> u64| self.lanes.iter().map(|(_, metrics)| count(metrics)).sum::<u64>();
+        let recorded = sum(|lane| lane.committed.get());
+        let rejected = sum(LaneMetrics::rejected);
+        let lag = sum(|lane| u64::try_from(lane.lag.get()).unwrap_or(0));
+        format!("{recorded} recorded, {rejected} rejected, lag {lag}")
+    }
+
+    async fn reload_on_demand(self: Arc<Self>, mut reloads: mpsc::Receiver<()>, connection: Connection) {
+        while reloads.recv().await.is_some() {
+            systemd::reloading();
+            let reloaded = self.reload(&connection).await;
+            self.metrics.reloaded(reloaded.is_ok());
+            match reloaded {
+                Ok(()) => {
+                    let rules = self.rules.borrow().clone();
+                    tracing::info!(
+                        actors = rules.agents.len(),
+                        actions = rules.registry.len(),
+                        "reloaded registry, agents and credentials"
+                    );
+                    systemd::ready(&self.status());
+                }
+                Err(why) => {
+                    tracing::error!("reload failed, what was in force stays in force: {why}");
+                    systemd::ready(&format!("reload failed, the old registry stays in force: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Reads registry, agents and credentials again; all of them, or none.
+    async fn reload(&self, connection: &Connection) -> Result<(), String> {
+        let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
+        let rules = rules::load(&config)?;
+        for connections in [self.ledger.connections(), &self.queue.0] {
+            connections.set_url(&config.database.url).map_err(|why| format!("database.url cannot be used: {why}"))?;
+        }
+        self.rules.send_replace(Arc::new(rules));
+        let nats = &self.config.nats;
+        if nats.credentials_file.is_some() || nats.password_file.is_some() || nats.nkey_file.is_some() {
+            // The client reads its credentials whenever it connects.
+            let _ = timeout(FLUSH_TIMEOUT, connection.client.force_reconnect()).await;
+        }
+        Ok(())
+    }
+}
+
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

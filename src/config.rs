@@ -1,0 +1,451 @@
+//! What was configured? Text from files and environment, parsed to meaning; each error names the key, the value and where it
+//! stands. The only file that knows the `config` crate.
+
+use crate::domain::rules::Settings;
+use crate::domain::subject::Lane;
+use config::{Environment, File, FileFormat, Value, ValueKind};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Every key with its default, and what it means.
+pub const DEFAULTS: &str = include_str!("ledgerd.default.toml");
+
+/// The file that is read if it is there.
+pub const DEFAULT_FILE: &str = "/etc/ledgerd/ledgerd.toml";
+
+const ENVIRONMENT_PREFIX: &str = "LEDGERD";
+const SEPARATOR: &str = "__";
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The database.
+    pub database: Database,
+    /// The message server.
+    pub nats: Nats,
+    /// Where the registry and the agents are read from.
+    pub registry: RegistryFiles,
+    /// Limits and leniencies of the judging.
+    pub settings: Settings,
+    /// The lanes to serve.
+    pub lanes: Vec<Lane>,
+    /// Messages in one pull, at most.
+    pub batch_messages_max: usize,
+    /// Bytes in one pull, at most.
+    pub batch_bytes_max: usize,
+    /// Where to serve HTTP.
+    pub http_listen: Option<SocketAddr>,
+    /// How to log.
+    pub log: Log,
+    /// How long a shutdown may take.
+    pub shutdown_deadline: Duration,
+}
+
+/// The database.
+#[derive(Clone)]
+pub struct Database {
+    /// Holds a password, perhaps.
+    pub url: String,
+    /// Commits that may run at a time.
+    pub writers: usize,
+    /// Bound of connecting.
+    pub connect_timeout: Duration,
+    /// Bound of a statement.
+    pub statement_timeout: Duration,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("writers", &self.writers).finish_non_exhaustive()
+    }
+}
+
+/// The message server.
+#[derive(Clone)]
+pub struct Nats {
+    /// Holds a password, perhaps.
+    pub url: String,
+    /// Credential files, by kind.
+    pub credentials_file: Option<PathBuf>,
+    /// The user of `password_file`.
+    pub user: Option<String>,
+    /// A file that holds a password.
+    pub password_file: Option<PathBuf>,
+    /// A file that holds an nkey seed.
+    pub nkey_file: Option<PathBuf>,
+    /// A root certificate.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate.
+    pub certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// The stream of records.
+    pub stream: String,
+    /// The stream of rejects.
+    pub dlq_stream: String,
+    /// The stream of receipts.
+    pub receipts_stream: String,
+    /// Copies of each stream.
+    pub replicas: usize,
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// The rules' files; `None` is what ships with the program.
+#[derive(Clone, Debug)]
+pub struct RegistryFiles {
+    /// The Action Registry.
+    pub actions: Option<PathBuf>,
+    /// Added to it.
+    pub actions_extra: Vec<PathBuf>,
+    /// `agent_schema.yaml`.
+    pub agents: Option<PathBuf>,
+    /// Actors beside it.
+    pub extra_actors: Vec<String>,
+}
+
+/// How to log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The form.
+    pub format: LogFormat,
+    /// What to let through, as `tracing` directives.
+    pub level: String,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The configuration cannot be used: one sentence that names the key, the value and the place.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads defaults, then `file` (or [`DEFAULT_FILE`] where it exists), then the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
+        Self::from_sources(file, environment)
+    }
+
+    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
+        let source = match file {
+            Some(path) => File::from(path).format(FileFormat::Toml),
+            None => File::from(Path::new(DEFAULT_FILE)).format(FileFormat::Toml).required(false),
+        };
+        let broken = |error: config::ConfigError| ConfigError(error.to_string());
+        let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
+        let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
+        let layered = config::Config::builder().add_source(defaults()).add_source(source).add_source(environment);
+        let reader = Reader { layered: layered.build().map_err(broken)? };
+        reader.refuse_unknown_keys(&known)?;
+        reader.config()
+    }
+}
+
+struct Reader {
+    layered: config::Config,
+}
+
+impl Reader {
+    fn config(&self) -> Result<Config, ConfigError> {
+        let config = Config {
+            database: self.database()?,
+            nats: self.nats()?,
+            registry: RegistryFiles {
+                actions: self.path("registry.actions_file")?,
+                actions_extra: self.list("registry.actions_extra_files")?.into_iter().map(PathBuf::from).collect(),
+                agents: self.path("registry.agents_file")?,
+                extra_actors: self.list("registry.extra_actors")?,
+            },
+            settings: Settings {
+                record_bytes_max: self.number("limits.record_bytes_max", 1, 16 * 1024 * 1024)?,
+                nesting_max: self.number("limits.nesting_max", 1, 128)?,
+                any_event_id_suffix: self.one_of("audit.event_id", &[("strict", false), ("any_suffix", true)])?,
+                stamp_missing_timestamp: self
+                    .one_of("audit.missing_timestamp", &[("reject", false), ("stamp", true)])?,
+            },
+            lanes: self.lanes()?,
+            batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
+            batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
+            http_listen: self.listen()?,
+            log: Log {
+                format: self.one_of(
+                    "log.format",
+                    &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
+                )?,
+                level: self.text("log.level")?,
+            },
+            shutdown_deadline: self.duration("shutdown.deadline")?,
+        };
+        Ok(config)
+    }
+
+    fn database(&self) -> Result<Database, ConfigError> {
+        Ok(Database {
+            url: self.secret("database.url", Some("database.url_file"), "ledgerd.database-url")?,
+            writers: self.number("database.writers", 1, 16)?,
+            connect_timeout: self.duration("database.connect_timeout")?,
+            statement_timeout: self.duration("database.statement_timeout")?,
+        })
+    }
+
+    fn nats(&self) -> Result<Nats, ConfigError> {
+        Ok(Nats {
+            url: self.secret("nats.url", None, "ledgerd.nats-url")?,
+            credentials_file: self.path("nats.credentials_file")?.or_else(|| credential("ledgerd.nats-credentials")),
+            user: Some(self.text("nats.user")?).filter(|user| !user.is_empty()),
+            password_file: self.path("nats.password_file")?.or_else(|| credential("ledgerd.nats-password")),
+            nkey_file: self.path("nats.nkey_file")?.or_else(|| credential("ledgerd.nats-nkey")),
+            ca_file: self.path("nats.ca_file")?,
+            certificate_file: self.path("nats.certificate_file")?,
+            key_file: self.path("nats.key_file")?,
+            stream: self.token("nats.stream")?,
+            dlq_stream: self.token("nats.dlq_stream")?,
+            receipts_stream: self.token("nats.receipts_stream")?,
+            replicas: self.number("nats.replicas", 1, 5)?,
+        })
+    }
+
+    fn refuse_unknown_keys(&self, known: &config::Config) -> Result<(), ConfigError> {
+        let known: BTreeSet<String> = leaves(known).into_iter().map(|(key, _)| key).collect();
+        match leaves(&self.layered).into_iter().find(|(key, _)| !known.contains(key)) {
+            None => Ok(()),
+            Some((key, value)) => {
+                let (section, _) = key.split_once('.').unwrap_or((&key, ""));
+                let siblings: Vec<&str> =
+                    known.iter().filter(|name| name.starts_with(&format!("{section}."))).map(String::as_str).collect();
+                let hint = if siblings.is_empty() {
+                    "there is no such section".to_owned()
+                } else {
+                    format!("there are {}", siblings.join(", "))
+                };
+                Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", place(&value))))
+            }
+        }
+    }
+
+    fn value(&self, key: &str) -> Value {
+        self.layered.get::<Value>(key).expect("each key has a default, and unknown keys were refused")
+    }
+
+    fn fault(&self, key: &str, expected: &str) -> ConfigError {
+        let value = self.value(key);
+        let shown = if key.ends_with("url") { "…".to_owned() } else { value.to_string() };
+        ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", place(&value)))
+    }
+
+    fn text(&self, key: &str) -> Result<String, ConfigError> {
+        self.value(key).into_string().map_err(|_| self.fault(key, "text"))
+    }
+
+    fn token(&self, key: &str) -> Result<String, ConfigError> {
+        let text = self.text(key)?;
+        let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if good { Ok(text) } else { Err(self.fault(key, "a name of letters, digits, - and _")) }
+    }
+
+    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(Some(self.text(key)?).filter(|text| !text.is_empty()).map(PathBuf::from))
+    }
+
+    fn number(&self, key: &str, min: usize, max: usize) -> Result<usize, ConfigError> {
+        let number = self.value(key).into_int().ok().and_then(|number| usize::try_from(number).ok());
+        number
+            .filter(|number| (min..=max).contains(number))
+            .ok_or_else(|| self.fault(key, &format!("a whole number from {min} to {max}")))
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+        let expected = "a duration with its unit, such as 500ms, 10s or 5m, and not zero";
+        let duration = humantime::parse_duration(&self.text(key)?).map_err(|_| self.fault(key, expected))?;
+        if duration.is_zero() { Err(self.fault(key, expected)) } else { Ok(duration) }
+    }
+
+    fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        let text = self.text(key)?;
+        let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        chosen.ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.fault(key, &format!("one of {}", names.join(", ")))
+        })
+    }
+
+    /// An array, or in the environment a text with commas.
+    fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+        match self.value(key).kind {
+            ValueKind::Array(items) => items
+                .into_iter()
+                .map(|item| item.into_string().map_err(|_| self.fault(key, "a list of texts")))
+                .collect(),
+            ValueKind::String(text) => {
+                Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+            }
+            _ => Err(self.fault(key, "a list of texts")),
+        }
+    }
+
+    fn lanes(&self) -> Result<Vec<Lane>, ConfigError> {
+        let key = "pipeline.lanes";
+        let mut lanes: Vec<Lane> = Vec::new();
+        for name in self.list(key)? {
+            let lane = name.parse().map_err(|error| self.fault(key, &format!("a list of lanes ({error})")))?;
+            if !lanes.contains(&lane) {
+                lanes.push(lane);
+            }
+        }
+        if lanes.is_empty() { Err(self.fault(key, "a list of at least one lane")) } else { Ok(lanes) }
+    }
+
+    fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let text = self.text("http.listen")?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| self.fault("http.listen", "an address and port, such as 127.0.0.1:9464"))
+    }
+
+    /// A secret: from the key itself, from the file that another key names, or from systemd's credential.
+    fn secret(&self, key: &str, file_key: Option<&str>, credential_name: &str) -> Result<String, ConfigError> {
+        let direct = self.text(key)?;
+        if !direct.is_empty() {
+            return Ok(direct);
+        }
+        let named = match file_key {
+            Some(file_key) => self.path(file_key)?,
+            None => None,
+        };
+        let Some(path) = named.or_else(|| credential(credential_name)) else {
+            let variable = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase());
+            return Err(ConfigError(format!("{key} is not set: set it in the configuration, or as {variable}")));
+        };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| ConfigError(format!("{key}: cannot read {}: {error}", path.display())))?;
+        Ok(text.trim().to_owned())
+    }
+}
+
+/// A credential that systemd passed, if it is there.
+fn credential(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.exists().then_some(path)
+}
+
+fn place(value: &Value) -> String {
+    match value.origin() {
+        Some(origin) if origin.contains("environment") => " in the environment".to_owned(),
+        Some(origin) => format!(" in {origin}"),
+        None => String::new(),
+    }
+}
+
+/// All keys with their values, as dotted paths.
+fn leaves(config: &config::Config) -> Vec<(String, Value)> {
+    fn walk(prefix: &str, value: Value, into: &mut Vec<(String, Value)>) {
+        match value.kind {
+            ValueKind::Table(ref table) => {
+                for (key, value) in table {
+                    let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    walk(&path, value.clone(), into);
+                }
+            }
+            _ => into.push((prefix.to_owned(), value)),
+        }
+    }
+    let mut found = Vec::new();
+    walk("", config.cache.clone(), &mut found);
+    found.sort_by(|left, right| left.0.cmp(&right.0));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+        file.write_all(toml.as_bytes()).expect("written");
+        let mut variables = config::Map::new();
+        for (key, value) in
+            [("LEDGERD__DATABASE__URL", "postgres://h/d"), ("LEDGERD__NATS__URL", "nats://h")].iter().chain(environment)
+        {
+            variables.insert((*key).to_owned(), (*value).to_owned());
+        }
+        let environment = Environment::with_prefix(ENVIRONMENT_PREFIX)
+            .prefix_separator(SEPARATOR)
+            .separator(SEPARATOR)
+            .source(Some(variables));
+        Config::from_sources(Some(file.path()), environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn two_urls_suffice() {
+        let config = load("", &[]).expect("a configuration");
+        assert_eq!(config.lanes, Lane::ALL);
+        assert_eq!(config.shutdown_deadline, Duration::from_secs(30));
+        assert_eq!(config.registry.extra_actors, ["ARCHITECT", "N8N_SANITIZER"]);
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let config = load(
+            "[limits]\nnesting_max = 7\n[pipeline]\nlanes = ['EXEC']",
+            &[("LEDGERD__LIMITS__NESTING_MAX", "9"), ("LEDGERD__PIPELINE__LANES", "SEC, ERR")],
+        )
+        .expect("a configuration");
+        assert_eq!(config.settings.nesting_max, 9);
+        assert_eq!(config.lanes, [Lane::Sec, Lane::Err]);
+    }
+
+    #[test]
+    fn an_error_names_the_key_the_value_and_the_place() {
+        for (toml, environment, says) in [
+            ("[shutdown]\ndeadline = '30'", None, &["shutdown.deadline = \"30\"", ".toml", "unit"][..]),
+            ("[shutdown]\ndeadline = 30", None, &["shutdown.deadline = \"30\"", "unit"]),
+            ("[databse]\nurl = 'x'", None, &["databse.url", ".toml", "no such section"]),
+            ("[database]\nwriter = 3", None, &["database.writer = 3", ".toml", "database.writers"]),
+            (
+                "",
+                Some(("LEDGERD__DATABASE__WRITERS", "many")),
+                &["database.writers = \"many\"", "environment", "1 to 16"],
+            ),
+            ("", Some(("LEDGERD__NATS__STREM", "X")), &["nats.strem = X", "environment"]),
+            ("[pipeline]\nlanes = ['EXEC', 'FOO']", None, &["pipeline.lanes", "\"FOO\" is not a lane"]),
+            ("[audit]\nevent_id = 'loose'", None, &["audit.event_id = \"loose\"", "strict, any_suffix"]),
+            ("[http]\nlisten = '9464'", None, &["http.listen = \"9464\"", "127.0.0.1:9464"]),
+            ("[http", None, &[".toml"]),
+        ] {
+            let error = load(toml, environment.as_slice()).expect_err(toml);
+            assert!(says.iter().all(|part| error.contains(part)), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_never_shown() {
+        let config = load("", &[("LEDGERD__DATABASE__URL", "postgres://u:hunter2@h/d")]).expect("a configuration");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

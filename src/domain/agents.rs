@@ -1,0 +1,149 @@
+//! Who may write? The agents of `agent_schema.yaml`, and the extra actors of the configuration.
+
+use super::reject::{Reason, Rejection, quote};
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// The registered agents.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    by_sim_id: HashMap<String, Agent>,
+}
+
+#[derive(Clone, Debug)]
+struct Agent {
+    status: String,
+    parent: Option<String>,
+}
+
+/// The part of `agent_schema.yaml` that the ledger reads; the file holds a schema beside it.
+#[derive(Deserialize)]
+struct AgentSchema {
+    registered_agents: HashMap<String, Vec<RegisteredAgent>>,
+}
+
+#[derive(Deserialize)]
+struct RegisteredAgent {
+    sim_id: String,
+    status: String,
+    #[serde(default)]
+    parent: Option<String>,
+}
+
+const ACTIVE: &str = "active";
+
+/// The longest chain of parents that is followed; a longer one is a loop in the file.
+const ANCESTORS_MAX: usize = 8;
+
+/// `actor VARCHAR(50)`.
+const SIM_ID_CHARS_MAX: usize = 50;
+
+impl Agents {
+    /// Reads `agent_schema.yaml`. `extra` are actors that write without being listed in it.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the file.
+    pub fn parse(yaml: &str, extra: &[String]) -> Result<Self, String> {
+        let schema: AgentSchema = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
+        let mut by_sim_id = HashMap::new();
+        for agent in schema.registered_agents.into_values().flatten() {
+            let sim_id = agent.sim_id;
+            if sim_id.is_empty() || sim_id.chars().count() > SIM_ID_CHARS_MAX {
+                return Err(format!("sim_id {} must have 1 to {SIM_ID_CHARS_MAX} characters", quote(&sim_id)));
+            }
+            let entry = Agent { status: agent.status, parent: agent.parent };
+            if by_sim_id.insert(sim_id.clone(), entry).is_some() {
+                return Err(format!("the agent {sim_id} is registered twice"));
+            }
+        }
+        if by_sim_id.is_empty() {
+            return Err("registered_agents lists no agent".to_owned());
+        }
+        for sim_id in extra {
+            by_sim_id.insert(sim_id.clone(), Agent { status: ACTIVE.to_owned(), parent: None });
+        }
+        Ok(Self { by_sim_id })
+    }
+
+    /// How many actors may be named, active or not.
+    pub fn len(&self) -> usize {
+        self.by_sim_id.len()
+    }
+
+    /// Whether nobody may write.
+    pub fn is_empty(&self) -> bool {
+        self.by_sim_id.is_empty()
+    }
+
+    /// Passes an actor that is registered and active.
+    pub(crate) fn admit(&self, actor: &str) -> Result<(), Rejection> {
+        match self.by_sim_id.get(actor) {
+            None => Err(Rejection::new(
+                Reason::UnknownActor,
+                &format!(
+                    "actor {} is not registered in agent_schema.yaml, nor an extra actor of the configuration",
+                    quote(actor)
+                ),
+            )),
+            Some(agent) if agent.status != ACTIVE => Err(Rejection::new(
+                Reason::InactiveActor,
+                &format!("actor {} has status {}; only active agents may write", quote(actor), quote(&agent.status)),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The actor, its parent, the parent's parent: whose rights it has.
+    pub(crate) fn lineage<'a>(&'a self, actor: &'a str) -> impl Iterator<Item = &'a str> {
+        let parent = |sim_id: &&'a str| self.by_sim_id.get(*sim_id).and_then(|agent| agent.parent.as_deref());
+        std::iter::successors(Some(actor), parent).take(ANCESTORS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "schema: {x: 1}
+registered_agents:
+  council:
+    - {sim_id: BRM-CTO, status: active, tier: TIER_1_COUNCIL}
+  subagents:
+    - {sim_id: BRM-WFB-01, status: active, parent: BRM-CTO}
+    - {sim_id: BRM-OLD-01, status: retired, parent: BRM-CTO}
+";
+
+    #[test]
+    fn an_actor_must_be_registered_and_active() {
+        let agents = Agents::parse(FILE, &["ARCHITECT".to_owned()]).expect("the file is good");
+        let reason = |actor| agents.admit(actor).err().map(|rejection| rejection.reason());
+        assert_eq!(reason("BRM-CTO"), None);
+        assert_eq!(reason("ARCHITECT"), None);
+        assert_eq!(reason("BRM-OLD-01"), Some(Reason::InactiveActor));
+        assert_eq!(reason("brm-cto"), Some(Reason::UnknownActor));
+        assert_eq!(agents.lineage("BRM-WFB-01").collect::<Vec<_>>(), ["BRM-WFB-01", "BRM-CTO"]);
+    }
+
+    #[test]
+    fn a_parent_that_is_its_own_ancestor_ends_the_lineage() {
+        let agents =
+            Agents::parse("registered_agents: {a: [{sim_id: A, status: active, parent: A}]}", &[]).expect("readable");
+        assert_eq!(agents.lineage("A").count(), ANCESTORS_MAX);
+    }
+
+    #[test]
+    fn a_broken_file_says_what_is_wrong() {
+        for (file, says) in [
+            ("", "unexpected end"),
+            ("registered_agents: {}", "no agent"),
+            (
+                "registered_agents: {a: [{sim_id: A, status: active}, {sim_id: A, status: dev}]}",
+                "A is registered twice",
+            ),
+            ("registered_agents: {a: [{sim_id: A}]}", "status"),
+        ] {
+            let error = Agents::parse(file, &[]).expect_err(file);
+            assert!(error.contains(says), "{file}: {error}");
+        }
+    }
+}

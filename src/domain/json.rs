@@ -1,0 +1,396 @@
+//! Which JSON does the ledger take? One object, read once, strictly.
+//!
+//! `serde_json` keeps the last of two equal keys, rounds numbers and lets U+0000 through; each of these would make
+//! the stored row say something else than the bytes in custody. So the text is read here, and every departure from
+//! what can be kept exactly is named with its place. The values are `serde_json`'s, and its parser is the oracle of the tests.
+
+use super::reject::{Reason, Rejection, quote};
+use serde_json::{Map, Number, Value};
+use std::ops::Range;
+
+/// One JSON object: its members in the order of the text.
+#[derive(Debug)]
+pub struct Object<'a> {
+    text: &'a str,
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    key: String,
+    value: Value,
+    span: Range<usize>,
+}
+
+impl<'a> Object<'a> {
+    /// Reads `bytes` as one object of at most `nesting_max` levels.
+    pub fn parse(bytes: &'a [u8], nesting_max: usize) -> Result<Self, Rejection> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            Rejection::new(
+                Reason::NotUtf8,
+                &format!("the message is not UTF-8: byte {} cannot be read", error.valid_up_to()),
+            )
+        })?;
+        let mut reader = Reader { text, at: 0, path: Vec::new(), nesting_max };
+        reader.skip_space();
+        if reader.peek() != Some(b'{') {
+            let value = reader.value()?;
+            reader.end()?;
+            return Err(Rejection::new(
+                Reason::WrongType,
+                &format!("the message must be a JSON object, and is {}", type_name(&value)),
+            ));
+        }
+        let members = reader.members(1)?;
+        reader.end()?;
+        Ok(Self { text, members })
+    }
+
+    /// The names of all members.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| member.key.as_str())
+    }
+
+    /// A member's value; `null` counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.members
+            .iter()
+            .find(|member| member.key == key)
+            .map(|member| &member.value)
+            .filter(|value| !value.is_null())
+    }
+
+    /// A member's own text, as the publisher wrote it; `null` counts as absent.
+    pub fn text_of(&self, key: &str) -> Option<&'a str> {
+        self.members
+            .iter()
+            .find(|member| member.key == key && !member.value.is_null())
+            .map(|member| &self.text[member.span.clone()])
+    }
+}
+
+/// What a value is, for a sentence.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A double's exact decimal expansion never has more significant digits than this.
+const SIGNIFICANT_DIGITS_MAX: usize = 767;
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    path: Vec<Step>,
+    nesting_max: usize,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Rejection> {
+        self.skip_space();
+        if self.at == self.text.len() { Ok(()) } else { Err(self.malformed("the end of the message")) }
+    }
+
+    fn value(&mut self) -> Result<Value, Rejection> {
+        self.nested_value(0)
+    }
+
+    /// `depth` counts the containers around the value.
+    fn nested_value(&mut self, depth: usize) -> Result<Value, Rejection> {
+        match self.peek() {
+            Some(b'{') => {
+                let members = self.members(depth + 1)?;
+                Ok(Value::Object(members.into_iter().map(|member| (member.key, member.value)).collect::<Map<_, _>>()))
+            }
+            Some(b'[') => self.array(depth + 1),
+            Some(b'"') => self.string().map(Value::String),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'n') => self.literal("null", Value::Null),
+            _ => Err(self.malformed("a value")),
+        }
+    }
+
+    fn members(&mut self, depth: usize) -> Result<Vec<Member>, Rejection> {
+        self.check_depth(depth)?;
+        let mut members: Vec<Member> = Vec::new();
+        let mut keys = std::collections::HashSet::new();
+        self.at += 1;
+        self.skip_space();
+        if self.take(b'}') {
+            return Ok(members);
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.malformed("a key in quotation marks"));
+            }
+            let key = self.string()?;
+            if !keys.insert(key.clone()) {
+                return Err(self.reject(Reason::DuplicateKey, &format!("the key {} stands twice", quote(&key))));
+            }
+            self.skip_space();
+            if !self.take(b':') {
+                return Err(self.malformed("':'"));
+            }
+            self.skip_space();
+            let start = self.at;
+            self.path.push(Step::Key(key.clone()));
+            let value = self.nested_value(depth)?;
+            self.path.pop();
+            members.push(Member { key, value, span: start..self.at });
+            self.skip_space();
+            if self.take(b'}') {
+                return Ok(members);
+            }
+            if !self.take(b',') {
+                return Err(self.malformed("',' or '}'"));
+            }
+            self.skip_space();
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Value, Rejection> {
+        self.check_depth(depth)?;
+        let mut items = Vec::new();
+        self.at += 1;
+        self.skip_space();
+        if self.take(b']') {
+            return Ok(Value::Array(items));
+        }
+        loop {
+            self.path.push(Step::Index(items.len()));
+            items.push(self.nested_value(depth)?);
+            self.path.pop();
+            self.skip_space();
+            if self.take(b']') {
+                return Ok(Value::Array(items));
+            }
+            if !self.take(b',') {
+                return Err(self.malformed("',' or ']'"));
+            }
+            self.skip_space();
+        }
+    }
+
+    fn string(&mut self) -> Result<String, Rejection> {
+        let mut content = String::new();
+        self.at += 1;
+        loop {
+            let start = self.at;
+            while self.peek().is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20) {
+                self.at += 1;
+            }
+            content.push_str(&self.text[start..self.at]);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(content);
+                }
+                Some(b'\\') => content.push(self.escape()?),
+                _ => return Err(self.malformed("'\"' at the end of a string (control characters must be escaped)")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, Rejection> {
+        self.at += 1;
+        let letter = self.peek();
+        self.at += 1;
+        Ok(match letter {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            _ => {
+                self.at -= 1;
+                return Err(self.malformed("an escape that JSON knows"));
+            }
+        })
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, Rejection> {
+        let first = self.four_hex_digits()?;
+        if first == 0 {
+            return Err(self.reject(Reason::NulCharacter, "a string holds \\u0000, which PostgreSQL cannot store"));
+        }
+        let code = match first {
+            0xd800..=0xdbff if self.text[self.at..].starts_with("\\u") => {
+                self.at += 2;
+                let second = self.four_hex_digits()?;
+                if !(0xdc00..=0xdfff).contains(&second) {
+                    return Err(self.malformed("the second half of a surrogate pair"));
+                }
+                0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
+            }
+            _ => first,
+        };
+        char::from_u32(code).ok_or_else(|| self.malformed("a whole surrogate pair"))
+    }
+
+    fn four_hex_digits(&mut self) -> Result<u32, Rejection> {
+        let digits =
+            self.text.as_bytes().get(self.at..self.at + 4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let Some(digits) = digits else { return Err(self.malformed("four hexadecimal digits")) };
+        let code = digits.iter().fold(0, |code, &digit| code * 16 + char::from(digit).to_digit(16).unwrap_or(0));
+        self.at += 4;
+        Ok(code)
+    }
+
+    fn number(&mut self) -> Result<Value, Rejection> {
+        let start = self.at;
+        self.take(b'-');
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return Err(self.malformed("a digit")),
+        }
+        let mut is_integer = true;
+        if self.take(b'.') {
+            is_integer = false;
+            self.some_digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            is_integer = false;
+            self.at += 1;
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            self.some_digits()?;
+        }
+        let text = &self.text[start..self.at];
+        let double = exact_double(text).map_err(|why| {
+            self.reject(Reason::NumberOutOfRange, &format!("the number {} {why}; send it as a string", quote(text)))
+        })?;
+        let number = match text.parse::<i64>() {
+            Ok(integer) if is_integer && text != "-0" => Number::from(integer),
+            _ => Number::from_f64(double).ok_or_else(|| self.malformed("a finite number"))?,
+        };
+        Ok(Value::Number(number))
+    }
+
+    fn digits(&mut self) {
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self) -> Result<(), Rejection> {
+        if !matches!(self.peek(), Some(b'0'..=b'9')) {
+            return Err(self.malformed("a digit"));
+        }
+        self.digits();
+        Ok(())
+    }
+
+    fn literal(&mut self, word: &str, value: Value) -> Result<Value, Rejection> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.malformed("a value"));
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), Rejection> {
+        if depth <= self.nesting_max {
+            return Ok(());
+        }
+        let limit = self.nesting_max;
+        Err(self.reject(Reason::TooLarge, &format!("objects and arrays are nested deeper than {limit} levels")))
+    }
+
+    fn malformed(&self, expected: &str) -> Rejection {
+        let found = match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+            None => "the message ends".to_owned(),
+            Some(character) => format!("{character:?} stands"),
+        };
+        self.reject(Reason::MalformedJson, &format!("{found} at byte {} where {expected} must be", self.at))
+    }
+
+    fn reject(&self, reason: Reason, what: &str) -> Rejection {
+        let mut place = String::new();
+        for step in &self.path {
+            match step {
+                Step::Key(key) => {
+                    if !place.is_empty() {
+                        place.push('.');
+                    }
+                    place.push_str(key);
+                }
+                Step::Index(index) => place.push_str(&format!("[{index}]")),
+            }
+        }
+        if place.is_empty() {
+            return Rejection::new(reason, what);
+        }
+        // A long path keeps its tail, which says more than its head.
+        let tail: String = place.chars().rev().take(120).collect::<Vec<_>>().into_iter().rev().collect();
+        Rejection::new(reason, &format!("{tail}: {what}"))
+    }
+}
+
+/// The double that a JSON number names, if a double can hold it: printed again with as many significant digits, it
+/// must give the same digits. So 0.1 and 9007199254740992 pass, and 9007199254740993 does not. Whatever a double holds,
+/// PostgreSQL's `numeric` holds too.
+fn exact_double(text: &str) -> Result<f64, String> {
+    let double: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let significant = digits.trim_start_matches('0').trim_end_matches('0');
+    if significant.is_empty() {
+        return Ok(0.0);
+    }
+    if double.is_infinite() {
+        return Err("is greater than a double can hold".to_owned());
+    }
+    if double == 0.0 {
+        return Err("is nearer to zero than a double can hold".to_owned());
+    }
+    let held = if significant.len() > SIGNIFICANT_DIGITS_MAX {
+        String::new()
+    } else {
+        format!("{:.*e}", significant.len() - 1, double.abs())
+    };
+    let held_digits: String = held.split('e').next().unwrap_or("").chars().filter(char::is_ascii_digit).collect();
+    if held_digits == significant {
+        Ok(double)
+    } else {
+        Err(format!("cannot be held exactly by a double (the nearest is {double})"))
+    }
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

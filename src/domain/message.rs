@@ -1,0 +1,129 @@
+//! What arrived, unchecked: the bytes, and what the server says about them.
+
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// One incarnation of a stream: its name and the moment the server made it. A stream that is deleted and made anew
+/// counts its sequences from 1 again, so a sequence means something only within its incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    /// The stream's name.
+    pub stream: Arc<str>,
+    /// When the server made it, in nanoseconds since 1970.
+    pub created_ns: i64,
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.stream, utc_text(self.created_ns))
+    }
+}
+
+/// A message as the stream holds it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The stream it came from.
+    pub incarnation: Incarnation,
+    /// Its sequence in the stream, from 1.
+    pub sequence: i64,
+    /// The subject it was published to.
+    pub subject: String,
+    /// When the server stored it, in nanoseconds since 1970.
+    pub server_time_ns: i64,
+    /// The publisher's headers.
+    pub headers: Headers,
+    /// The publisher's bytes.
+    pub payload: Bytes,
+}
+
+/// The publisher's headers: sorted `Name: value` lines, or the raw block where it could not be parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Option<Vec<u8>>);
+
+impl Headers {
+    /// No headers.
+    pub const NONE: Headers = Headers(None);
+
+    /// Parsed headers. They are sorted by name, because the client does not keep the order of names; the values of one
+    /// name keep theirs.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        pairs.sort_by_key(|(name, _)| *name);
+        if pairs.is_empty() {
+            return Self::NONE;
+        }
+        Self(Some(pairs.into_iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect()))
+    }
+
+    /// A header block as the server holds it, from `NATS/1.0` to the empty line. It is parsed where it can be.
+    pub fn from_block(block: &[u8]) -> Self {
+        match parse_block(block) {
+            Some(pairs) => Self::from_pairs(pairs),
+            None => Self(Some(block.to_vec())),
+        }
+    }
+
+    /// As they were stored in custody.
+    pub fn from_stored(stored: Option<Vec<u8>>) -> Self {
+        Self(stored)
+    }
+
+    /// The bytes to store; `None` when the publisher set no header.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        self.0.as_deref()
+    }
+
+    /// The names and values; `None` where the block could not be parsed.
+    pub fn pairs(&self) -> Option<Vec<(&str, &str)>> {
+        let Some(bytes) = &self.0 else { return Some(Vec::new()) };
+        let text = std::str::from_utf8(bytes).ok()?;
+        if text.starts_with("NATS/1.0") {
+            return None;
+        }
+        text.split_terminator("\r\n").map(|line| line.split_once(": ")).collect()
+    }
+}
+
+/// The pairs of a well-formed block without a status; `None` for any other.
+fn parse_block(block: &[u8]) -> Option<Vec<(&str, &str)>> {
+    let text = std::str::from_utf8(block).ok()?.strip_prefix("NATS/1.0\r\n")?.strip_suffix("\r\n")?;
+    text.split_terminator("\r\n")
+        .map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let well_formed = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+            well_formed.then(|| (name, value.trim()))
+        })
+        .collect()
+}
+
+/// A moment as ISO 8601 text in UTC, with all its nanoseconds.
+pub fn utc_text(unix_ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
+        .map_or_else(|_| unix_ns.to_string(), |moment| moment.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_the_same_whichever_way_they_were_read() {
+        let parsed = Headers::from_pairs([("Nats-Msg-Id", "1"), ("A", "x: y"), ("A", "z")]);
+        let block = Headers::from_block(b"NATS/1.0\r\nNats-Msg-Id: 1\r\nA: x: y\r\nA:z\r\n\r\n");
+        assert_eq!(parsed, block);
+        assert_eq!(parsed.pairs(), Some(vec![("A", "x: y"), ("A", "z"), ("Nats-Msg-Id", "1")]));
+        assert_eq!(Headers::NONE.pairs(), Some(vec![]));
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_parsed_is_kept_as_it_is() {
+        for block in
+            [&b"NATS/1.0\r\nA: \xff\r\n\r\n"[..], b"NATS/1.0 404\r\n\r\n", b"NATS/1.0\r\nno colon\r\n\r\n", b"garbage"]
+        {
+            let headers = Headers::from_block(block);
+            assert_eq!(headers.as_bytes(), Some(block));
+            assert_eq!(headers.pairs(), None);
+        }
+    }
+}

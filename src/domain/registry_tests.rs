@@ -1,0 +1,126 @@
+use super::*;
+
+const SHIPPED: &str = include_str!("../../registry/actions.yaml");
+
+fn agents() -> Agents {
+    Agents::parse(include_str!("../../registry/agent_schema.yaml"), &["ARCHITECT".to_owned()])
+        .expect("the shipped file is good")
+}
+
+fn registry() -> Registry {
+    Registry::parse(&[SHIPPED]).expect("the shipped file is good")
+}
+
+fn reason(actor: &str, action: &str, outcome: &str) -> Option<Reason> {
+    registry().admit(actor, action, outcome, &agents()).err().map(|rejection| rejection.reason())
+}
+
+#[test]
+fn the_shipped_files_hold_all_agents_and_the_whole_registry() {
+    assert_eq!(agents().len(), 32 + 1);
+    // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. SCHEMA_MIGRATION is added.
+    let rows: usize = registry().grants.values().map(Vec::len).sum();
+    assert_eq!((registry().len(), rows), (39, 42 + 1));
+    assert_eq!(registry().details.len(), 5);
+}
+
+#[test]
+fn an_action_is_open_to_its_agent_and_to_those_below_it() {
+    assert_eq!(reason("BRM-CTO", "EXECUTION_COMPLETED", "PARTIAL"), None);
+    assert_eq!(reason("BRM-WFB-01", "EXECUTION_COMPLETED", "PARTIAL"), None);
+    assert_eq!(reason("SRN-CIO", "EXECUTION_COMPLETED", "PARTIAL"), Some(Reason::ActionNotAllowed));
+    assert_eq!(reason("RXY-CEO", "VOTE_CAST", "APPROVED"), Some(Reason::ActionNotAllowed));
+    assert_eq!(reason("VRA-ROI-01", "VOTE_CAST", "ABSTAIN"), None);
+    assert_eq!(reason("WRK-001", "INJECTION_SCAN", "BLOCKED"), None);
+    assert_eq!(reason("ARCHITECT", "SCHEMA_MIGRATION", "SUCCESS"), None);
+}
+
+#[test]
+fn an_action_knows_its_outcomes() {
+    assert_eq!(reason("BRM-CTO", "EXECUTION_COMPLETED", "ROLLBACK"), Some(Reason::OutcomeNotAllowed));
+    assert_eq!(reason("BRM-CTO", "execution_completed", "SUCCESS"), Some(Reason::UnknownAction));
+    assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_N8N_TRIGGER", "DENIED_NEEDS_ARCHITECT"), None);
+    assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_N8N_TRIGGER", "SUCCESS"), Some(Reason::OutcomeNotAllowed));
+    assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_", "DENIED"), Some(Reason::UnknownAction));
+    assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_a b", "DENIED"), Some(Reason::UnknownAction));
+}
+
+#[test]
+fn an_operator_adds_actions_without_a_rebuild() {
+    let extra = "groups: [{name: Engine, actors: [WRK-001], actions: {MODEL_CALL_FAILED: {outcomes: [FAILURE]}}}]
+details: {MODEL_CALL_FAILED: {type: object, required: [error]}}";
+    let registry = Registry::parse(&[SHIPPED, extra]).expect("both are good");
+    assert!(registry.admit("WRK-001", "MODEL_CALL_FAILED", "FAILURE", &agents()).is_ok());
+    assert!(registry.admit("WRK-002", "MODEL_CALL_FAILED", "FAILURE", &agents()).is_err());
+    assert!(registry.check_details("MODEL_CALL_FAILED", &serde_json::json!({})).is_err());
+}
+
+#[test]
+fn a_broken_registry_says_where() {
+    for (file, says) in [
+        ("groups: []", "no action"),
+        (
+            "groups: [{name: G, actors: any, actions: {A: {outcomes: []}}}]",
+            "group \"G\", action A: at least one outcome",
+        ),
+        ("groups: [{name: G, actors: any, actions: {a: {outcomes: [X]}}}]", "SCREAMING_SNAKE_CASE"),
+        ("groups: [{name: G, actors: any, actions: {'A_{B}_C': {outcomes: [X]}}}]", "PLACEHOLDER"),
+        ("groups: [{name: G, actors: any, actions: {A: {outcome: [X]}}}]", "outcome"),
+        ("details: {A: {type: 7}}", "details of A"),
+    ] {
+        let error = Registry::parse(&[file]).expect_err(file);
+        assert!(error.contains(says), "{file}: {error}");
+    }
+}
+
+#[test]
+fn details_have_the_structure_of_their_action() {
+    let registry = registry();
+    let examples = [
+        (
+            "INJECTION_SCAN",
+            r#"{"severity":"CLEAN","matched_patterns":[],"input_source":"telegram","input_length":142,"blocked":false,"sanitized":false}"#,
+        ),
+        (
+            "TOOL_REQUEST_N8N_TRIGGER",
+            r#"{"tool_name":"n8n_trigger","agent_tier":"TIER_1_COUNCIL","council_vote_ref":null,"architect_approval_ref":null}"#,
+        ),
+        (
+            "CLEARANCE_ISSUED",
+            r#"{"model_tier_assigned":"STANDARD","estimated_token_cost":0.045,"current_daily_spend":1.23,"budget_status":"GREEN","roi_score":"HIGH","clearance_decision":"APPROVED","block_reason":null}"#,
+        ),
+        (
+            "EXECUTION_COMPLETED",
+            r#"{"proposal_id":"SRN-TEL-1","council_vote_ref":"VOTE-RXY-CEO-1","steps_completed":4,"steps_total":4,"n8n_workflows_triggered":["HEGEMON-09"],"error":null}"#,
+        ),
+        (
+            "VOTE_RECORDED",
+            r#"{"proposal_id":"SRN-TEL-1","votes":{"RXY-CEO":"APPROVED","SRN-CIO":"APPROVED","BRM-CTO":"REJECTED","VRA-CFO":"ABSTAIN"},"result":"APPROVED","threshold_required":2,"threshold_met":true}"#,
+        ),
+    ];
+    for (action, example) in examples {
+        let good: Value = serde_json::from_str(example).expect("JSON");
+        assert_eq!(registry.check_details(action, &good), Ok(()), "{action}");
+        for key in good.as_object().expect("an object").keys() {
+            let mut without = good.clone();
+            without.as_object_mut().expect("an object").remove(key);
+            let rejection = registry.check_details(action, &without).expect_err(key);
+            assert!(rejection.detail().contains(key), "{rejection}");
+            let mut other = good.clone();
+            other[key] = serde_json::json!([{}]);
+            assert!(registry.check_details(action, &other).is_err(), "{action} with another {key}");
+        }
+    }
+    assert_eq!(registry.check_details("TASK_RECEIVED", &serde_json::json!({"any": [1]})), Ok(()));
+}
+
+#[test]
+fn a_vote_cannot_contradict_its_threshold() {
+    let vote = |required: u64, met: bool| {
+        serde_json::json!({"proposal_id": "P", "result": "APPROVED", "threshold_required": required,
+        "threshold_met": met, "votes": {"RXY-CEO": "APPROVED", "SRN-CIO": "REJECTED", "BRM-CTO": "APPROVED"}})
+    };
+    for (required, met, good) in [(2, true, true), (3, false, true), (3, true, false), (2, false, false)] {
+        assert_eq!(registry().check_details("VOTE_RECORDED", &vote(required, met)).is_ok(), good, "{required} {met}");
+    }
+}

@@ -1,0 +1,201 @@
+//! Why was it rejected? The stable codes, and the one sentence that goes with each.
+
+use std::fmt;
+
+/// The cause of a reject. The codes are a contract: they are stored, published and counted (DESIGN §1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The message is not UTF-8.
+    NotUtf8,
+    /// The message is not one JSON value.
+    MalformedJson,
+    /// The message is longer, or nested deeper, than the limits allow.
+    TooLarge,
+    /// An object names a key twice.
+    DuplicateKey,
+    /// A string holds U+0000, which PostgreSQL cannot store.
+    NulCharacter,
+    /// A number that a double cannot hold exactly.
+    NumberOutOfRange,
+    /// A required field is absent.
+    MissingField,
+    /// A field that LDG-002 does not know.
+    UnknownField,
+    /// A field holds another JSON type than it must.
+    WrongType,
+    /// A field has more characters than its column.
+    TooLong,
+    /// `event_id` is not `{PREFIX}-{ACTOR}-{unix ms}`.
+    BadEventId,
+    /// The prefix of `event_id` is another lane's.
+    PrefixMismatch,
+    /// The actor in the payload, the subject and the event id are not one.
+    ActorMismatch,
+    /// The actor is not registered.
+    UnknownActor,
+    /// The actor is registered, and not active.
+    InactiveActor,
+    /// The action is not in the registry.
+    UnknownAction,
+    /// The actor may not use this action.
+    ActionNotAllowed,
+    /// The action does not know this outcome.
+    OutcomeNotAllowed,
+    /// The timestamp is not ISO 8601.
+    BadTimestamp,
+    /// The given `integrity_hash` is not what the specification's formula yields.
+    HashMismatch,
+    /// `details` does not have the structure that its action prescribes.
+    DetailsMismatch,
+    /// The id is stored already, with other content.
+    Conflict,
+    /// The record refers to something that does not exist (yet).
+    UnknownReference,
+    /// PostgreSQL refused the record alone, and took others.
+    DatabaseRejected,
+}
+
+impl Reason {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Reason; 24] = [
+        Reason::NotUtf8,
+        Reason::MalformedJson,
+        Reason::TooLarge,
+        Reason::DuplicateKey,
+        Reason::NulCharacter,
+        Reason::NumberOutOfRange,
+        Reason::MissingField,
+        Reason::UnknownField,
+        Reason::WrongType,
+        Reason::TooLong,
+        Reason::BadEventId,
+        Reason::PrefixMismatch,
+        Reason::ActorMismatch,
+        Reason::UnknownActor,
+        Reason::InactiveActor,
+        Reason::UnknownAction,
+        Reason::ActionNotAllowed,
+        Reason::OutcomeNotAllowed,
+        Reason::BadTimestamp,
+        Reason::HashMismatch,
+        Reason::DetailsMismatch,
+        Reason::Conflict,
+        Reason::UnknownReference,
+        Reason::DatabaseRejected,
+    ];
+
+    /// The code that is stored and published.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Reason::NotUtf8 => "not_utf8",
+            Reason::MalformedJson => "malformed_json",
+            Reason::TooLarge => "too_large",
+            Reason::DuplicateKey => "duplicate_key",
+            Reason::NulCharacter => "nul_character",
+            Reason::NumberOutOfRange => "number_out_of_range",
+            Reason::MissingField => "missing_field",
+            Reason::UnknownField => "unknown_field",
+            Reason::WrongType => "wrong_type",
+            Reason::TooLong => "too_long",
+            Reason::BadEventId => "bad_event_id",
+            Reason::PrefixMismatch => "prefix_mismatch",
+            Reason::ActorMismatch => "actor_mismatch",
+            Reason::UnknownActor => "unknown_actor",
+            Reason::InactiveActor => "inactive_actor",
+            Reason::UnknownAction => "unknown_action",
+            Reason::ActionNotAllowed => "action_not_allowed",
+            Reason::OutcomeNotAllowed => "outcome_not_allowed",
+            Reason::BadTimestamp => "bad_timestamp",
+            Reason::HashMismatch => "hash_mismatch",
+            Reason::DetailsMismatch => "details_mismatch",
+            Reason::Conflict => "conflict",
+            Reason::UnknownReference => "unknown_reference",
+            Reason::DatabaseRejected => "database_rejected",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// A reason and one sentence that names the field, what was found and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    reason: Reason,
+    detail: String,
+}
+
+/// The longest detail. It travels in a header, and must not let a publisher fill the dead-letter stream.
+pub const DETAIL_BYTES_MAX: usize = 500;
+
+/// The longest quotation of a publisher's text within a detail.
+const QUOTE_CHARS_MAX: usize = 60;
+
+impl Rejection {
+    /// `detail` may quote the publisher: it is cut at [`DETAIL_BYTES_MAX`], and control characters become spaces.
+    pub fn new(reason: Reason, detail: &str) -> Self {
+        let mut clean = String::with_capacity(detail.len().min(DETAIL_BYTES_MAX));
+        for character in detail.chars() {
+            let character = if is_printable(character) { character } else { ' ' };
+            if clean.len() + character.len_utf8() > DETAIL_BYTES_MAX - '…'.len_utf8() {
+                clean.push('…');
+                break;
+            }
+            clean.push(character);
+        }
+        Self { reason, detail: clean.trim().to_owned() }
+    }
+
+    /// The stable cause.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The sentence for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+/// Neither a control character nor one that reorders or hides the text around it.
+fn is_printable(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Quotes a publisher's text for a detail: short, and in quotation marks.
+pub(crate) fn quote(text: &str) -> String {
+    match text.char_indices().nth(QUOTE_CHARS_MAX) {
+        None => format!("\"{text}\""),
+        Some((cut, _)) => format!("\"{}…\"", &text[..cut]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_is_one_short_line_whatever_the_publisher_wrote() {
+        let rejection =
+            Rejection::new(Reason::UnknownField, &format!("a\r\nLedger-Reason: x\u{202e}{}", "é".repeat(900)));
+        assert!(rejection.detail().len() <= DETAIL_BYTES_MAX);
+        assert!(rejection.detail().chars().all(is_printable));
+        assert!(rejection.detail().ends_with('…'));
+    }
+
+    #[test]
+    fn every_reason_is_listed_once() {
+        let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+    }
+}

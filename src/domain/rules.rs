@@ -1,0 +1,88 @@
+//! Is the message good? The rules in force, and the verdict they give: total and pure, on any bytes.
+
+use super::agents::Agents;
+use super::event::{AuditEvent, readable_event_id};
+use super::json::Object;
+use super::message::Message;
+use super::registry::Registry;
+use super::reject::{Reason, Rejection};
+
+/// Everything that a verdict depends on besides the message.
+#[derive(Debug)]
+pub struct Rules {
+    /// Who may write.
+    pub agents: Agents,
+    /// What may be said.
+    pub registry: Registry,
+    /// Limits and leniencies.
+    pub settings: Settings,
+}
+
+/// Limits and leniencies of the judging.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The largest payload, in bytes.
+    pub record_bytes_max: usize,
+    /// The deepest nesting of objects and arrays.
+    pub nesting_max: usize,
+    /// Any well-formed suffix of `event_id` passes, not only Unix milliseconds.
+    pub any_event_id_suffix: bool,
+    /// A missing timestamp becomes the time at which the server stored the message.
+    pub stamp_missing_timestamp: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            record_bytes_max: 256 * 1024,
+            nesting_max: 32,
+            any_event_id_suffix: false,
+            stamp_missing_timestamp: false,
+        }
+    }
+}
+
+/// What becomes of a message: one of these two, always.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passed every rule.
+    Record(AuditEvent),
+    /// It did not. The record id is kept where it could be read.
+    Reject {
+        /// Why.
+        rejection: Rejection,
+        /// The id the publisher gave it.
+        record_id: Option<String>,
+    },
+}
+
+impl Rules {
+    /// Judges a message.
+    pub fn judge(&self, message: &Message) -> Verdict {
+        let reject = |rejection, record_id| Verdict::Reject { rejection, record_id };
+        let limit = self.settings.record_bytes_max;
+        let length = message.payload.len();
+        if length > limit {
+            let detail = format!("the message has {length} bytes; {limit} are allowed");
+            return reject(Rejection::new(Reason::TooLarge, &detail), None);
+        }
+        let object = match Object::parse(&message.payload, self.settings.nesting_max) {
+            Ok(object) => object,
+            Err(rejection) => return reject(rejection, None),
+        };
+        match AuditEvent::judge(&object, message, self) {
+            Ok(event) => Verdict::Record(event),
+            Err(rejection) => reject(rejection, readable_event_id(&object)),
+        }
+    }
+}
+
+impl Verdict {
+    /// The record's own id, where it could be read.
+    pub fn record_id(&self) -> Option<&str> {
+        match self {
+            Verdict::Record(event) => Some(&event.event_id),
+            Verdict::Reject { record_id, .. } => record_id.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! When did it happen? ISO 8601 text, kept as it is, and the UTC moment it names.
+
+use super::reject::{Reason, Rejection, quote};
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::Offset;
+use jiff::{RoundMode, TimestampRound, Unit};
+
+/// A timestamp: the publisher's text, which the hash covers, and its moment in UTC, which the column holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    text: String,
+    utc: DateTime,
+}
+
+static PARSER: DateTimeParser = DateTimeParser::new();
+
+impl EventTime {
+    /// Reads an ISO 8601 date and time, `2026-02-20T17:47:14.568Z` for one. An offset is converted; without one the text
+    /// is taken as UTC, as LDG-002 says of `timestamp`. Digits beyond microseconds are rounded, as PostgreSQL does.
+    pub fn parse(text: String) -> Result<Self, Rejection> {
+        match utc_of(&text) {
+            Some(utc) => Ok(Self { text, utc }),
+            None => Err(Rejection::new(
+                Reason::BadTimestamp,
+                &format!(
+                    "timestamp {} is not an ISO 8601 date and time such as 2026-02-20T17:47:14.568Z",
+                    quote(&text)
+                ),
+            )),
+        }
+    }
+
+    /// The exact text that was published.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The moment in UTC, to the microsecond, as PostgreSQL reads a `timestamp`.
+    pub fn utc(&self) -> String {
+        self.utc.to_string()
+    }
+}
+
+fn utc_of(text: &str) -> Option<DateTime> {
+    // The library also takes a space between date and time, and IANA zones in brackets; ISO 8601 knows neither.
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || b"+-:.,TtZz".contains(&byte)) {
+        return None;
+    }
+    let pieces = PARSER.parse_pieces(text).ok()?;
+    let civil = pieces.date().to_datetime(pieces.time()?);
+    let offset = pieces.to_numeric_offset().unwrap_or(Offset::UTC);
+    let rounding = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::HalfEven);
+    let moment = offset.to_timestamp(civil).ok()?.round(rounding).ok()?;
+    let utc = Offset::UTC.to_datetime(moment);
+    (1..=9999).contains(&utc.year()).then_some(utc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_converted_and_the_text_is_kept() {
+        for (text, utc) in [
+            ("2026-02-20T17:47:14.568Z", "2026-02-20T17:47:14.568"),
+            ("2026-02-20T17:47:14", "2026-02-20T17:47:14"),
+            ("2026-02-20T17:47:14.123456+00:00", "2026-02-20T17:47:14.123456"),
+            ("2026-02-20T23:47:14-06:30", "2026-02-21T06:17:14"),
+            ("20260220T174714Z", "2026-02-20T17:47:14"),
+            ("2026-02-20T17:47Z", "2026-02-20T17:47:00"),
+            ("2026-02-20T17:47:14.1234565Z", "2026-02-20T17:47:14.123456"),
+            ("2026-02-20T17:47:14.9999999Z", "2026-02-20T17:47:15"),
+        ] {
+            let time = EventTime::parse(text.to_owned()).expect(text);
+            assert_eq!((time.text(), time.utc().as_str()), (text, utc));
+        }
+    }
+
+    #[test]
+    fn what_is_no_iso_8601_date_and_time_is_rejected() {
+        for text in [
+            "",
+            "yesterday",
+            "2026-02-20",
+            "17:47:14Z",
+            "2026-02-30T00:00:00Z",
+            "2026-02-20T25:00:00Z",
+            "20/02/2026T10:00:00",
+            "1708451234567",
+            "2026-02-20 17:47:14",
+            "2026-02-20T17:47:14[Europe/Berlin]",
+            "2026-02-20T17:47:14+99:00",
+            "-000100-01-01T00:00:00Z",
+            "2026-02-20T17:47:14Z ",
+            "2026-02-20T17:47:14ZZ",
+        ] {
+            let rejection = EventTime::parse(text.to_owned()).expect_err(text);
+            assert_eq!(rejection.reason(), Reason::BadTimestamp);
+        }
+    }
+}

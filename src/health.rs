@@ -1,0 +1,214 @@
+//! Is it well? What the daemon waits for, and whether its loops still turn. Fed by the loops; read by readiness, status
+//! text, metrics and the watchdog.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An outage is told once when it begins and once when it ends; in between, a reminder at this interval.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Several loops may see one outage differently; a new reason is told no more often than this.
+const NEWS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Something the daemon cannot do without. Several loops use it; it is up when none of them waits for it.
+#[derive(Debug)]
+pub struct Dependency {
+    name: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Set by the first success.
+    met: bool,
+    /// Who waits, and why.
+    waiting: BTreeMap<String, String>,
+    down_since: Option<Instant>,
+    told: Option<(Instant, String)>,
+}
+
+impl Dependency {
+    /// A dependency that was not met yet.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, state: Mutex::new(State { met: false, waiting: BTreeMap::new(), down_since: None, told: None }) }
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// `who` has what it needs. Tells once that an outage has ended.
+    pub fn up(&self, who: &str) {
+        let mut state = self.lock();
+        state.met = true;
+        state.waiting.remove(who);
+        if !state.waiting.is_empty() {
+            return;
+        }
+        let told = state.told.take();
+        if let (Some(since), Some(_)) = (state.down_since.take(), told) {
+            tracing::info!(dependency = self.name, after_s = since.elapsed().as_secs(), "{} is back", self.name);
+        }
+    }
+
+    /// `who` waits. Tells once that an outage has begun, again when the reason changes, and a reminder now and then.
+    pub fn down(&self, who: &str, why: &str) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.waiting.insert(who.to_owned(), why.to_owned());
+        let since = *state.down_since.get_or_insert(now);
+        let told_already = state
+            .told
+            .as_ref()
+            .is_some_and(|(at, reason)| at.elapsed() < if reason == why { REMINDER_INTERVAL } else { NEWS_INTERVAL });
+        if !told_already {
+            state.told = Some((now, why.to_owned()));
+            let waiting = state.waiting.len();
+            drop(state);
+            let for_s = since.elapsed().as_secs();
+            tracing::warn!(dependency = self.name, for_s, waiting, "waiting for {}: {why}", self.name);
+        }
+    }
+
+    /// Why it is not ready; `None` when it is.
+    pub fn missing(&self) -> Option<String> {
+        let state = self.lock();
+        match state.waiting.iter().next() {
+            Some((_, why)) => Some(why.clone()),
+            None if state.met => None,
+            None => Some("not connected yet".to_owned()),
+        }
+    }
+
+    /// Whether nothing waits for it.
+    pub fn is_up(&self) -> bool {
+        self.missing().is_none()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// One loop's sign of life.
+#[derive(Debug)]
+pub struct Pulse {
+    name: String,
+    started: Instant,
+    /// Milliseconds from `started` to the last beat, plus one; 0 while the loop has nothing to do.
+    last_beat_ms: AtomicU64,
+}
+
+impl Pulse {
+    /// A loop that has nothing to do yet.
+    pub fn new(name: String) -> Self {
+        Self { name, started: Instant::now(), last_beat_ms: AtomicU64::new(0) }
+    }
+
+    /// The loop made a step.
+    pub fn beat(&self) {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.last_beat_ms.store(elapsed_ms + 1, Ordering::Relaxed);
+    }
+
+    /// The loop waits for work, which may be long in coming.
+    pub fn rest(&self) {
+        self.last_beat_ms.store(0, Ordering::Relaxed);
+    }
+
+    fn silent_for(&self) -> Duration {
+        match self.last_beat_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            beat => self.started.elapsed().saturating_sub(Duration::from_millis(beat - 1)),
+        }
+    }
+}
+
+/// Every wait and every call in a loop is bounded well below this; a loop that is silent for longer hangs.
+pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// The whole daemon's health.
+#[derive(Debug)]
+pub struct Health {
+    /// The database.
+    pub postgres: Dependency,
+    /// The connection, the stream and the consumers.
+    pub nats: Dependency,
+    /// The way of rejects to their subject. It holds up nothing else.
+    pub dead_letters: Dependency,
+    /// All loops.
+    pub pulses: Vec<Pulse>,
+}
+
+impl Health {
+    /// Loops are told apart by their place in `loops`.
+    pub fn new(loops: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            postgres: Dependency::new("PostgreSQL"),
+            nats: Dependency::new("NATS"),
+            dead_letters: Dependency::new("the dead-letter stream"),
+            pulses: loops.into_iter().map(Pulse::new).collect(),
+        }
+    }
+
+    /// All dependencies.
+    pub fn dependencies(&self) -> [&Dependency; 3] {
+        [&self.postgres, &self.nats, &self.dead_letters]
+    }
+
+    /// Whether records can flow.
+    pub fn is_ready(&self) -> bool {
+        self.postgres.is_up() && self.nats.is_up()
+    }
+
+    /// The first loop that hangs: only a restart would help.
+    pub fn hanging_loop(&self) -> Option<&str> {
+        self.pulses.iter().find(|pulse| pulse.silent_for() > SILENCE_MAX).map(|pulse| pulse.name.as_str())
+    }
+
+    /// One line for each dependency, as `/readyz` shows them.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        for dependency in self.dependencies() {
+            let _ = match dependency.missing() {
+                None => writeln!(text, "[+] {}: ok", dependency.name()),
+                Some(why) => writeln!(text, "[-] {}: {why}", dependency.name()),
+            };
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dependency_is_up_when_nobody_waits_for_it() {
+        let database = Dependency::new("PostgreSQL");
+        assert!(!database.is_up());
+        database.up("EXEC");
+        assert!(database.is_up());
+        database.down("EXEC", "connection refused");
+        database.down("VOTE", "connection refused");
+        database.up("EXEC");
+        assert_eq!(database.missing().as_deref(), Some("connection refused"));
+        database.up("VOTE");
+        assert!(database.is_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_hangs_when_it_works_without_a_step_and_not_when_it_rests() {
+        let health = Health::new(["a".to_owned(), "b".to_owned()]);
+        health.pulses[0].beat();
+        tokio::time::advance(SILENCE_MAX + Duration::from_secs(1)).await;
+        assert_eq!(health.hanging_loop(), Some("a"));
+        health.pulses[0].rest();
+        assert_eq!(health.hanging_loop(), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! The life of a message, one type per state: `Delivery → Batch → Durable`.
+//!
+//! The right to acknowledge (the ticket) is locked inside from the first state to the last, and only a commit releases it.
+//! So an early acknowledgement does not compile:
+//!
+//! ```compile_fail
+//! # use ledgerd::lifecycle::{Batch, Source};
+//! async fn too_early<S: Source>(batch: Batch<S::Ticket>, source: &mut S) {
+//!     batch.acknowledge(source).await; // a batch has no such method
+//! }
+//! ```
+//! ```compile_fail
+//! # use ledgerd::lifecycle::{Delivery, Source};
+//! async fn out_of_the_box<S: Source>(delivery: Delivery<S::Ticket>, source: &mut S) {
+//!     source.acknowledge(vec![delivery.ticket]).await; // the field is private
+//! }
+//! ```
+//! ```compile_fail
+//! # use ledgerd::lifecycle::{Durable, Tally};
+//! fn forged<T>(tickets: Vec<T>) -> Durable<T> {
+//!     Durable { tickets, tally: Tally::default() } // so are these
+//! }
+//! ```
+
+use crate::domain::message::Message;
+use crate::domain::reject::{Reason, Rejection};
+use crate::domain::rules::{Rules, Verdict};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+
+/// Where messages come from.
+pub trait Source {
+    /// The right to acknowledge one message. Dropping it means that the message is delivered again.
+    type Ticket: Send;
+
+    /// Waits for one message, then gives all that are ready. `None` once the source was told to stop; never empty.
+    fn take(&mut self) -> impl Future<Output = Option<Vec<Delivery<Self::Ticket>>>> + Send;
+
+    /// Acknowledges. A failure is not reported: the message is delivered again, and the store knows it.
+    fn acknowledge(&mut self, tickets: Vec<Self::Ticket>) -> impl Future<Output = ()> + Send;
+}
+
+/// Where messages are kept for ever.
+pub trait Store {
+    /// Stores all rows, records and rejects alike, in one transaction, durably. A message that is stored already is
+    /// recognised by its place in its stream, so the same rows may be committed again.
+    ///
+    /// # Errors
+    /// After an error it is unknown whether the rows were stored. The remedy says what to do; committing them again is
+    /// always safe.
+    fn commit(&self, rows: &[Judged]) -> impl Future<Output = Result<Tally, StoreError>> + Send;
+}
+
+/// A message and its verdict.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The message.
+    pub message: Message,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// The world failed, and this is the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The store is unwell or away: the same rows again, soon.
+    Retry,
+    /// Some row is unacceptable to a store that takes others. When it stands alone, this is its rejection.
+    Isolate(Rejection),
+    /// Only an operator can mend it: the same rows again, slowly, and loudly.
+    Operator,
+}
+
+/// A commit that failed, or whose outcome is not known.
+#[derive(Clone, Debug)]
+pub struct StoreError {
+    /// The cure.
+    pub remedy: Remedy,
+    /// What happened, and what an operator can do about it.
+    pub what: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// What a commit did with its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// New records.
+    pub recorded: usize,
+    /// The same record under another sequence.
+    pub duplicates: usize,
+    /// Dead letters, by reason.
+    pub rejected: BTreeMap<Reason, usize>,
+    /// The same message again, stored by an earlier commit.
+    pub known: usize,
+}
+
+impl Tally {
+    /// All messages that the commit accounts for.
+    pub fn total(&self) -> usize {
+        self.recorded + self.duplicates + self.known + self.rejected.values().sum::<usize>()
+    }
+}
+
+/// A message, and the right to acknowledge it.
+#[derive(Debug)]
+pub struct Delivery<T> {
+    message: Message,
+    ticket: T,
+}
+
+impl<T> Delivery<T> {
+    /// Binds the ticket to its message.
+    pub fn new(message: Message, ticket: T) -> Self {
+        Self { message, ticket }
+    }
+}
+
+/// Judged messages that are not durable yet.
+#[derive(Debug)]
+pub struct Batch<T> {
+    rows: Vec<Judged>,
+    tickets: Vec<T>,
+}
+
+/// Messages that are durable, and may be acknowledged.
+#[derive(Debug)]
+#[must_use = "durable messages are to be acknowledged"]
+pub struct Durable<T> {
+    tickets: Vec<T>,
+    tally: Tally,
+}
+
+/// A batch that is not known to be durable: it comes back whole.
+#[derive(Debug)]
+pub struct Undone<T> {
+    /// The batch.
+    pub batch: Batch<T>,
+    /// Why.
+    pub error: StoreError,
+}
+
+impl<T> Batch<T> {
+    /// Judges every delivery. Each becomes a record or a reject.
+    pub fn judge(deliveries: Vec<Delivery<T>>, rules: &Rules) -> Self {
+        let mut batch =
+            Self { rows: Vec::with_capacity(deliveries.len()), tickets: Vec::with_capacity(deliveries.len()) };
+        for Delivery { message, ticket } in deliveries {
+            let verdict = rules.judge(&message);
+            batch.rows.push(Judged { message, verdict });
+            batch.tickets.push(ticket);
+        }
+        batch
+    }
+
+    /// How many messages it holds.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Makes the batch durable.
+    pub async fn commit<S: Store>(self, store: &S) -> Result<Durable<T>, Undone<T>> {
+        match store.commit(&self.rows).await {
+            Ok(tally) => {
+                assert_eq!(tally.total(), self.rows.len(), "a commit accounts for each of its rows");
+                Ok(Durable { tickets: self.tickets, tally })
+            }
+            Err(error) => Err(Undone { batch: self, error }),
+        }
+    }
+
+    /// Halves the batch, so that the unacceptable row ends up alone; there it becomes a reject. At most 3n − 1 commits
+    /// settle n rows.
+    pub fn isolate(mut self, rejection: &Rejection) -> Vec<Self> {
+        if let [Judged { verdict, .. }] = self.rows.as_mut_slice() {
+            let record_id = verdict.record_id().map(str::to_owned);
+            *verdict = Verdict::Reject { rejection: rejection.clone(), record_id };
+            return vec![self];
+        }
+        let middle = self.rows.len() / 2;
+        let second = Self { rows: self.rows.split_off(middle), tickets: self.tickets.split_off(middle) };
+        vec![second, self]
+    }
+}
+
+impl<T: Send> Durable<T> {
+    /// Gives the tickets back to their source, and says what was stored.
+    pub async fn acknowledge<S: Source<Ticket = T>>(self, source: &mut S) -> Tally {
+        source.acknowledge(self.tickets).await;
+        self.tally
+    }
+}
+
+impl Durable<()> {
+    /// What was stored, for messages that no source waits for.
+    pub fn settled(self) -> Tally {
+        self.tally
+    }
+}

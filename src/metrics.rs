@@ -1,0 +1,251 @@
+//! What is counted? Every metric, with its name, its unit and its help, in one place.
+
+use crate::domain::reject::Reason;
+use crate::domain::subject::Lane;
+use crate::health::Health;
+use crate::lifecycle::Tally;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+/// A gauge of seconds.
+type SecondsGauge = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabel {
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectLabel {
+    lane: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DependencyLabel {
+    dependency: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// The counters of one lane.
+#[derive(Clone, Debug)]
+pub struct LaneMetrics {
+    /// Messages taken from the stream, redeliveries included.
+    pub received: Counter,
+    /// Records that became rows.
+    pub committed: Counter,
+    /// Records that were stored before under another sequence.
+    pub duplicates: Counter,
+    /// Messages that were stored before.
+    pub redelivered: Counter,
+    rejects: Vec<(Reason, Counter)>,
+    /// Acknowledgements that the server did not confirm.
+    pub acks_unconfirmed: Counter,
+    /// Messages that the client could not receive, and that were read from the stream instead.
+    pub reclaimed: Counter,
+    /// Messages held and not acknowledged.
+    pub held: Gauge,
+    /// Messages in the stream that were not delivered yet.
+    pub lag: Gauge,
+    /// Age of the oldest message that is not acknowledged.
+    pub oldest_unacknowledged: SecondsGauge,
+    /// Messages in each commit.
+    pub batch_messages: Histogram,
+    /// Time from the begin of a commit to its confirmation.
+    pub commit_duration: Histogram,
+}
+
+impl LaneMetrics {
+    /// Counts what a commit did.
+    pub fn count(&self, tally: &Tally) {
+        self.committed.inc_by(tally.recorded as u64);
+        self.duplicates.inc_by(tally.duplicates as u64);
+        self.redelivered.inc_by(tally.known as u64);
+        for (reason, counter) in &self.rejects {
+            counter.inc_by(tally.rejected.get(reason).copied().unwrap_or(0) as u64);
+        }
+    }
+
+    /// Messages that became dead letters, whatever the reason.
+    pub fn rejected(&self) -> u64 {
+        self.rejects.iter().map(|(_, counter)| counter.get()).sum()
+    }
+}
+
+/// All metrics. Every label value exists from the start, at zero, so that an alert on a rate works from the first fault.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    received: Family<LaneLabel, Counter>,
+    committed: Family<LaneLabel, Counter>,
+    duplicates: Family<LaneLabel, Counter>,
+    redelivered: Family<LaneLabel, Counter>,
+    rejects: Family<RejectLabel, Counter>,
+    acks_unconfirmed: Family<LaneLabel, Counter>,
+    reclaimed: Family<LaneLabel, Counter>,
+    held: Family<LaneLabel, Gauge>,
+    lag: Family<LaneLabel, Gauge>,
+    oldest_unacknowledged: Family<LaneLabel, SecondsGauge>,
+    batch_messages: Histogram,
+    commit_duration: Histogram,
+    dependency_up: Family<DependencyLabel, Gauge>,
+    reloads: Family<ResultLabel, Counter>,
+    /// Whether the last reload took: 1 or 0.
+    last_reload_successful: Gauge,
+    /// Dead letters that reached their subject.
+    pub dead_letters_published: Counter,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("ledgerd"),
+            received: Family::default(),
+            committed: Family::default(),
+            duplicates: Family::default(),
+            redelivered: Family::default(),
+            rejects: Family::default(),
+            acks_unconfirmed: Family::default(),
+            reclaimed: Family::default(),
+            held: Family::default(),
+            lag: Family::default(),
+            oldest_unacknowledged: Family::default(),
+            batch_messages: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            commit_duration: Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ]),
+            dependency_up: Family::default(),
+            reloads: Family::default(),
+            last_reload_successful: Gauge::default(),
+            dead_letters_published: Counter::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register(
+            "messages_received",
+            "Messages taken from the stream, redeliveries included",
+            self.received.clone(),
+        );
+        registry.register("records_committed", "Records that became rows", self.committed.clone());
+        registry.register(
+            "duplicates",
+            "Records that were stored before under another sequence",
+            self.duplicates.clone(),
+        );
+        registry.register("redeliveries", "Messages that were stored before and came again", self.redelivered.clone());
+        registry.register("rejects", "Messages that became dead letters", self.rejects.clone());
+        registry.register(
+            "acks_unconfirmed",
+            "Acknowledgements that the server did not confirm",
+            self.acks_unconfirmed.clone(),
+        );
+        registry.register(
+            "messages_reclaimed",
+            "Messages that the client could not receive and that were read from the stream instead",
+            self.reclaimed.clone(),
+        );
+        registry.register("held_messages", "Messages held and not acknowledged yet", self.held.clone());
+        registry.register(
+            "consumer_lag_messages",
+            "Messages in the stream that were not delivered yet",
+            self.lag.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_unacknowledged_age",
+            "Age of the oldest message of the lane that is not acknowledged, 0 when there is none",
+            Unit::Seconds,
+            self.oldest_unacknowledged.clone(),
+        );
+        registry.register("batch_messages", "Messages in each commit", self.batch_messages.clone());
+        registry.register_with_unit(
+            "commit_duration",
+            "Time from the begin of a commit to its confirmation",
+            Unit::Seconds,
+            self.commit_duration.clone(),
+        );
+        registry.register("dependency_up", "Whether a dependency is there: 1 or 0", self.dependency_up.clone());
+        registry.register(
+            "dead_letters_published",
+            "Dead letters that reached their subject",
+            self.dead_letters_published.clone(),
+        );
+        registry.register("config_reloads", "Reloads by SIGHUP", self.reloads.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the last reload took: 1 or 0",
+            self.last_reload_successful.clone(),
+        );
+        registry.register("build", "The running program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let started = SecondsGauge::default();
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        started.set(since_1970.as_secs_f64());
+        registry.register_with_unit("start_time", "When the program started, since 1970", Unit::Seconds, started);
+        for result in ["success", "failure"] {
+            let _ = self.reloads.get_or_create(&ResultLabel { result });
+        }
+        self.last_reload_successful.set(1);
+        self
+    }
+
+    /// The counters of a lane.
+    pub fn lane(&self, lane: Lane) -> LaneMetrics {
+        let label = LaneLabel { lane: lane.prefix() };
+        let rejects = Reason::ALL.map(|reason| {
+            let label = RejectLabel { lane: lane.prefix(), reason: reason.code() };
+            (reason, self.rejects.get_or_create_owned(&label))
+        });
+        LaneMetrics {
+            received: self.received.get_or_create_owned(&label),
+            committed: self.committed.get_or_create_owned(&label),
+            duplicates: self.duplicates.get_or_create_owned(&label),
+            redelivered: self.redelivered.get_or_create_owned(&label),
+            rejects: rejects.into(),
+            acks_unconfirmed: self.acks_unconfirmed.get_or_create_owned(&label),
+            reclaimed: self.reclaimed.get_or_create_owned(&label),
+            held: self.held.get_or_create_owned(&label),
+            lag: self.lag.get_or_create_owned(&label),
+            oldest_unacknowledged: self.oldest_unacknowledged.get_or_create_owned(&label),
+            batch_messages: self.batch_messages.clone(),
+            commit_duration: self.commit_duration.clone(),
+        }
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, success: bool) {
+        self.reloads.get_or_create(&ResultLabel { result: if success { "success" } else { "failure" } }).inc();
+        self.last_reload_successful.set(i64::from(success));
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self, health: &Health) -> String {
+        for (label, dependency) in
+            [("postgres", &health.postgres), ("nats", &health.nats), ("dead_letters", &health.dead_letters)]
+        {
+            self.dependency_up.get_or_create(&DependencyLabel { dependency: label }).set(i64::from(dependency.is_up()));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,171 @@
+//! What does the server say? The JetStream API's requests that the ledger needs, each bounded in time.
+
+use super::client::REQUEST_TIMEOUT;
+use crate::domain::message::{Headers, Incarnation, Message};
+use crate::domain::subject::Lane;
+use async_nats::Client;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{self, consumer, stream};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The requests, over one connection.
+#[derive(Clone, Debug)]
+pub struct Api {
+    client: Client,
+    context: jetstream::Context,
+}
+
+/// The server's no, or its silence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// There is no such stream.
+    StreamNotFound,
+    /// There is no such consumer.
+    ConsumerNotFound,
+    /// There is no such message.
+    MessageNotFound,
+    /// No answer: the server is away, or its permissions do not allow the request.
+    Silent(String),
+    /// Any other answer.
+    Refused(String),
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApiError::StreamNotFound => f.write_str("the stream does not exist: run `ledgerd setup`"),
+            ApiError::ConsumerNotFound => f.write_str("the consumer does not exist: run `ledgerd setup`"),
+            ApiError::MessageNotFound => f.write_str("the stream does not hold the message"),
+            ApiError::Silent(what) | ApiError::Refused(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// The client's own request timeout does not bound a request that cannot even be sent; this does.
+const CALL_TIMEOUT: Duration = Duration::from_secs(7);
+
+#[derive(Deserialize)]
+struct StoredMessage {
+    message: RawMessage,
+}
+
+#[derive(Deserialize)]
+struct RawMessage {
+    subject: String,
+    seq: i64,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+    time: String,
+}
+
+impl Api {
+    /// Requests go over `client`.
+    pub fn new(client: Client) -> Self {
+        let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+        Self { client, context }
+    }
+
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn context(&self) -> &jetstream::Context {
+        &self.context
+    }
+
+    async fn call<T: DeserializeOwned>(&self, subject: String, payload: &impl Serialize) -> Result<T, ApiError> {
+        let request = self.context.request::<_, _, Response<T>>(subject.clone(), payload);
+        match tokio::time::timeout(CALL_TIMEOUT, request).await {
+            Ok(Ok(Response::Ok(answer))) => Ok(answer),
+            Ok(Ok(Response::Err { error })) => Err(match error.error_code().0 {
+                10059 => ApiError::StreamNotFound,
+                10014 => ApiError::ConsumerNotFound,
+                10037 => ApiError::MessageNotFound,
+                _ => ApiError::Refused(format!("the NATS server refuses {subject}: {error}")),
+            }),
+            Ok(Err(error)) => Err(ApiError::Silent(format!("no answer to {subject}: {error}"))),
+            Err(_) => Err(ApiError::Silent(format!("no answer to {subject}"))),
+        }
+    }
+
+    /// A stream's configuration and state.
+    pub async fn stream_info(&self, stream: &str) -> Result<stream::Info, ApiError> {
+        self.call(format!("STREAM.INFO.{stream}"), &json!({})).await
+    }
+
+    /// A stream's name and the moment it was made.
+    pub async fn incarnation(&self, stream: &str) -> Result<Incarnation, ApiError> {
+        let info = self.stream_info(stream).await?;
+        let created_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+        Ok(Incarnation { stream: Arc::from(stream), created_ns })
+    }
+
+    /// Makes a stream that does not exist.
+    pub async fn create_stream(&self, config: &stream::Config) -> Result<stream::Info, ApiError> {
+        self.call(format!("STREAM.CREATE.{}", config.name), config).await
+    }
+
+    /// Changes a stream.
+    pub async fn update_stream(&self, config: &stream::Config) -> Result<stream::Info, ApiError> {
+        self.call(format!("STREAM.UPDATE.{}", config.name), config).await
+    }
+
+    /// A lane's consumer.
+    pub async fn consumer_info(&self, stream: &str, lane: Lane) -> Result<consumer::Info, ApiError> {
+        self.call(format!("CONSUMER.INFO.{stream}.{}", lane.consumer()), &json!({})).await
+    }
+
+    /// Makes a lane's consumer. It must not exist (`create`), or may exist and is changed (`""`).
+    pub async fn create_consumer(
+        &self,
+        stream: &str,
+        config: &consumer::Config,
+        action: &str,
+    ) -> Result<consumer::Info, ApiError> {
+        let name = config.name.as_deref().unwrap_or_default();
+        let request = json!({ "stream_name": stream, "config": config, "action": action });
+        self.call(format!("CONSUMER.CREATE.{stream}.{name}.{}", config.filter_subject), &request).await
+    }
+
+    /// The first message of a lane at or after a sequence, read from the stream itself and not through a consumer. Its
+    /// headers come as bytes, so it is readable whatever they hold.
+    pub async fn next_message(
+        &self,
+        incarnation: &Incarnation,
+        lane: Lane,
+        sequence: i64,
+    ) -> Result<Message, ApiError> {
+        let request = json!({ "seq": sequence, "next_by_subj": lane.filter() });
+        let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{}", incarnation.stream), &request).await?;
+        let raw = stored.message;
+        let decode =
+            |text: &str| BASE64.decode(text).map_err(|error| ApiError::Refused(format!("a broken answer: {error}")));
+        let headers = decode(&raw.hdrs)?;
+        let stored_at = jiff_ns(&raw.time).ok_or_else(|| ApiError::Refused(format!("a broken time: {}", raw.time)))?;
+        Ok(Message {
+            incarnation: incarnation.clone(),
+            sequence: raw.seq,
+            subject: raw.subject.replace('\0', "\u{fffd}"),
+            server_time_ns: stored_at,
+            headers: if headers.is_empty() { Headers::NONE } else { Headers::from_block(&headers) },
+            payload: decode(&raw.data)?.into(),
+        })
+    }
+}
+
+fn jiff_ns(text: &str) -> Option<i64> {
+    let moment: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(moment.as_nanosecond()).ok()
+}

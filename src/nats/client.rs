@@ -1,0 +1,213 @@
+//! How is the server reached? The connection, its credentials, and what it reports about itself.
+
+use crate::health::Health;
+use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use nkeys::KeyPair;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How to reach the server.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// One URL, or several of one cluster, separated by commas. May hold user and password.
+    pub url: String,
+    /// A `.creds` file: a user's JWT and its seed.
+    pub credentials_file: Option<PathBuf>,
+    /// A user name, with `password_file`.
+    pub user: Option<String>,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// The file that holds an nkey seed.
+    pub nkey_file: Option<PathBuf>,
+    /// Root certificates, beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, with `key_file`.
+    pub certificate_file: Option<PathBuf>,
+    /// The certificate's key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// No connection.
+#[derive(Debug)]
+pub struct ConnectError {
+    /// The server, or this configuration, says no: waiting would not help.
+    pub refused: bool,
+    what: String,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// A dead connection is noticed within two of these.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait between two attempts to reconnect.
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Every request has an answer within this time, or counts as failed.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+const INBOX_PREFIX: &str = "_INBOX_ledgerd";
+
+/// A connection that was made once, and makes itself anew from then on.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    /// Counts how often the connection was made.
+    pub connected: watch::Receiver<u64>,
+}
+
+/// Connects once. The client reconnects by itself from then on, for ever, and reads its credentials' files again each time.
+pub async fn connect(settings: &Settings, health: Option<Arc<Health>>) -> Result<Connection, ConnectError> {
+    let refused = |what: String| ConnectError { refused: true, what };
+    let servers = settings
+        .url
+        .split(',')
+        .map(|url| url.trim().parse::<ServerAddr>())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| refused("nats.url is not a URL such as nats://127.0.0.1:4222".to_owned()))?;
+    let (count, connected) = watch::channel(0);
+    let connecting = options(settings, health, count).connect(servers);
+    match tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await {
+        Ok(Ok(client)) => Ok(Connection { client, connected }),
+        Ok(Err(error)) => Err(ConnectError {
+            refused: matches!(
+                error.kind(),
+                ConnectErrorKind::AuthorizationViolation
+                    | ConnectErrorKind::Authentication
+                    | ConnectErrorKind::Tls
+                    | ConnectErrorKind::ServerParse
+            ),
+            what: match error.kind() {
+                ConnectErrorKind::AuthorizationViolation => {
+                    "the server refuses the credentials (authorization violation): check nats.url and the credentials"
+                        .to_owned()
+                }
+                _ => with_sources(&error),
+            },
+        }),
+        Err(_) => Err(ConnectError { refused: false, what: "no answer from the server".to_owned() }),
+    }
+}
+
+/// An error and all that it came from, in one line.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn options(settings: &Settings, health: Option<Arc<Health>>, count: watch::Sender<u64>) -> ConnectOptions {
+    let files = settings.clone();
+    let has_credentials =
+        settings.credentials_file.is_some() || settings.password_file.is_some() || settings.nkey_file.is_some();
+    let mut options = if has_credentials {
+        ConnectOptions::with_auth_callback(move |nonce| {
+            let auth = read_credentials(&files, &nonce);
+            async move { auth }
+        })
+    } else {
+        ConnectOptions::new()
+    };
+    if let Some(file) = &settings.ca_file {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&settings.certificate_file, &settings.key_file) {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    options
+        .name("ledgerd")
+        .custom_inbox_prefix(INBOX_PREFIX)
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .max_reconnects(None)
+        .reconnect_delay_callback(|attempts| {
+            let doubled =
+                Duration::from_millis(20) * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(10));
+            doubled.min(RECONNECT_WAIT_MAX)
+        })
+        .event_callback(move |event| {
+            if matches!(event, Event::Connected) {
+                count.send_modify(|times| *times += 1);
+            }
+            report(&event, health.as_deref());
+            async {}
+        })
+}
+
+/// Who waits while the connection is lost.
+const CONNECTION: &str = "the connection";
+
+fn report(event: &Event, health: Option<&Health>) {
+    match (event, health) {
+        (Event::Connected, Some(health)) => health.nats.up(CONNECTION),
+        (Event::Disconnected | Event::Closed, Some(health)) => health.nats.down(CONNECTION, "the connection is lost"),
+        (Event::ClientError(error), Some(health)) => health.nats.down(CONNECTION, &format!("cannot connect: {error}")),
+        (Event::ServerError(error), _) => tracing::warn!("the NATS server says: {error}"),
+        (event, _) => tracing::debug!("NATS: {event}"),
+    }
+}
+
+fn read_credentials(settings: &Settings, nonce: &[u8]) -> Result<Auth, AuthError> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path)
+            .map_err(|error| AuthError::new(format!("cannot read {}: {error}", path.display())))
+    };
+    let sign = |seed: &str| {
+        let key = KeyPair::from_seed(seed.trim())
+            .map_err(|error| AuthError::new(format!("the nkey seed is broken: {error}")))?;
+        let signature = key.sign(nonce).map_err(|error| AuthError::new(error.to_string()))?;
+        Ok::<_, AuthError>((key.public_key(), signature))
+    };
+    let mut auth = Auth::new();
+    if let Some(path) = &settings.credentials_file {
+        let text = read(path)?;
+        let broken = || AuthError::new(format!("{} is not a .creds file", path.display()));
+        auth.jwt = Some(section(&text, "NATS USER JWT").ok_or_else(broken)?.to_owned());
+        auth.signature = Some(sign(section(&text, "USER NKEY SEED").ok_or_else(broken)?)?.1);
+    } else if let Some(path) = &settings.nkey_file {
+        let (public, signature) = sign(&read(path)?)?;
+        auth.nkey = Some(public);
+        auth.signature = Some(signature);
+    } else if let Some(path) = &settings.password_file {
+        auth.username.clone_from(&settings.user);
+        auth.password = Some(read(path)?.trim_end().to_owned());
+    }
+    Ok(auth)
+}
+
+/// The line between `-----BEGIN <name>-----` and `------END <name>------`.
+fn section<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("BEGIN {name}"))?;
+    rest.lines().skip(1).map(str::trim).find(|line| !line.is_empty()).filter(|line| !line.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credentials_file_holds_a_token_and_a_seed() {
+        let file = "-----BEGIN NATS USER JWT-----\neyJ0.e30.x\n------END NATS USER JWT------\n\n\
+            -----BEGIN USER NKEY SEED-----\nSUAX\n------END USER NKEY SEED------\n";
+        assert_eq!(section(file, "NATS USER JWT"), Some("eyJ0.e30.x"));
+        assert_eq!(section(file, "USER NKEY SEED"), Some("SUAX"));
+        assert_eq!(section("nothing", "USER NKEY SEED"), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! What must the streams and consumers be? The files in `nats/`, and how a server's differ from them.
+
+use crate::domain::subject::Lane;
+use async_nats::jetstream::{consumer, stream};
+use serde_json::Value;
+use std::fmt;
+
+const LEDGER: &str = include_str!("../../nats/streams/LEDGER.json");
+const DLQ: &str = include_str!("../../nats/streams/LEDGER_DLQ.json");
+const RECEIPTS: &str = include_str!("../../nats/streams/LEDGER_RECEIPTS.json");
+
+/// The names of the streams in this deployment.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Everything that agents publish.
+    pub ledger: String,
+    /// Rejects.
+    pub dlq: String,
+    /// Receipts.
+    pub receipts: String,
+    /// Copies of each stream in the cluster.
+    pub replicas: usize,
+}
+
+impl Names {
+    /// The streams to have, as the files say.
+    pub fn streams(&self) -> [stream::Config; 3] {
+        [(LEDGER, &self.ledger), (DLQ, &self.dlq), (RECEIPTS, &self.receipts)].map(|(file, name)| {
+            let mut config: stream::Config =
+                serde_json::from_str(file).expect("the shipped file is good, as a test shows");
+            config.name.clone_from(name);
+            config.num_replicas = self.replicas;
+            config
+        })
+    }
+}
+
+/// A lane's consumer, as its file says.
+pub fn consumer(lane: Lane) -> consumer::Config {
+    let file = match lane {
+        Lane::Exec => include_str!("../../nats/consumers/ledgerd-EXEC.json"),
+        Lane::Vote => include_str!("../../nats/consumers/ledgerd-VOTE.json"),
+        Lane::Prop => include_str!("../../nats/consumers/ledgerd-PROP.json"),
+        Lane::Clr => include_str!("../../nats/consumers/ledgerd-CLR.json"),
+        Lane::Sec => include_str!("../../nats/consumers/ledgerd-SEC.json"),
+        Lane::Tool => include_str!("../../nats/consumers/ledgerd-TOOL.json"),
+        Lane::Sys => include_str!("../../nats/consumers/ledgerd-SYS.json"),
+        Lane::Route => include_str!("../../nats/consumers/ledgerd-ROUTE.json"),
+        Lane::Corp => include_str!("../../nats/consumers/ledgerd-CORP.json"),
+        Lane::N8n => include_str!("../../nats/consumers/ledgerd-N8N.json"),
+        Lane::Err => include_str!("../../nats/consumers/ledgerd-ERR.json"),
+    };
+    serde_json::from_str(file).expect("the shipped file is good, as a test shows")
+}
+
+/// One setting in which the server differs from the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// The stream or consumer.
+    pub of: String,
+    /// The setting.
+    pub setting: String,
+    /// What the file says.
+    pub expected: Value,
+    /// What the server has.
+    pub found: Value,
+    /// With it, messages can be lost: the daemon refuses to run.
+    pub dangerous: bool,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of, setting, expected, found, dangerous } = self;
+        let danger = if *dangerous { ", and messages can be lost by it" } else { "" };
+        write!(f, "{of}: {setting} is {found} where nats/ says {expected}{danger}")
+    }
+}
+
+/// How a stream differs. `is_ledger`: it holds what agents publish.
+pub fn stream_drift(expected: &stream::Config, found: &stream::Config, is_ledger: bool) -> Vec<Drift> {
+    let is_dangerous = |setting: &str, found: &Value| match setting {
+        "discard" => is_ledger && found == "old",
+        "retention" => is_ledger && found != "limits",
+        "subjects" => is_ledger && captures(found, "dlq.ledger.EXEC.A.1"),
+        _ => false,
+    };
+    differences(&format!("stream {}", expected.name), expected, found, is_dangerous)
+}
+
+/// How a lane's consumer differs.
+pub fn consumer_drift(lane: Lane, found: &consumer::Config) -> Vec<Drift> {
+    let is_dangerous = |setting: &str, found: &Value| match setting {
+        "max_deliver" => found.as_i64().is_some_and(|times| times > 0),
+        "ack_policy" | "filter_subject" | "filter_subjects" | "deliver_subject" => true,
+        _ => false,
+    };
+    differences(&format!("consumer {}", lane.consumer()), &consumer(lane), found, is_dangerous)
+}
+
+/// Settings that the server writes by itself, or that mean nothing to the ledger.
+const IGNORED: [&str; 3] = ["metadata", "description", "name"];
+
+fn differences<T: serde::Serialize>(
+    of: &str,
+    expected: &T,
+    found: &T,
+    is_dangerous: impl Fn(&str, &Value) -> bool,
+) -> Vec<Drift> {
+    let as_object = |config: &T| match serde_json::to_value(config) {
+        Ok(Value::Object(object)) => object,
+        _ => unreachable!("a configuration serializes to an object"),
+    };
+    let (expected, found) = (as_object(expected), as_object(found));
+    let settings: std::collections::BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    settings
+        .into_iter()
+        .filter(|setting| !IGNORED.contains(&setting.as_str()))
+        .filter_map(|setting| {
+            let (ours, theirs) = (expected.get(setting), found.get(setting));
+            let same = match (ours, theirs) {
+                (Some(ours), Some(theirs)) => ours == theirs || (is_unset(ours) && is_unset(theirs)),
+                (Some(value), None) | (None, Some(value)) => is_unset(value),
+                (None, None) => true,
+            };
+            let value_or_null = |value: Option<&Value>| value.cloned().unwrap_or(Value::Null);
+            (!same).then(|| Drift {
+                of: of.to_owned(),
+                setting: setting.clone(),
+                expected: value_or_null(ours),
+                found: value_or_null(theirs),
+                dangerous: is_dangerous(setting, &value_or_null(theirs)),
+            })
+        })
+        .collect()
+}
+
+/// Zero, -1, empty and absent all mean "no limit" or "default" in these configurations.
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => matches!(number.as_i64(), Some(0 | -1)),
+        Value::String(text) => text.is_empty() || text == "none",
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(is_unset),
+        Value::Bool(true) => false,
+    }
+}
+
+/// Whether one of the subject patterns matches a subject.
+fn captures(patterns: &Value, subject: &str) -> bool {
+    let matches = |pattern: &str| {
+        let mut tokens = subject.split('.');
+        for token in pattern.split('.') {
+            match (token, tokens.next()) {
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (literal, Some(found)) if literal == found => {}
+                _ => return false,
+            }
+        }
+        tokens.next().is_none()
+    };
+    patterns.as_array().is_some_and(|patterns| patterns.iter().filter_map(Value::as_str).any(matches))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names { ledger: "LEDGER".into(), dlq: "LEDGER_DLQ".into(), receipts: "LEDGER_RECEIPTS".into(), replicas: 1 }
+    }
+
+    #[test]
+    fn the_shipped_files_are_read_and_safe() {
+        let [ledger, dlq, _] = names().streams();
+        assert!(stream_drift(&ledger, &ledger, true).is_empty());
+        assert!(Lane::ALL.iter().all(|lane| ledger.subjects.contains(&lane.filter())));
+        assert!(dlq.max_message_size > ledger.max_message_size);
+        for lane in Lane::ALL {
+            let config = consumer(lane);
+            assert!(consumer_drift(lane, &config).is_empty());
+            assert_eq!(config.name.as_deref(), Some(lane.consumer().as_str()));
+            assert_eq!(config.filter_subject, lane.filter());
+            assert_eq!(config.max_deliver, -1);
+        }
+    }
+
+    #[test]
+    fn drift_that_can_lose_messages_is_dangerous() {
+        let [ledger, ..] = names().streams();
+        let discard = stream::Config { discard: stream::DiscardPolicy::Old, ..ledger.clone() };
+        let drift = stream_drift(&ledger, &discard, true);
+        assert_eq!((drift.len(), drift[0].dangerous), (1, true), "{drift:?}");
+        let greedy = stream::Config { subjects: vec![">".into()], ..ledger.clone() };
+        assert!(stream_drift(&ledger, &greedy, true)[0].dangerous);
+        let finite = consumer::Config { max_deliver: 5, ..consumer(Lane::Exec) };
+        let drift = consumer_drift(Lane::Exec, &finite);
+        assert!(drift[0].dangerous && drift[0].to_string().contains("max_deliver is 5"), "{drift:?}");
+        let slower = consumer::Config { max_ack_pending: 17, ..consumer(Lane::Exec) };
+        assert!(!consumer_drift(Lane::Exec, &slower)[0].dangerous);
+    }
+}

@@ -1,0 +1,139 @@
+//! How are messages pulled? One request for what is ready, answered at once, or as soon as the first message comes.
+//!
+//! The client's own `fetch` tells the server's answers from messages by a status in their headers, which a publisher can
+//! forge: a stored message with the status 404 would end a batch and never arrive. Here an answer is what comes on the
+//! inbox of the request, and a message is what comes on a subject of the stream.
+
+use super::client::with_sources;
+use crate::domain::subject::Lane;
+use async_nats::{Client, Message, StatusCode, Subscriber};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// The bounds of one pull.
+#[derive(Clone, Copy, Debug)]
+pub struct PullLimits {
+    /// Messages at most.
+    pub messages_max: usize,
+    /// Bytes at most, headers and subjects included.
+    pub bytes_max: usize,
+}
+
+/// How long the server keeps a request that finds nothing.
+const WAIT_FOR_FIRST: Duration = Duration::from_secs(3);
+/// The server's word that the wait is over may itself be lost.
+const WAIT_SLACK: Duration = Duration::from_secs(2);
+/// Messages of one answer follow each other at once.
+const WAIT_FOR_NEXT: Duration = Duration::from_secs(1);
+/// The server refuses a pull whose next message alone is larger than the bytes asked for; one message may then be this large.
+const OVERSIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Why a pull gave nothing and the consumer must be looked at again.
+#[derive(Debug)]
+pub(super) struct Broken(pub(super) String);
+
+/// Pulls from one lane's consumer.
+pub(super) struct Puller {
+    client: Client,
+    next_subject: String,
+    inbox: String,
+    answers: Subscriber,
+    pulls: u64,
+    reconnected: watch::Receiver<u64>,
+}
+
+impl Puller {
+    pub(super) async fn new(
+        client: Client,
+        stream: &str,
+        lane: Lane,
+        reconnected: watch::Receiver<u64>,
+    ) -> Result<Self, Broken> {
+        let inbox = client.new_inbox();
+        let subscribing = client.subscribe(format!("{inbox}.*"));
+        let answers = timeout(WAIT_FOR_FIRST, subscribing)
+            .await
+            .map_err(|_| Broken("the connection is lost".to_owned()))?
+            .map_err(|error| Broken(with_sources(&error)))?;
+        let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", lane.consumer());
+        Ok(Self { client, next_subject, inbox, answers, pulls: 0, reconnected })
+    }
+
+    /// Waits for one message, then takes all that are ready. Empty when none came, or when told to stop.
+    pub(super) async fn pull(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Vec<Message>, Broken> {
+        match self.pull_once(limits, stop).await? {
+            Answer::Messages(messages) => Ok(messages),
+            Answer::LargerThanAsked => {
+                let one = PullLimits { messages_max: 1, bytes_max: OVERSIZE_BYTES_MAX };
+                match self.pull_once(one, stop).await? {
+                    Answer::Messages(messages) => Ok(messages),
+                    Answer::LargerThanAsked => Err(Broken("a message is larger than 64 MiB".to_owned())),
+                }
+            }
+        }
+    }
+
+    async fn pull_once(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Answer, Broken> {
+        self.pulls += 1;
+        self.reconnected.mark_unchanged();
+        let reply = format!("{}.{}", self.inbox, self.pulls);
+        let request = json!({
+            "batch": limits.messages_max,
+            "max_bytes": limits.bytes_max,
+            "no_wait": true,
+            "expires": u64::try_from(WAIT_FOR_FIRST.as_nanos()).expect("three seconds"),
+        });
+        let asking =
+            self.client.publish_with_reply(self.next_subject.clone(), reply.clone(), request.to_string().into());
+        timeout(WAIT_FOR_FIRST, asking)
+            .await
+            .map_err(|_| Broken("the connection is lost".to_owned()))?
+            .map_err(|error| Broken(with_sources(&error)))?;
+
+        let mut messages = Vec::new();
+        let mut deadline = Instant::now() + WAIT_FOR_FIRST + WAIT_SLACK;
+        while messages.len() < limits.messages_max {
+            let next = tokio::select! {
+                next = timeout_at(deadline, self.answers.next()) => next,
+                // The request died with the old connection.
+                _ = self.reconnected.changed() => break,
+                () = stop.cancelled(), if messages.is_empty() => break,
+            };
+            let message = match next {
+                Err(_) => break,
+                Ok(None) => return Err(Broken("the connection was closed".to_owned())),
+                Ok(Some(message)) => message,
+            };
+            if !message.subject.starts_with(&self.inbox) {
+                messages.push(message);
+                deadline = Instant::now() + WAIT_FOR_NEXT;
+            } else if message.subject.as_str() == reply {
+                match end_of_answer(&message) {
+                    Ok(()) => break,
+                    Err(_) if !messages.is_empty() => break,
+                    Err(Broken(why)) if why.contains("MaxBytes") => return Ok(Answer::LargerThanAsked),
+                    Err(broken) => return Err(broken),
+                }
+            }
+        }
+        Ok(Answer::Messages(messages))
+    }
+}
+
+enum Answer {
+    Messages(Vec<Message>),
+    LargerThanAsked,
+}
+
+/// Tells "that is all for now" from "something is wrong with the consumer".
+fn end_of_answer(message: &Message) -> Result<(), Broken> {
+    match message.status {
+        Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT | StatusCode::IDLE_HEARTBEAT) => Ok(()),
+        Some(StatusCode::NO_RESPONDERS) => Err(Broken("the consumer is gone, or its leader is away".to_owned())),
+        _ => Err(Broken(message.description.clone().unwrap_or_else(|| "the server ended the pull".to_owned()))),
+    }
+}

@@ -1,0 +1,124 @@
+//! Are the streams and consumers there, and as `nats/` says? What is missing is made; what differs is changed only on demand.
+
+use super::api::{Api, ApiError};
+use super::definitions::{self, Drift, Names};
+use crate::domain::subject::Lane;
+use async_nats::ServerInfo;
+
+/// What became of a stream or consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is as it must be.
+    Unchanged,
+    /// It did not exist.
+    Created,
+    /// It was changed to what the file says.
+    Applied(Vec<Drift>),
+    /// It differs, and was left as it is.
+    Differs(Vec<Drift>),
+    /// It does not exist, and was not made.
+    Missing,
+}
+
+/// A stream or consumer, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// `stream LEDGER`, `consumer ledgerd-EXEC`.
+    pub name: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What to do about what is missing or differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing.
+    Look,
+    /// Make what is missing.
+    Create,
+    /// Also change what differs.
+    Apply,
+}
+
+/// Looks at, makes or changes all streams, and the consumers of `lanes`.
+pub async fn setup(api: &Api, names: &Names, lanes: &[Lane], mode: Mode) -> Result<Vec<Item>, ApiError> {
+    let mut items = Vec::new();
+    for (position, config) in names.streams().into_iter().enumerate() {
+        let found = match api.stream_info(&config.name).await {
+            Ok(info) => Some(info.config),
+            Err(ApiError::StreamNotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let outcome = match found {
+            None if mode == Mode::Look => Outcome::Missing,
+            None => {
+                api.create_stream(&config).await?;
+                Outcome::Created
+            }
+            Some(found) => {
+                let drift = definitions::stream_drift(&config, &found, position == 0);
+                if mode == Mode::Apply && !drift.is_empty() {
+                    api.update_stream(&config).await?;
+                }
+                Outcome::of(drift, mode)
+            }
+        };
+        items.push(Item { name: format!("stream {}", config.name), outcome });
+    }
+    let ledger_is_missing = items[0].outcome == Outcome::Missing;
+    for &lane in lanes {
+        let outcome = if ledger_is_missing { Outcome::Missing } else { consumer(api, names, lane, mode).await? };
+        items.push(Item { name: format!("consumer {}", lane.consumer()), outcome });
+    }
+    Ok(items)
+}
+
+async fn consumer(api: &Api, names: &Names, lane: Lane, mode: Mode) -> Result<Outcome, ApiError> {
+    let config = definitions::consumer(lane);
+    match api.consumer_info(&names.ledger, lane).await {
+        Err(ApiError::ConsumerNotFound) if mode == Mode::Look => Ok(Outcome::Missing),
+        Err(ApiError::ConsumerNotFound) => {
+            api.create_consumer(&names.ledger, &config, "create").await?;
+            Ok(Outcome::Created)
+        }
+        Err(error) => Err(error),
+        Ok(info) => {
+            let drift = definitions::consumer_drift(lane, &info.config);
+            if mode == Mode::Apply && !drift.is_empty() {
+                api.create_consumer(&names.ledger, &config, "update").await?;
+            }
+            Ok(Outcome::of(drift, mode))
+        }
+    }
+}
+
+impl Outcome {
+    fn of(drift: Vec<Drift>, mode: Mode) -> Self {
+        match (drift.is_empty(), mode) {
+            (true, _) => Outcome::Unchanged,
+            (false, Mode::Apply) => Outcome::Applied(drift),
+            (false, _) => Outcome::Differs(drift),
+        }
+    }
+
+    /// The drift with which messages can be lost.
+    pub fn dangerous_drift(&self) -> Option<&Drift> {
+        match self {
+            Outcome::Differs(drift) => drift.iter().find(|drift| drift.dangerous),
+            _ => None,
+        }
+    }
+}
+
+/// The oldest server that knows all that the ledger uses.
+pub const SERVER_VERSION_MIN: (u64, u64) = (2, 10);
+
+/// What is wrong with a server's version; `None` when nothing is.
+pub fn version_complaint(info: &ServerInfo) -> Option<String> {
+    let mut numbers = info.version.split('.').map_while(|part| part.parse::<u64>().ok());
+    let version = (numbers.next()?, numbers.next()?);
+    (version < SERVER_VERSION_MIN).then(|| {
+        let (major, minor) = SERVER_VERSION_MIN;
+        format!("nats-server {} is too old: ledgerd needs {major}.{minor} or newer", info.version)
+    })
+}

@@ -1,0 +1,271 @@
+//! Where does a lane's next batch come from? A task of its own pulls ahead while the batch before is being committed.
+
+use super::api::{Api, ApiError};
+use super::definitions;
+use super::lease::Lease;
+use super::pull::{Broken, PullLimits, Puller};
+use super::reclaim::{self, FloorWatch};
+use crate::domain::message::{Headers, Incarnation, Message};
+use crate::domain::subject::Lane;
+use crate::health::{Health, Pulse};
+use crate::lifecycle::{Delivery, Source};
+use crate::metrics::LaneMetrics;
+use crate::retry::Backoff;
+use async_nats::jetstream;
+use async_nats::{Client, Request, Subject};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The right to acknowledge a message of a lane.
+#[derive(Debug)]
+pub struct Ticket {
+    reply: Subject,
+    /// Keeps the deadline of the whole pull extended until its last message is settled.
+    _lease: Arc<Lease>,
+}
+
+/// A lane's consumer, as a source of batches.
+#[derive(Debug)]
+pub struct LaneSource {
+    batches: mpsc::Receiver<Vec<Delivery<Ticket>>>,
+    client: Client,
+    metrics: LaneMetrics,
+}
+
+/// What a lane's puller works with.
+#[derive(Clone, Debug)]
+pub struct Supply {
+    /// The lane.
+    pub lane: Lane,
+    /// The stream's name.
+    pub stream: String,
+    /// The server.
+    pub api: Api,
+    /// The bounds of one pull.
+    pub limits: PullLimits,
+    /// Counts how often the connection was made anew.
+    pub reconnected: watch::Receiver<u64>,
+    /// Told what the lane waits for.
+    pub health: Arc<Health>,
+    /// The lane's counters.
+    pub metrics: LaneMetrics,
+    /// Cancelled when the daemon is to stop.
+    pub stop: CancellationToken,
+}
+
+/// How long all acknowledgements of a batch may take; after that the messages come again, and are known.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The consumer is asked about its lag and its floor this often.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
+
+const ACK: Bytes = Bytes::from_static(b"+ACK");
+
+impl Source for LaneSource {
+    type Ticket = Ticket;
+
+    async fn take(&mut self) -> Option<Vec<Delivery<Ticket>>> {
+        self.batches.recv().await
+    }
+
+    async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
+        self.metrics.held.dec_by(i64::try_from(tickets.len()).unwrap_or(0));
+        // Acknowledgements on one connection are processed in order, so the answer to the last one speaks for all.
+        // `double_ack` would take "no such consumer" for a yes.
+        let acknowledging = async {
+            let (last, others) = tickets.split_last()?;
+            for ticket in others {
+                self.client.publish(ticket.reply.clone(), ACK).await.ok()?;
+            }
+            self.client.send_request(last.reply.clone(), Request::new().payload(ACK)).await.ok()
+        };
+        if !matches!(timeout(ACK_TIMEOUT, acknowledging).await, Ok(Some(_))) {
+            self.metrics.acks_unconfirmed.inc_by(tickets.len() as u64);
+            tracing::debug!(
+                messages = tickets.len(),
+                "acknowledgements were not confirmed: the messages come again, and are known"
+            );
+        }
+    }
+}
+
+impl LaneSource {
+    /// Starts pulling. `pulse` is the place of the puller's sign of life.
+    pub fn start(supply: Supply, pulse: usize) -> Self {
+        // One batch may wait here while the one before it is being committed.
+        let (sender, batches) = mpsc::channel(1);
+        let source = Self { batches, client: supply.api.client().clone(), metrics: supply.metrics.clone() };
+        tokio::spawn(supply.run(sender, pulse));
+        source
+    }
+}
+
+/// A consumer that is there and as it must be.
+struct Bound {
+    incarnation: Incarnation,
+    ack_wait: Duration,
+    puller: Puller,
+}
+
+impl Supply {
+    async fn run(self, batches: mpsc::Sender<Vec<Delivery<Ticket>>>, pulse: usize) {
+        let health = self.health.clone();
+        let pulse = &health.pulses[pulse];
+        let mut backoff = Backoff::for_dependency();
+        while !self.stop.is_cancelled() {
+            pulse.beat();
+            let why = match self.bind().await {
+                Ok(mut bound) => {
+                    let why = self.supply(&mut bound, &batches, pulse, &mut backoff).await;
+                    let Err(Broken(why)) = why else { return pulse.rest() };
+                    why
+                }
+                Err(error) => error.to_string(),
+            };
+            self.health.nats.down(self.lane.prefix(), &format!("lane {}: {why}", self.lane));
+            pulse.beat();
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        pulse.rest();
+    }
+
+    /// Finds the stream and the lane's consumer. A consumer that was deleted is made anew: it reads the lane from the start,
+    /// and what is stored already is known.
+    async fn bind(&self) -> Result<Bound, ApiError> {
+        let incarnation = self.api.incarnation(&self.stream).await?;
+        let consumer = match self.api.consumer_info(&self.stream, self.lane).await {
+            Err(ApiError::ConsumerNotFound) => {
+                let made = self.api.create_consumer(&self.stream, &definitions::consumer(self.lane), "create").await?;
+                tracing::warn!(
+                    lane = self.lane.prefix(),
+                    "the consumer {} did not exist and was made from nats/; the lane is read from the start of the stream, \
+                     and what is stored already is recognised",
+                    made.name
+                );
+                made
+            }
+            consumer => consumer?,
+        };
+        if let Some(drift) =
+            definitions::consumer_drift(self.lane, &consumer.config).iter().find(|drift| drift.dangerous)
+        {
+            return Err(ApiError::Refused(format!("{drift}: mend it, or run `ledgerd setup --apply`")));
+        }
+        let puller = Puller::new(self.api.client().clone(), &self.stream, self.lane, self.reconnected.clone())
+            .await
+            .map_err(|Broken(why)| ApiError::Silent(why))?;
+        Ok(Bound { incarnation, ack_wait: consumer.config.ack_wait, puller })
+    }
+
+    /// Pulls until told to stop, or until something is wrong with the consumer.
+    async fn supply(
+        &self,
+        bound: &mut Bound,
+        batches: &mpsc::Sender<Vec<Delivery<Ticket>>>,
+        pulse: &Pulse,
+        backoff: &mut Backoff,
+    ) -> Result<(), Broken> {
+        let mut watch = FloorWatch::new(bound.ack_wait + SURVEY_INTERVAL);
+        let mut surveyed: Option<Instant> = None;
+        while !self.stop.is_cancelled() {
+            pulse.beat();
+            let pulled = bound.puller.pull(self.limits, &self.stop).await?;
+            let mut taken: Vec<(Message, Subject)> =
+                pulled.into_iter().filter_map(|message| self.read(message, &bound.incarnation)).collect();
+            if surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL) {
+                surveyed = Some(Instant::now());
+                taken.extend(self.reclaim(bound, &mut watch).await?);
+            }
+            // A stream that was made anew between two pulls has new sequences under the old names. What was pulled is of
+            // this incarnation only if it was the stream's before the pull and still is.
+            let now = self.api.incarnation(&self.stream).await.map_err(|error| Broken(error.to_string()))?;
+            if now != bound.incarnation {
+                return Err(Broken(format!("the stream was made anew: it is now {now}")));
+            }
+            self.health.nats.up(self.lane.prefix());
+            backoff.reset();
+            if taken.is_empty() {
+                continue;
+            }
+            let batch = self.lease(taken, bound.ack_wait);
+            pulse.rest();
+            if batches.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after the lag, and takes over what the server delivered and nobody received.
+    async fn reclaim(&self, bound: &Bound, watch: &mut FloorWatch) -> Result<Vec<(Message, Subject)>, Broken> {
+        let broken = |error: ApiError| Broken(error.to_string());
+        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane).await.map_err(broken)?;
+        self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
+        self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
+        if !watch.is_stuck(&survey) {
+            return Ok(Vec::new());
+        }
+        let PullLimits { messages_max, bytes_max } = self.limits;
+        let messages = reclaim::above_floor(&self.api, &bound.incarnation, self.lane, &survey, messages_max, bytes_max)
+            .await
+            .map_err(broken)?;
+        tracing::warn!(
+            lane = self.lane.prefix(),
+            messages = messages.len(),
+            floor = survey.floor,
+            "{}: messages above sequence {} were delivered and never acknowledged; reading them from the stream itself",
+            self.lane,
+            survey.floor
+        );
+        self.metrics.reclaimed.inc_by(messages.len() as u64);
+        Ok(messages
+            .into_iter()
+            .map(|message| {
+                let reply = reclaim::ack_subject(self.lane, &message).into();
+                (message, reply)
+            })
+            .collect())
+    }
+
+    fn lease(&self, taken: Vec<(Message, Subject)>, ack_wait: Duration) -> Vec<Delivery<Ticket>> {
+        self.metrics.held.inc_by(i64::try_from(taken.len()).unwrap_or(0));
+        let replies = taken.iter().map(|(_, reply)| reply.clone()).collect();
+        let lease = Arc::new(Lease::new(self.api.client().clone(), replies, ack_wait));
+        taken
+            .into_iter()
+            .map(|(message, reply)| Delivery::new(message, Ticket { reply, _lease: lease.clone() }))
+            .collect()
+    }
+
+    /// Takes a delivered message apart. One without a JetStream reply subject is none, and is left out.
+    fn read(&self, message: async_nats::Message, incarnation: &Incarnation) -> Option<(Message, Subject)> {
+        let message = jetstream::Message { message, context: self.api.context().clone() };
+        let info = message.info().ok()?;
+        let sequence = i64::try_from(info.stream_sequence).ok()?;
+        let server_time_ns = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
+        let message = message.message;
+        let headers = match &message.headers {
+            None => Headers::NONE,
+            Some(headers) => Headers::from_pairs(
+                headers
+                    .iter()
+                    .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str()))),
+            ),
+        };
+        let read = Message {
+            incarnation: incarnation.clone(),
+            sequence,
+            subject: message.subject.replace('\0', "\u{fffd}"),
+            server_time_ns,
+            headers,
+            payload: message.payload,
+        };
+        Some((read, message.reply?))
+    }
+}

@@ -1,0 +1,108 @@
+//! Take, judge, commit, acknowledge: the whole daemon. One of these runs for each lane.
+
+use crate::domain::rules::Rules;
+use crate::health::{Dependency, Pulse};
+use crate::lifecycle::{Batch, Remedy, Source, Store, Tally, Undone};
+use crate::metrics::LaneMetrics;
+use crate::retry::Backoff;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What a lane needs besides its doors.
+#[derive(Debug)]
+pub struct Lane<'a> {
+    /// Its name, for logs.
+    pub name: &'a str,
+    /// The rules in force; a reload replaces them between two batches.
+    pub rules: watch::Receiver<Arc<Rules>>,
+    /// Told when the store fails, and when it is back.
+    pub store_health: &'a Dependency,
+    /// Its sign of life.
+    pub pulse: &'a Pulse,
+    /// Its counters.
+    pub metrics: &'a LaneMetrics,
+    /// Cancelled when the daemon is to stop.
+    pub stop: &'a CancellationToken,
+}
+
+/// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
+/// unacknowledged in the stream, and is delivered again.
+pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: Lane<'_>) {
+    loop {
+        lane.pulse.rest();
+        let Some(deliveries) = source.take().await else { break };
+        lane.metrics.received.inc_by(deliveries.len() as u64);
+        let rules = lane.rules.borrow().clone();
+        let batch = Batch::judge(deliveries, &rules);
+        settle(batch, &mut source, store, &lane).await;
+    }
+}
+
+/// Brings each message of a batch to its durable end, however long the store is away.
+async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, store: &D, lane: &Lane<'_>) {
+    let mut patience = Patience::new();
+    let mut pending = vec![batch];
+    while let Some(batch) = pending.pop() {
+        lane.pulse.beat();
+        lane.metrics.batch_messages.observe(batch.len() as f64);
+        let started = Instant::now();
+        match batch.commit(store).await {
+            Ok(durable) => {
+                lane.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+                lane.store_health.up(lane.name);
+                patience = Patience::new();
+                let tally = durable.acknowledge(source).await;
+                lane.metrics.count(&tally);
+                tell_rejects(lane.name, &tally);
+            }
+            Err(Undone { batch, error }) => match error.remedy {
+                Remedy::Isolate(rejection) => pending.extend(batch.isolate(&rejection)),
+                Remedy::Retry | Remedy::Operator => {
+                    lane.store_health.down(lane.name, &error.what);
+                    pending.push(batch);
+                    tokio::select! {
+                        () = tokio::time::sleep(patience.next_wait(&error.remedy)) => {}
+                        () = lane.stop.cancelled() => return tell_abandoned(lane.name, &pending),
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn tell_rejects(lane: &str, tally: &Tally) {
+    for (reason, count) in &tally.rejected {
+        tracing::info!(lane, reason = reason.code(), count, "{lane}: {count} rejected, {reason}");
+    }
+}
+
+fn tell_abandoned<T>(lane: &str, pending: &[Batch<T>]) {
+    let messages: usize = pending.iter().map(Batch::len).sum();
+    tracing::warn!(
+        lane,
+        messages,
+        "{lane}: stopping without PostgreSQL; {messages} messages stay in the stream and are delivered again"
+    );
+}
+
+/// How long the next try can wait: each remedy has its own pace.
+struct Patience {
+    retry: Backoff,
+    operator: Backoff,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { retry: Backoff::for_dependency(), operator: Backoff::for_operator() }
+    }
+
+    fn next_wait(&mut self, remedy: &Remedy) -> Duration {
+        match remedy {
+            Remedy::Operator => self.operator.next_wait(),
+            Remedy::Retry | Remedy::Isolate(_) => self.retry.next_wait(),
+        }
+    }
+}

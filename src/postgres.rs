@@ -1,0 +1,14 @@
+//! PostgreSQL: the store. The only place that knows `sqlx`.
+
+mod connections;
+mod epochs;
+pub mod outbox;
+mod projection;
+pub mod reads;
+mod remedy;
+pub mod schema;
+mod store;
+
+pub use connections::{Connections, Limits};
+pub use remedy::DatabaseError;
+pub use store::Ledger;

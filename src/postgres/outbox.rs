@@ -1,0 +1,93 @@
+//! Which rejects must still reach their subject? The queue is the part of `ledger.dead_letter` without `published_at`.
+
+use super::connections::Connections;
+use super::remedy::DatabaseError;
+use super::store::epoch_key;
+use crate::domain::dead_letter::DeadLetter;
+use crate::domain::message::{Headers, Incarnation};
+use crate::outbox::Queue;
+use sqlx::Row;
+use std::sync::Arc;
+
+/// The rejects that wait, over connections of their own.
+#[derive(Debug)]
+pub struct DeadLetterQueue(pub Connections);
+
+impl Queue for DeadLetterQueue {
+    async fn waiting(&self, limit: i64) -> Result<Vec<i64>, String> {
+        waiting(&self.0, limit).await.map_err(|error| error.to_string())
+    }
+
+    async fn read(&self, leaf_index: i64) -> Result<DeadLetter, String> {
+        read(&self.0, leaf_index).await.map_err(|error| error.to_string())
+    }
+
+    async fn mark(&self, leaf_index: i64) -> Result<(), String> {
+        mark_published(&self.0, leaf_index).await.map_err(|error| error.to_string())
+    }
+}
+
+async fn waiting(connections: &Connections, limit: i64) -> Result<Vec<i64>, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let leaves = sqlx::query_scalar(
+        "select leaf_index from ledger.dead_letter where published_at is null order by leaf_index limit $1",
+    )
+    .bind(limit)
+    .fetch_all(&mut *lease)
+    .await
+    .map_err(DatabaseError::new)?;
+    lease.keep();
+    Ok(leaves)
+}
+
+/// One reject, whole: its payload may be large, so they are read one at a time.
+async fn read(connections: &Connections, leaf_index: i64) -> Result<DeadLetter, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let row = sqlx::query(
+        "select d.dlq_subject, d.reason, d.detail, (extract(epoch from d.rejected_at) * 1000000)::bigint * 1000 as rejected_at_ns,
+            p.stream, p.stream_created_ns, p.incarnation, e.sequence, e.subject, e.server_time_ns, e.headers, e.payload
+        from ledger.dead_letter as d
+        join ledger.entry as e using (leaf_index)
+        join ledger.epoch as p using (epoch)
+        where d.leaf_index = $1",
+    )
+    .bind(leaf_index)
+    .fetch_one(&mut *lease)
+    .await
+    .map_err(DatabaseError::new)?;
+    lease.keep();
+    dead_letter(leaf_index, &row).map_err(DatabaseError::new)
+}
+
+fn dead_letter(leaf_index: i64, row: &sqlx::postgres::PgRow) -> Result<DeadLetter, sqlx::Error> {
+    let stream: String = row.try_get("stream")?;
+    let incarnation = Incarnation { stream: Arc::from(stream.as_str()), created_ns: row.try_get("stream_created_ns")? };
+    Ok(DeadLetter {
+        leaf_index,
+        dlq_subject: row.try_get("dlq_subject")?,
+        reason: row.try_get("reason")?,
+        detail: row.try_get("detail")?,
+        stream,
+        epoch: epoch_key(&incarnation, row.try_get("incarnation")?),
+        sequence: row.try_get("sequence")?,
+        subject: row.try_get("subject")?,
+        server_time_ns: row.try_get("server_time_ns")?,
+        rejected_at_ns: row.try_get("rejected_at_ns")?,
+        headers: Headers::from_stored(row.try_get("headers")?),
+        payload: row.try_get::<Option<Vec<u8>>, _>("payload")?.unwrap_or_default(),
+    })
+}
+
+/// Another instance may have marked it already.
+async fn mark_published(connections: &Connections, leaf_index: i64) -> Result<(), DatabaseError> {
+    let mut lease = connections.lease().await?;
+    sqlx::query(
+        "update ledger.dead_letter set published_at = current_timestamp where leaf_index = $1 and published_at is null",
+    )
+    .bind(leaf_index)
+    .execute(&mut *lease)
+    .await
+    .map_err(DatabaseError::new)?;
+    lease.keep();
+    Ok(())
+}

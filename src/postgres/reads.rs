@@ -1,0 +1,289 @@
+//! What does the ledger hold? Questions of the commands; nothing here writes.
+
+use super::connections::Connections;
+use super::remedy::DatabaseError;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+/// What the ledger holds.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Leaves of the tree: messages in custody.
+    pub tree_size: i64,
+    /// The tree's root, in hexadecimal.
+    pub root: String,
+    /// Messages by what became of them.
+    pub recorded: i64,
+    /// The same record again.
+    pub duplicates: i64,
+    /// Dead letters.
+    pub rejected: i64,
+    /// Dead letters that did not reach their subject yet.
+    pub unpublished: i64,
+    /// When the newest message was committed.
+    pub last_commit: Option<String>,
+    /// Incarnations of streams.
+    pub epochs: i64,
+}
+
+/// Sums up the ledger.
+pub async fn summary(connections: &Connections) -> Result<Summary, DatabaseError> {
+    let row = one(
+        connections,
+        "select head.size as tree_size, encode(head.root, 'hex') as root,
+            (select count(*) from ledger.entry where disposition = 'recorded') as recorded,
+            (select count(*) from ledger.entry where disposition = 'duplicate') as duplicates,
+            (select count(*) from ledger.dead_letter) as rejected,
+            (select count(*) from ledger.dead_letter where published_at is null) as unpublished,
+            (select to_char(committed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')
+                from ledger.entry order by leaf_index desc limit 1) as last_commit,
+            (select count(*) from ledger.epoch) as epochs
+        from ledger.tree_head as head",
+    )
+    .await?;
+    let read = || {
+        Ok::<_, sqlx::Error>(Summary {
+            tree_size: row.try_get("tree_size")?,
+            root: row.try_get("root")?,
+            recorded: row.try_get("recorded")?,
+            duplicates: row.try_get("duplicates")?,
+            rejected: row.try_get("rejected")?,
+            unpublished: row.try_get("unpublished")?,
+            last_commit: row.try_get("last_commit")?,
+            epochs: row.try_get("epochs")?,
+        })
+    };
+    read().map_err(DatabaseError::new)
+}
+
+async fn one(connections: &Connections, question: &'static str) -> Result<PgRow, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let row = sqlx::query(question).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
+    lease.keep();
+    Ok(row)
+}
+
+/// One dead letter in a list.
+#[derive(Clone, Debug)]
+pub struct ListedDeadLetter {
+    /// Names it: the last token of its subject.
+    pub reference: String,
+    /// The stable code.
+    pub reason: String,
+    /// The sentence.
+    pub detail: String,
+    /// Where it was published.
+    pub subject: String,
+    /// Its sequence there.
+    pub sequence: i64,
+    /// The id that the publisher gave it, where it could be read.
+    pub record_id: Option<String>,
+    /// When it was rejected.
+    pub rejected_at: String,
+    /// Whether it reached its subject.
+    pub published: bool,
+}
+
+/// The newest dead letters first.
+pub async fn dead_letters(
+    connections: &Connections,
+    reason: Option<&str>,
+    limit: i64,
+) -> Result<Vec<ListedDeadLetter>, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let rows = sqlx::query(
+        "select split_part(d.dlq_subject, '.', 5) as reference, d.reason, d.detail, e.subject, e.sequence, e.record_id,
+            to_char(d.rejected_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') as rejected_at,
+            d.published_at is not null as published
+        from ledger.dead_letter as d
+        join ledger.entry as e using (leaf_index)
+        where $1::text is null or d.reason = $1
+        order by d.leaf_index desc
+        limit $2",
+    )
+    .bind(reason)
+    .bind(limit)
+    .fetch_all(&mut *lease)
+    .await
+    .map_err(DatabaseError::new)?;
+    lease.keep();
+    rows.iter().map(listed).collect::<Result<_, _>>().map_err(DatabaseError::new)
+}
+
+fn listed(row: &PgRow) -> Result<ListedDeadLetter, sqlx::Error> {
+    Ok(ListedDeadLetter {
+        reference: row.try_get("reference")?,
+        reason: row.try_get("reason")?,
+        detail: row.try_get("detail")?,
+        subject: row.try_get("subject")?,
+        sequence: row.try_get("sequence")?,
+        record_id: row.try_get("record_id")?,
+        rejected_at: row.try_get("rejected_at")?,
+        published: row.try_get("published")?,
+    })
+}
+
+/// A dead letter, whole.
+#[derive(Clone, Debug)]
+pub struct ShownDeadLetter {
+    /// As in a list.
+    pub listed: ListedDeadLetter,
+    /// Its leaf.
+    pub leaf_index: i64,
+    /// Where it was published as a reject.
+    pub dlq_subject: String,
+    /// The publisher's headers.
+    pub headers: Option<Vec<u8>>,
+    /// The publisher's bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Finds a dead letter by its reference or its whole subject.
+pub async fn dead_letter(connections: &Connections, reference: &str) -> Result<Option<ShownDeadLetter>, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let row = sqlx::query(
+        "select split_part(d.dlq_subject, '.', 5) as reference, d.reason, d.detail, e.subject, e.sequence, e.record_id,
+            to_char(d.rejected_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') as rejected_at,
+            d.published_at is not null as published, d.leaf_index, d.dlq_subject, e.headers, coalesce(e.payload, '') as payload
+        from ledger.dead_letter as d
+        join ledger.entry as e using (leaf_index)
+        where d.dlq_subject = $1 or split_part(d.dlq_subject, '.', 5) = $1
+        limit 1",
+    )
+    .bind(reference)
+    .fetch_optional(&mut *lease)
+    .await
+    .map_err(DatabaseError::new)?;
+    lease.keep();
+    let Some(row) = row else { return Ok(None) };
+    let shown = || {
+        Ok::<_, sqlx::Error>(ShownDeadLetter {
+            listed: listed(&row)?,
+            leaf_index: row.try_get("leaf_index")?,
+            dlq_subject: row.try_get("dlq_subject")?,
+            headers: row.try_get("headers")?,
+            payload: row.try_get("payload")?,
+        })
+    };
+    shown().map(Some).map_err(DatabaseError::new)
+}
+
+/// What `ledgerd check` asks a server about itself.
+#[derive(Clone, Debug)]
+pub struct ServerFacts {
+    /// Major and minor version as one number, such as 150018.
+    pub version_number: i32,
+    /// The version's text.
+    pub version: String,
+    /// The role in use.
+    pub role: String,
+    /// Whether it is a superuser, which bypasses every grant.
+    pub is_superuser: bool,
+    /// Whether the server or the session takes no writes.
+    pub is_read_only: bool,
+    /// Whether a commit waits for the disk.
+    pub synchronous_commit: String,
+    /// Whether the server writes to the disk at all.
+    pub fsync: String,
+    /// Whether torn pages are survived.
+    pub full_page_writes: String,
+    /// The server's clock, in nanoseconds since 1970.
+    pub clock_ns: i64,
+    /// The database's encoding.
+    pub encoding: String,
+}
+
+/// Asks the server about itself.
+pub async fn server_facts(connections: &Connections) -> Result<ServerFacts, DatabaseError> {
+    let row = one(
+        connections,
+        "select current_setting('server_version_num')::integer as version_number,
+            current_setting('server_version') as version,
+            current_user::text as role,
+            (select rolsuper from pg_roles where rolname = current_user) as is_superuser,
+            pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as is_read_only,
+            (select reset_val from pg_settings where name = 'synchronous_commit') as synchronous_commit,
+            current_setting('fsync') as fsync,
+            current_setting('full_page_writes') as full_page_writes,
+            (extract(epoch from clock_timestamp()) * 1000000)::bigint * 1000 as clock_ns,
+            getdatabaseencoding()::text as encoding",
+    )
+    .await?;
+    let read = || {
+        Ok::<_, sqlx::Error>(ServerFacts {
+            version_number: row.try_get("version_number")?,
+            version: row.try_get("version")?,
+            role: row.try_get("role")?,
+            is_superuser: row.try_get("is_superuser")?,
+            is_read_only: row.try_get("is_read_only")?,
+            synchronous_commit: row.try_get("synchronous_commit")?,
+            fsync: row.try_get("fsync")?,
+            full_page_writes: row.try_get("full_page_writes")?,
+            clock_ns: row.try_get("clock_ns")?,
+            encoding: row.try_get("encoding")?,
+        })
+    };
+    read().map_err(DatabaseError::new)
+}
+
+/// A privilege that the daemon needs, and whether this role has it.
+#[derive(Clone, Debug)]
+pub struct Privilege {
+    /// The table.
+    pub table: String,
+    /// INSERT, SELECT, UPDATE, DELETE or TRUNCATE.
+    pub privilege: String,
+    /// Whether the daemon needs it; otherwise it had better not have it.
+    pub needed: bool,
+    /// Whether the role has it.
+    pub granted: bool,
+}
+
+/// Compares the role's privileges with what the daemon needs.
+pub async fn privileges(connections: &Connections) -> Result<Vec<Privilege>, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let rows = sqlx::query(
+        "select relation, privilege, needed,
+            case
+                when columns is null then has_table_privilege(relation, privilege)
+                else (select bool_and(has_column_privilege(relation, name, privilege)) from unnest(columns) as name)
+            end as granted
+        from (values
+            ('public.audit_events', 'SELECT', true, null::text[]),
+            ('public.audit_events', 'INSERT', true, null),
+            ('public.audit_events', 'UPDATE', false, null),
+            ('public.audit_events', 'DELETE', false, null),
+            ('public.audit_events', 'TRUNCATE', false, null),
+            ('ledger.entry', 'SELECT', true, null),
+            ('ledger.entry', 'INSERT', true, null),
+            ('ledger.entry', 'UPDATE', false, null),
+            ('ledger.entry', 'DELETE', false, null),
+            ('ledger.entry', 'TRUNCATE', false, null),
+            ('ledger.epoch', 'SELECT', true, null),
+            ('ledger.epoch', 'INSERT', true, null),
+            ('ledger.dead_letter', 'SELECT', true, null),
+            ('ledger.dead_letter', 'INSERT', true, null),
+            ('ledger.dead_letter', 'UPDATE', true, array['published_at']),
+            ('ledger.dead_letter', 'DELETE', false, null),
+            ('ledger.subtree', 'SELECT', true, null),
+            ('ledger.subtree', 'INSERT', true, null),
+            ('ledger.tree_head', 'SELECT', true, null),
+            ('ledger.tree_head', 'UPDATE', true, array['size', 'root', 'frontier'])
+        ) as wanted (relation, privilege, needed, columns)",
+    )
+    .fetch_all(&mut *lease)
+    .await
+    .map_err(DatabaseError::new)?;
+    lease.keep();
+    rows.iter()
+        .map(|row| {
+            Ok(Privilege {
+                table: row.try_get("relation")?,
+                privilege: row.try_get("privilege")?,
+                needed: row.try_get("needed")?,
+                granted: row.try_get("granted")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(DatabaseError::new)
+}

@@ -1,0 +1,148 @@
+//! What helps against an error of the database? One table, from SQLSTATE to remedy.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cure {
+    /// Time: the server is away, starting, out of room, or two transactions met.
+    Time,
+    /// The record: its values do not fit.
+    Record,
+    /// An operator: a grant, a table, a setting.
+    Operator,
+}
+
+/// An error of the database, in one sentence, with its cure.
+#[derive(Clone, Debug)]
+pub struct DatabaseError {
+    pub(super) cure: Cure,
+    pub(super) code: Option<String>,
+    pub(super) constraint: Option<String>,
+    what: String,
+}
+
+impl DatabaseError {
+    /// While talking to a server.
+    pub(super) fn new(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().map(|code| code.into_owned());
+                let constraint = refusal.constraint().map(str::to_owned);
+                let cure = code.as_deref().map_or(Cure::Operator, |code| cure(code, constraint.is_some()));
+                let hint = code.as_deref().and_then(hint).map(|hint| format!("; {hint}")).unwrap_or_default();
+                let what = format!("{} (SQLSTATE {}){hint}", refusal.message(), code.as_deref().unwrap_or("unknown"));
+                Self { cure, code, constraint, what }
+            }
+            sqlx::Error::Io(error) => Self::of_the_world(format!("the connection failed: {error}")),
+            sqlx::Error::Tls(error) => Self::of_the_world(format!("TLS failed: {error}")),
+            sqlx::Error::Protocol(error) => Self::of_the_world(format!("the conversation broke off: {error}")),
+            error => Self { cure: Cure::Operator, code: None, constraint: None, what: error.to_string() },
+        }
+    }
+
+    /// While connecting.
+    pub(super) fn connecting(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(error) => Self::of_the_world(format!("cannot connect: {error}")),
+            error => Self::new(error),
+        }
+    }
+
+    /// No answer came in time.
+    pub(super) fn silent(doing: &str, limit: Duration) -> Self {
+        Self::of_the_world(format!("no answer while {doing} within {} s", limit.as_secs_f32()))
+    }
+
+    /// The same batch is being stored by another instance; by the next try it will be known.
+    pub(super) fn of_the_world(what: String) -> Self {
+        Self { cure: Cure::Time, code: None, constraint: None, what }
+    }
+
+    /// Something in the database is not as the migrations made it.
+    pub(super) fn of_the_operator(what: String) -> Self {
+        Self { cure: Cure::Operator, code: None, constraint: None, what }
+    }
+
+    /// The server knows the caller and sends it away, or has no such database: waiting would not help.
+    pub fn is_refusal(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| code.starts_with("28") || code == "3D000")
+    }
+
+    /// The server could not be reached, or did not answer.
+    pub fn is_absence(&self) -> bool {
+        self.cure == Cure::Time
+    }
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for DatabaseError {}
+
+/// `has_constraint` tells a record that breaks a named constraint from a table that has no partition for it: both are 23514.
+fn cure(code: &str, has_constraint: bool) -> Cure {
+    match code {
+        "40001" | "40P01" | "55P03" | "25P03" => Cure::Time,
+        "23514" if !has_constraint => Cure::Operator,
+        _ => match &code[..code.len().min(2)] {
+            "08" | "53" | "57" | "58" => Cure::Time,
+            "22" | "23" | "54" => Cure::Record,
+            _ => Cure::Operator,
+        },
+    }
+}
+
+fn hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "42501" => "let the owner run `ledgerd migrate --grant ROLE` for the daemon's role",
+        "42P01" | "42703" | "3F000" => "let the owner run `ledgerd migrate`, or restore what was dropped",
+        "25006" => "the server takes no writes: a standby, or default_transaction_read_only is on",
+        "53100" => "the disk of the database is full",
+        "53300" => "raise max_connections, or close other connections",
+        "57014" => "a statement ran into its timeout: look for a lock or an overloaded disk",
+        "55P03" => "another session holds a lock: look into pg_locks",
+        "28P01" | "28000" => "check user and password in database.url",
+        "3D000" => "create the database, or correct database.url",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_records_own_fault_is_blamed_on_the_record() {
+        for (code, has_constraint, expected) in [
+            ("22P05", false, Cure::Record),
+            ("22001", false, Cure::Record),
+            ("23514", true, Cure::Record),
+            ("23503", true, Cure::Record),
+            ("54000", false, Cure::Record),
+            ("23514", false, Cure::Operator),
+            ("42501", false, Cure::Operator),
+            ("42P01", false, Cure::Operator),
+            ("25006", false, Cure::Operator),
+            ("28P01", false, Cure::Operator),
+            ("XX001", false, Cure::Operator),
+            ("0A000", false, Cure::Operator),
+            ("08006", false, Cure::Time),
+            ("40001", false, Cure::Time),
+            ("40P01", false, Cure::Time),
+            ("53100", false, Cure::Time),
+            ("53300", false, Cure::Time),
+            ("55P03", false, Cure::Time),
+            ("57014", false, Cure::Time),
+            ("57P01", false, Cure::Time),
+            ("57P03", false, Cure::Time),
+            ("58030", false, Cure::Time),
+        ] {
+            assert_eq!(cure(code, has_constraint), expected, "{code}");
+        }
+    }
+}

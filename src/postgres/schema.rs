@@ -1,0 +1,156 @@
+//! Does the database have the shape that this program expects? Migrations are applied by `ledgerd migrate` and by nothing
+//! else; everybody else only asks.
+
+use super::connections::Connections;
+use super::remedy::DatabaseError;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::sync::LazyLock;
+
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.dangerous_set_table_name("ledger.migration");
+    migrator.create_schema("ledger");
+    migrator
+});
+
+/// What the database says about its migrations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As this program expects.
+    Current,
+    /// These versions are missing.
+    Behind(Vec<i64>),
+    /// A newer program added these versions.
+    Ahead(Vec<i64>),
+    /// These versions were applied from other files than this program's.
+    Altered(Vec<i64>),
+}
+
+impl State {
+    /// What is wrong and what to do, as one sentence; `None` when all is well.
+    pub fn complaint(&self) -> Option<String> {
+        match self {
+            State::Current => None,
+            State::Behind(missing) => Some(format!(
+                "the database lacks the migrations {missing:?}: run `ledgerd migrate` as the owner of the database"
+            )),
+            State::Ahead(unknown) => Some(format!(
+                "the database has the migrations {unknown:?}, which this ledgerd {} does not know: install the newer ledgerd",
+                env!("CARGO_PKG_VERSION")
+            )),
+            State::Altered(versions) => Some(format!(
+                "the migrations {versions:?} were applied from other files than those of this ledgerd {}: install the ledgerd that applied them",
+                env!("CARGO_PKG_VERSION")
+            )),
+        }
+    }
+}
+
+/// A migration that was applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its version, from 1.
+    pub version: i64,
+    /// What it does.
+    pub description: String,
+    /// SHA-384 of its file, in hexadecimal.
+    pub checksum: String,
+    /// When, in microseconds since 1970.
+    pub installed_on_us: i64,
+}
+
+/// Compares the database with this program.
+pub async fn state(connections: &Connections) -> Result<State, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let state = read_state(&mut lease).await.map_err(DatabaseError::new)?;
+    lease.keep();
+    Ok(state)
+}
+
+async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass('ledger.migration') is not null").fetch_one(&mut *connection).await?;
+    let applied: Vec<(i64, Vec<u8>)> = if exists {
+        sqlx::query_as("select version, checksum from ledger.migration where success order by version")
+            .fetch_all(connection)
+            .await?
+    } else {
+        Vec::new()
+    };
+    let missing: Vec<i64> = MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .filter(|version| applied.iter().all(|(applied, _)| applied != version))
+        .collect();
+    let unknown: Vec<i64> =
+        applied.iter().map(|(version, _)| *version).filter(|version| !MIGRATOR.version_exists(*version)).collect();
+    let altered: Vec<i64> = MIGRATOR
+        .iter()
+        .filter(|ours| {
+            applied.iter().any(|(version, checksum)| *version == ours.version && checksum[..] != ours.checksum[..])
+        })
+        .map(|migration| migration.version)
+        .collect();
+    Ok(match (missing.is_empty(), unknown.is_empty(), altered.is_empty()) {
+        (_, false, _) => State::Ahead(unknown),
+        (_, _, false) => State::Altered(altered),
+        (false, ..) => State::Behind(missing),
+        _ => State::Current,
+    })
+}
+
+/// Applies what is missing, and gives all applied migrations.
+pub async fn migrate(connections: &Connections) -> Result<Vec<Applied>, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let connection: &mut PgConnection = &mut lease;
+    // A migration may take longer than a statement of the daemon, and has no search path of its own to rely on.
+    sqlx::raw_sql("set statement_timeout = 0").execute(&mut *connection).await.map_err(DatabaseError::new)?;
+    MIGRATOR.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => DatabaseError::new(error),
+        error => DatabaseError::of_the_operator(error.to_string()),
+    })?;
+    let applied: Vec<(i64, String, String, i64)> = sqlx::query_as(
+        "select version, description, encode(checksum, 'hex'), (extract(epoch from installed_on) * 1000000)::bigint
+        from ledger.migration
+        where success
+        order by version",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(DatabaseError::new)?;
+    Ok(applied
+        .into_iter()
+        .map(|(version, description, checksum, installed_on_us)| Applied {
+            version,
+            description,
+            checksum,
+            installed_on_us,
+        })
+        .collect())
+}
+
+/// What the daemon's role may do, and no more.
+pub const GRANTS: &str = "
+    grant usage on schema ledger, public to {role};
+    grant select on all tables in schema ledger to {role};
+    grant insert on ledger.epoch, ledger.entry, ledger.dead_letter, ledger.subtree to {role};
+    grant update (size, root, frontier) on ledger.tree_head to {role};
+    grant update (published_at) on ledger.dead_letter to {role};
+    grant select, insert on public.audit_events to {role};
+    grant select on public.audit_events_integrity to {role};
+";
+
+/// Grants the daemon's privileges to a role.
+pub async fn grant(connections: &Connections, role: &str) -> Result<(), DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let quoted: String = sqlx::query_scalar("select quote_ident($1)")
+        .bind(role)
+        .fetch_one(&mut *lease)
+        .await
+        .map_err(DatabaseError::new)?;
+    let statements = GRANTS.replace("{role}", &quoted);
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *lease).await.map_err(DatabaseError::new)?;
+    lease.keep();
+    Ok(())
+}

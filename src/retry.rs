@@ -1,0 +1,71 @@
+//! How long to wait before the next try? The named policies; the only file that knows the `backoff` crate.
+//!
+//! `backoff` is unmaintained (RUSTSEC-2025-0012), so only its arithmetic is used: the loops are the callers'.
+
+use backoff::backoff::Backoff as _;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use std::time::Duration;
+
+/// A growing wait with jitter that never gives up.
+#[derive(Debug)]
+pub struct Backoff {
+    policy: ExponentialBackoff,
+    wait_max: Duration,
+}
+
+/// A dependency that went away is back within this time of its return.
+const DEPENDENCY_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Where an operator must act, trying more often helps nobody.
+const OPERATOR_WAIT_MAX: Duration = Duration::from_secs(5);
+
+impl Backoff {
+    /// For a server that is away: from 50 ms to 2 s.
+    pub fn for_dependency() -> Self {
+        Self::new(Duration::from_millis(50), DEPENDENCY_WAIT_MAX)
+    }
+
+    /// For a fault that an operator must mend: from 500 ms to 5 s.
+    pub fn for_operator() -> Self {
+        Self::new(Duration::from_millis(500), OPERATOR_WAIT_MAX)
+    }
+
+    fn new(first: Duration, wait_max: Duration) -> Self {
+        let policy = ExponentialBackoffBuilder::new()
+            .with_initial_interval(first)
+            .with_max_interval(wait_max)
+            .with_multiplier(2.0)
+            .with_randomization_factor(0.25)
+            // The crate's default gives up after 15 minutes.
+            .with_max_elapsed_time(None)
+            .build();
+        Self { policy, wait_max }
+    }
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        self.policy.next_backoff().unwrap_or(self.wait_max)
+    }
+
+    /// Starts again with the first wait.
+    pub fn reset(&mut self) {
+        self.policy.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_bound_and_never_end() {
+        let mut backoff = Backoff::for_dependency();
+        let waits: Vec<_> = (0..1000).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] < Duration::from_millis(100));
+        assert!(
+            waits[900..].iter().all(|wait| *wait >= Duration::from_secs(1) && *wait <= Duration::from_millis(2500))
+        );
+        backoff.reset();
+        assert!(backoff.next_wait() < Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,179 @@
+//! How does the tree grow? The frontier of an RFC 6962 tree: append leaf hashes, know the root, and learn which
+//! subtrees of 256^level leaves are complete.
+
+use sha2::{Digest, Sha256};
+
+/// A SHA-256.
+pub type Hash = [u8; 32];
+
+/// A tile of tlog-tiles spans 2^8 nodes, so a complete subtree is kept at every eighth height.
+const TILE_HEIGHT: u32 = 8;
+
+/// A subtree of 256^level leaves that is complete, and so never changes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subtree {
+    /// 1 for 256 leaves, 2 for 65,536.
+    pub level: i16,
+    /// Its place among the subtrees of its level, from 0.
+    pub index: i64,
+    /// Its root.
+    pub hash: Hash,
+}
+
+/// The perfect subtrees that cover a tree's leaves, largest first: all that an append needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontier {
+    size: u64,
+    roots: Vec<Hash>,
+}
+
+/// The stored frontier does not fit the stored size: the head row was tampered with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BrokenFrontier;
+
+impl Frontier {
+    /// The tree without leaves.
+    pub const EMPTY: Frontier = Frontier { size: 0, roots: Vec::new() };
+
+    /// Takes up a stored frontier again: one hash for each bit that is set in `size`.
+    pub fn restore(size: u64, stored: &[u8]) -> Result<Self, BrokenFrontier> {
+        let (hashes, rest) = stored.as_chunks::<32>();
+        if !rest.is_empty() || hashes.len() != size.count_ones() as usize {
+            return Err(BrokenFrontier);
+        }
+        Ok(Self { size, roots: hashes.to_vec() })
+    }
+
+    /// How many leaves the tree has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The hashes, to be stored and restored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.roots.concat()
+    }
+
+    /// Appends a leaf. Subtrees that it completes are pushed onto `completed`, the smallest first.
+    pub fn append(&mut self, leaf_hash: Hash, completed: &mut Vec<Subtree>) {
+        let mut node = leaf_hash;
+        // Each bit set at the low end of the size is a perfect subtree that the new node joins.
+        for height in 1..=self.size.trailing_ones() {
+            let left = self.roots.pop().expect("one root for each bit of the size");
+            node = node_hash(&left, &node);
+            if height.is_multiple_of(TILE_HEIGHT) {
+                completed.push(Subtree {
+                    level: i16::try_from(height / TILE_HEIGHT).expect("at most 8 levels"),
+                    index: i64::try_from(self.size >> height).expect("a leaf index fits"),
+                    hash: node,
+                });
+            }
+        }
+        self.roots.push(node);
+        self.size += 1;
+    }
+
+    /// The root of the whole tree; for the empty tree, SHA-256 of nothing.
+    pub fn root(&self) -> Hash {
+        let mut from_the_right = self.roots.iter().rev();
+        let Some(smallest) = from_the_right.next() else { return Sha256::digest([]).into() };
+        from_the_right.fold(*smallest, |right, left| node_hash(left, &right))
+    }
+}
+
+/// RFC 6962 §2.1: SHA-256 over a one byte and both children.
+fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update([1]);
+    hasher.update(left);
+    hasher.update(right);
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 6962's definition, word for word.
+    fn naive_root(leaves: &[Hash]) -> Hash {
+        match leaves {
+            [] => Sha256::digest([]).into(),
+            [leaf] => *leaf,
+            _ => {
+                let split = leaves.len().next_power_of_two() / 2;
+                node_hash(&naive_root(&leaves[..split]), &naive_root(&leaves[split..]))
+            }
+        }
+    }
+
+    fn leaf_hash(data: &[u8]) -> Hash {
+        Sha256::digest([&[0], data].concat()).into()
+    }
+
+    fn hex(hash: Hash) -> String {
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The roots that Certificate Transparency's own tests give for these eight leaves.
+    #[test]
+    fn the_small_trees_have_their_published_roots() {
+        let inputs: [&[u8]; 8] = [
+            b"",
+            b"\x00",
+            b"\x10",
+            b"\x20\x21",
+            b"\x30\x31",
+            b"\x40\x41\x42\x43",
+            b"\x50\x51\x52\x53\x54\x55\x56\x57",
+            b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
+        ];
+        let roots = [
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+            "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+            "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+            "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+            "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ];
+        let mut frontier = Frontier::EMPTY;
+        assert_eq!(hex(frontier.root()), roots[0]);
+        for (input, root) in inputs.iter().zip(&roots[1..]) {
+            frontier.append(leaf_hash(input), &mut Vec::new());
+            assert_eq!(hex(frontier.root()), *root);
+        }
+    }
+
+    #[test]
+    fn a_frontier_that_does_not_fit_its_size_is_refused() {
+        assert_eq!(Frontier::restore(3, &[0; 32]), Err(BrokenFrontier));
+        assert_eq!(Frontier::restore(1, &[0; 31]), Err(BrokenFrontier));
+        assert!(Frontier::restore(3, &[0; 64]).is_ok());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_tree_grown_in_any_steps_is_the_naive_tree(size in 1_usize..1400, step in 1_usize..300) {
+            let leaves: Vec<Hash> = (0..size).map(|index| leaf_hash(&index.to_be_bytes())).collect();
+            let mut frontier = Frontier::EMPTY;
+            let mut completed = Vec::new();
+            for chunk in leaves.chunks(step) {
+                frontier = Frontier::restore(frontier.size(), &frontier.to_bytes()).expect("as stored");
+                for leaf in chunk {
+                    frontier.append(*leaf, &mut completed);
+                }
+            }
+            prop_assert_eq!(frontier.root(), naive_root(&leaves));
+            prop_assert_eq!(completed.len(), size / 256);
+            for subtree in completed {
+                let first = usize::try_from(subtree.index).expect("small") * 256;
+                prop_assert_eq!(subtree.level, 1);
+                prop_assert_eq!(subtree.hash, naive_root(&leaves[first..first + 256]));
+            }
+        }
+    }
+}
