@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// One of the action's outcomes
     #[arg(long)]
     outcome: Option<String>,
-    /// The lane [default: the prefix of --event-id]
+    /// The lane [default: the prefix of --event-id, or the one that LDG-002 gives to the action or the agent]
     #[arg(long)]
     lane: Option<Lane>,
     /// A JSON object
@@ -112,7 +112,7 @@ fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now: jiff::Timestamp
         return Err(format!("actor \"{actor}\" cannot stand in a subject: it has letters, digits, - and _"));
     }
     let prefix = text(event, "event_id").and_then(|id| id.split('-').next()?.parse::<Lane>().ok());
-    let lane = lane.or(prefix).ok_or("the lane is not known: give --lane, or an event_id that begins with it")?;
+    let lane = lane.or(prefix).unwrap_or_else(|| usual_lane(&actor, &action));
     let timestamp = text(event, "timestamp").unwrap_or_else(|| format!("{now:.6}"));
     let event_id = text(event, "event_id").unwrap_or_else(|| format!("{lane}-{actor}-{:013}", now.as_millisecond()));
     if text(event, "integrity_hash").is_none() {
@@ -122,4 +122,23 @@ fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now: jiff::Timestamp
     event.insert("timestamp".to_owned(), Value::from(timestamp));
     event.insert("event_id".to_owned(), Value::from(event_id));
     Ok(lane)
+}
+
+/// LDG-002, "Event ID Format": which events each prefix is for.
+fn usual_lane(actor: &str, action: &str) -> Lane {
+    if action.starts_with("INJECTION_") {
+        return Lane::Sec;
+    }
+    if action.starts_with("TOOL_REQUEST_") {
+        return Lane::Tool;
+    }
+    match actor.split(['-', '_']).next() {
+        Some("RXY") => Lane::Vote,
+        Some("SRN") => Lane::Prop,
+        Some("BRM") => Lane::Exec,
+        Some("VRA") => Lane::Clr,
+        Some("AST") => Lane::Corp,
+        Some("N8N") => Lane::N8n,
+        _ => Lane::Sys,
+    }
 }
