@@ -1,0 +1,34 @@
+# For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-matrix fmt lint
+
+# rustup puts cargo here; a shell that is not a login shell may not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+help:
+	@echo 'make run          the ledger on this machine, with private servers and sample events; Ctrl-C ends it'
+	@echo 'make test         all tests, on real servers that they start and stop themselves'
+	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
+	@echo 'make build        target/release/ledgerd'
+	@echo 'make fmt          format the sources'
+	@echo 'make lint         clippy, warnings denied'
+
+run:
+	@exec python3 scripts/demo.py
+
+build:
+	cargo build --release
+
+# One test alone: make test TEST='--test faults commit_answer_lost'
+test:
+	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo test $(TEST)
+
+test-matrix:
+	@exec scripts/test-matrix
+
+fmt:
+	cargo fmt
+
+lint:
+	cargo clippy --all-targets -- -D warnings
