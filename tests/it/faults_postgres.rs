@@ -1,0 +1,253 @@
+//! PostgreSQL goes away, fills up, refuses: nothing is lost, nothing is rejected, and the daemon says why it waits.
+
+use crate::support::daemon::Daemon;
+use crate::support::events::{good_events, next_event};
+use crate::support::ledger::check_ledger;
+use crate::support::proxy::Direction;
+use crate::support::published::Published;
+use crate::support::world::World;
+use crate::support::{SOON, eventually, when};
+use sqlx::Executor as _;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the daemon may grow by during an outage: it holds at most three batches for each lane.
+const GROWTH_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// `LEDGERD_TEST_OUTAGE_SECONDS=600` makes it ten minutes.
+fn outage() -> Duration {
+    let seconds = std::env::var("LEDGERD_TEST_OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
+#[tokio::test]
+async fn postgres_stops_under_load_and_comes_back() {
+    let world = World::builder().own_cluster().start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(500)).await;
+    check_ledger(&world, &published).await;
+    let resident_before = daemon.rss_bytes();
+
+    world.cluster().stop_fast().await;
+    let began = Instant::now();
+    let mut resident_most = resident_before;
+    loop {
+        published.publish_all(&world.publisher, good_events(2000)).await;
+        let missing = daemon.unready().await;
+        assert!(missing.contains("[-] PostgreSQL"), "{missing}");
+        resident_most = resident_most.max(daemon.rss_bytes());
+        if began.elapsed() >= outage() && published.all().len() > 8000 {
+            break;
+        }
+    }
+    assert!(daemon.is_running());
+    assert!(resident_most - resident_before < GROWTH_BYTES_MAX, "from {resident_before} to {resident_most} bytes");
+    // One line for the outage, and a reminder a minute: not one for each message or try.
+    let told = daemon.log_lines_matching("waiting for PostgreSQL").len();
+    let minutes = usize::try_from(began.elapsed().as_secs() / 60).expect("few");
+    assert!((1..=6 + minutes).contains(&told), "{told} lines in {minutes} minutes");
+
+    world.cluster().restart().await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects, counts.lost), (published.all().len(), 0, 0));
+    println!("{counts:?}; outage {:?}; resident {resident_before} to {resident_most} bytes", began.elapsed());
+}
+
+#[tokio::test]
+async fn postgres_is_killed_in_the_middle_of_commits() {
+    let world = World::builder().own_cluster().start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    for _ in 0..3 {
+        published.publish_all(&world.publisher, good_events(1500)).await;
+        let committed = "select count(*) from ledger.entry";
+        eventually("some are committed", SOON, async || {
+            let count = world.database.count(committed).await;
+            when(count > 10, || count.to_string())
+        })
+        .await;
+        world.cluster().kill().await;
+        world.cluster().restart().await;
+    }
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (4500, 0));
+}
+
+/// Publishes, waits until the daemon says why it waits, mends the fault, and checks that everything is there.
+async fn waits_and_recovers(world: &World, daemon: &mut Daemon, says: &str, mend: impl AsyncFnOnce()) {
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(300)).await;
+    published.publish(&world.publisher, next_event("EXEC").with("action", "NO_SUCH").bad("unknown_action")).await;
+    eventually("the daemon says why it waits", SOON, async || {
+        let text = daemon.readyz_text().await;
+        when(text.contains(says), || text.clone())
+    })
+    .await;
+    assert!(daemon.log_contains(says));
+    mend().await;
+    let counts = check_ledger(world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (300, 1));
+    assert!(daemon.is_running());
+    daemon.ready().await;
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_waited_for() {
+    let world = World::builder().limited_role().start().await;
+    let name = world.database.name();
+    let cut = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()");
+    let mut daemon = world.daemon().await;
+    world.database.execute(&format!("alter database {name} set default_transaction_read_only = on")).await;
+    world.database.execute(&cut).await;
+    waits_and_recovers(&world, &mut daemon, "25006", async || {
+        let mend = format!("set default_transaction_read_only = off; alter database {name} reset default_transaction_read_only");
+        world.database.execute(&mend).await;
+        world.database.execute(&cut).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_grant_is_waited_for() {
+    let world = World::builder().limited_role().start().await;
+    let mut daemon = world.daemon().await;
+    let role = &world.role;
+    world.database.execute(&format!("revoke insert on audit_events from {role}")).await;
+    waits_and_recovers(&world, &mut daemon, "42501", async || {
+        world.database.execute(&format!("grant insert on audit_events to {role}")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_table_is_waited_for() {
+    let world = World::start().await;
+    let mut daemon = world.daemon().await;
+    world.database.execute("alter table audit_events rename to audit_events_away").await;
+    waits_and_recovers(&world, &mut daemon, "42P01", async || {
+        world.database.execute("alter table audit_events_away rename to audit_events").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_custody_table_is_waited_for() {
+    let world = World::start().await;
+    let mut daemon = world.daemon().await;
+    world.database.execute("alter table ledger.dead_letter rename to dead_letter_away").await;
+    waits_and_recovers(&world, &mut daemon, "42P01", async || {
+        world.database.execute("alter table ledger.dead_letter_away rename to dead_letter").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_statement_timeout_is_waited_for() {
+    let world = World::builder().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "1s").start().await;
+    let mut daemon = world.daemon().await;
+    let slow = "create function public.slow() returns trigger language plpgsql as \
+        'begin perform pg_sleep(3); return null; end';
+        create trigger slow before insert on audit_events for each statement execute function public.slow()";
+    world.database.execute(slow).await;
+    waits_and_recovers(&world, &mut daemon, "57014", async || {
+        world.database.execute("drop trigger slow on audit_events").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lock_that_another_session_holds_is_waited_for() {
+    let world = World::builder().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "2s").start().await;
+    let mut daemon = world.daemon().await;
+    let mut other = world.database.connect().await;
+    other.execute(sqlx::raw_sql("begin; lock table audit_events in access exclusive mode")).await.expect("locked");
+    waits_and_recovers(&world, &mut daemon, "55P03", async || {
+        other.execute(sqlx::raw_sql("rollback")).await.expect("released");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for() {
+    let Some(world) = World::builder().small_disk(128 * 1024 * 1024).try_start().await else { return };
+    let mut daemon = world.daemon().await;
+    world.cluster().fill();
+    let mut published = Published::default();
+    // Enough that the tables must grow.
+    let large = || next_event("EXEC").with("details", serde_json::json!({"text": "x".repeat(20_000)})).good();
+    published.publish_all(&world.publisher, (0..200).map(|_| large()).collect()).await;
+    eventually("the daemon says why it waits", SOON, async || {
+        let text = daemon.readyz_text().await;
+        when(text.contains("53100"), || text.clone())
+    })
+    .await;
+    world.cluster().free().await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (200, 0));
+    assert!(daemon.is_running());
+}
+
+#[tokio::test]
+async fn a_deadlock_is_tried_again() {
+    let world = World::start().await;
+    let (first, second) = (next_event("EXEC"), next_event("EXEC"));
+    let (low, high) = if first.event_id() < second.event_id() { (&first, &second) } else { (&second, &first) };
+    let insert = |id: &str| {
+        format!(
+            "insert into audit_events (event_id, actor, action, outcome, timestamp, integrity_hash, timestamp_text)
+            values ('{id}', 'x', 'x', 'x', now(), 'x', 'x')"
+        )
+    };
+    let mut other = world.database.connect().await;
+    // The daemon's session finds the deadlock, and so is its victim.
+    let begin = format!("begin; set local deadlock_timeout = '1h'; {}", insert(high.event_id()));
+    other.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(begin))).await.expect("inserted");
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, vec![low.good(), high.good()]).await;
+    let daemon = world.daemon().await;
+    eventually("the daemon waits for the other session", SOON, async || {
+        let waiting = "select count(*) from pg_stat_activity where application_name = 'ledgerd' and wait_event_type = 'Lock'";
+        let count = world.database.count(waiting).await;
+        when(count > 0, || count.to_string())
+    })
+    .await;
+    other.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(insert(low.event_id())))).await.expect("the daemon was the victim");
+    daemon.says("40P01").await;
+    other.execute(sqlx::raw_sql("rollback")).await.expect("rolled back");
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (2, 0));
+}
+
+/// The pattern at which a commit passes the proxy.
+pub(crate) const COMMIT: &[u8] = b"; commit";
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled() {
+    let world = World::builder().postgres_proxy().start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    for round in 0..5 {
+        let mut held = world.postgres_proxy().hold_answer_after(COMMIT);
+        published.publish_all(&world.publisher, good_events(50)).await;
+        published.publish(&world.publisher, next_event("EXEC").with("action", "NO_SUCH").bad("unknown_action")).await;
+        held.happened().await;
+        world.postgres_proxy().drop_held().await;
+        let counts = check_ledger(&world, &published).await;
+        assert_eq!((counts.rows, counts.rejects), (50 * (round + 1), round + 1));
+    }
+    assert!(daemon.is_running());
+    assert!(daemon.metric("ledgerd_redeliveries_total", "").await >= 1.0, "the second look found what the first commit had stored");
+}
+
+#[tokio::test]
+async fn a_commit_that_never_reached_the_server_is_made_again() {
+    let world = World::builder().postgres_proxy().start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let mut held = world.postgres_proxy().hold_when(Direction::ToServer, COMMIT);
+    published.publish_all(&world.publisher, good_events(50)).await;
+    held.happened().await;
+    world.postgres_proxy().drop_held().await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 50);
+}

@@ -1,0 +1,157 @@
+//! What becomes of a message: a row, a duplicate, or a dead letter with its reason.
+
+use crate::starting::change_consumer;
+use crate::support::SOON;
+use crate::support::events::{bad_events, event, good_events, next_event};
+use crate::support::ledger::{check_ledger, settled};
+use crate::support::published::Published;
+use crate::support::world::World;
+use serde_json::json;
+
+#[tokio::test]
+async fn good_events_of_every_lane_become_rows_and_bad_ones_become_dead_letters() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(220)).await;
+    published.publish_all(&world.publisher, bad_events()).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (220, published.bad()));
+}
+
+#[tokio::test]
+async fn the_same_event_again_is_stored_once_and_another_under_its_id_is_a_conflict() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let first = next_event("EXEC").with("details", json!({"cost": 1.10, "steps": [1, 2]}));
+    published.publish(&world.publisher, first.good()).await;
+    settled(&world, &published).await;
+    published.publish(&world.publisher, first.again()).await;
+    // The order of keys and the form of numbers are not content.
+    let mut same = first.again();
+    let text = String::from_utf8(same.payload).expect("JSON").replace("1.1", "11e-1");
+    same.payload = text.into_bytes();
+    published.publish(&world.publisher, same).await;
+    published.publish(&world.publisher, first.clone().with("task_id", "another").bad("conflict")).await;
+    published.publish(&world.publisher, first.with("details", json!({"cost": 2})).bad("conflict")).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.duplicates, counts.rejects), (1, 2, 2));
+}
+
+#[tokio::test]
+async fn duplicates_and_conflicts_within_one_batch_are_told_apart() {
+    let world = World::start().await;
+    let mut published = Published::default();
+    let first = next_event("SEC");
+    let batch = vec![first.good(), first.again(), first.clone().with("task_id", "x").bad("conflict"), first.again()];
+    published.publish_all(&world.publisher, batch).await;
+    let _daemon = world.daemon().await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.duplicates, counts.rejects), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn one_bad_record_among_a_thousand_good_ones_is_the_only_dead_letter() {
+    let world = World::start().await;
+    let mut published = Published::default();
+    let mut batch = good_events(1000);
+    batch.insert(500, next_event("EXEC").with("outcome", "ABSTAIN").bad("outcome_not_allowed"));
+    published.publish_all(&world.publisher, batch).await;
+    let _daemon = world.daemon().await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (1000, 1));
+}
+
+/// An operator's own constraint is not known to the judging.
+#[tokio::test]
+async fn one_record_that_only_the_database_refuses_is_found_among_a_thousand() {
+    let world = World::start().await;
+    world.database.execute("alter table audit_events add constraint no_poison check (task_id <> 'poison')").await;
+    let mut published = Published::default();
+    let mut batch: Vec<_> = (0..1000).map(|_| next_event("EXEC").good()).collect();
+    batch.insert(400, next_event("EXEC").with("task_id", "poison").bad("database_rejected"));
+    published.publish_all(&world.publisher, batch).await;
+    let _daemon = world.daemon().await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (1000, 1));
+}
+
+/// A table that takes no good record either is the operator's fault, and no reason to reject anything.
+#[tokio::test]
+async fn a_column_that_was_narrowed_makes_records_wait_and_rejects_none() {
+    let world = World::start().await;
+    world.database.execute("alter table audit_events alter column event_id type varchar(20)").await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(30)).await;
+    let missing = daemon.unready().await;
+    assert!(missing.contains("audit_events refuses records that are good"), "{missing}");
+    world.database.execute("alter table audit_events alter column event_id type varchar(255)").await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (30, 0));
+}
+
+#[tokio::test]
+async fn headers_are_kept_and_travel_with_the_dead_letter_without_taking_effect() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let headers = [("Trace", "abc"), ("Trace", "def"), ("Ledger-Reason", "forged"), ("X-Empty", "")];
+    let bad = next_event("ERR").with("action", "NO_SUCH_ACTION").bad("unknown_action");
+    published.publish_with_headers(&world.publisher, &headers, bad).await;
+    published.publish_with_headers(&world.publisher, &headers, next_event("ERR").good()).await;
+    check_ledger(&world, &published).await;
+}
+
+/// No client library reads these: it drops the connection, or takes a message for an answer of the server.
+#[tokio::test]
+async fn a_header_block_that_no_client_can_parse_does_not_stop_the_ledger() {
+    let world = World::start().await;
+    // The server delivers an unacknowledged message again after this time; the shipped 30 s would only make the test slow.
+    change_consumer(&world, "EXEC", "ack_wait", 2_000_000_000_u64).await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    let blocks: [&[u8]; 8] = [
+        b"NATS/1.0\r\nBad: \xff\xfe\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 100 Idle Heartbeat\r\n\r\n",
+        b"NATS/1.0 503\r\n\r\n",
+        b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+        b"NATS/1.0\r\nno colon here\r\n\r\n",
+        b"garbage\r\n\r\n",
+        b"NATS/1.0 xyz\r\n\r\n",
+    ];
+    for block in blocks {
+        published.publish(&world.publisher, next_event("EXEC").good()).await;
+        published.publish_raw(&world.publisher, block, next_event("EXEC").good()).await;
+    }
+    let bad = next_event("EXEC").with("action", "NO_SUCH_ACTION").bad("unknown_action");
+    published.publish_raw(&world.publisher, blocks[0], bad).await;
+    published.publish(&world.publisher, next_event("VOTE").good()).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (17, 1));
+    assert!(daemon.metric("ledgerd_messages_reclaimed_total", "EXEC").await >= 1.0);
+}
+
+#[tokio::test]
+async fn the_settings_admit_what_todays_agents_send() {
+    let world = World::builder()
+        .env("LEDGERD__AUDIT__EVENT_ID", "any_suffix")
+        .env("LEDGERD__AUDIT__MISSING_TIMESTAMP", "stamp")
+        .start()
+        .await;
+    let _daemon = world.daemon().await;
+    let scan = event("SEC", "WRK-006", 1).with("event_id", "SEC-WRK-006-0f1e2d3c4b5a6978").without("timestamp");
+    let subject = scan.subject();
+    world.publisher.publish(&subject, scan.payload()).await;
+    world.publisher.publish(&subject, scan.payload()).await;
+    let rows = "select count(*) from audit_events_integrity join audit_events using (event_id) \
+        where event_id = 'SEC-WRK-006-0f1e2d3c4b5a6978' and intact and timestamp_text like '2%Z'";
+    let duplicates = "select count(*) from ledger.entry where disposition = 'duplicate'";
+    crate::support::eventually("the event is stored once and known the second time", SOON, async || {
+        let seen = (world.database.count(rows).await, world.database.count(duplicates).await);
+        crate::support::when(seen == (1, 1), || format!("{seen:?}"))
+    })
+    .await;
+}
