@@ -4,7 +4,7 @@
 use crate::domain::rules::Settings;
 use crate::domain::subject::Lane;
 use config::{Environment, File, FileFormat, Value, ValueKind};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -159,14 +159,15 @@ impl Config {
         let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
         let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
         let layered = config::Config::builder().add_source(defaults()).add_source(source).add_source(environment);
-        let reader = Reader { layered: layered.build().map_err(broken)? };
-        reader.refuse_unknown_keys(&known)?;
+        let reader = Reader { values: leaves(&layered.build().map_err(broken)?) };
+        reader.refuse_unknown_keys(&leaves(&known))?;
         reader.config()
     }
 }
 
+/// All values that were found, by dotted key, each with the place it stands in.
 struct Reader {
-    layered: config::Config,
+    values: BTreeMap<String, Value>,
 }
 
 impl Reader {
@@ -229,26 +230,21 @@ impl Reader {
         })
     }
 
-    fn refuse_unknown_keys(&self, known: &config::Config) -> Result<(), ConfigError> {
-        let known: BTreeSet<String> = leaves(known).into_iter().map(|(key, _)| key).collect();
-        match leaves(&self.layered).into_iter().find(|(key, _)| !known.contains(key)) {
-            None => Ok(()),
-            Some((key, value)) => {
-                let (section, _) = key.split_once('.').unwrap_or((&key, ""));
-                let siblings: Vec<&str> =
-                    known.iter().filter(|name| name.starts_with(&format!("{section}."))).map(String::as_str).collect();
-                let hint = if siblings.is_empty() {
-                    "there is no such section".to_owned()
-                } else {
-                    format!("there are {}", siblings.join(", "))
-                };
-                Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", place(&value))))
-            }
-        }
+    fn refuse_unknown_keys(&self, known: &BTreeMap<String, Value>) -> Result<(), ConfigError> {
+        let Some((key, value)) = self.values.iter().find(|(key, _)| !known.contains_key(*key)) else { return Ok(()) };
+        let section = key.split_once('.').map_or(key.as_str(), |(section, _)| section);
+        let is_sibling = |name: &&String| name.starts_with(&format!("{section}."));
+        let siblings: Vec<&str> = known.keys().filter(is_sibling).map(String::as_str).collect();
+        let hint = if siblings.is_empty() {
+            "there is no such section".to_owned()
+        } else {
+            format!("there are {}", siblings.join(", "))
+        };
+        Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", place(value))))
     }
 
     fn value(&self, key: &str) -> Value {
-        self.layered.get::<Value>(key).expect("each key has a default, and unknown keys were refused")
+        self.values.get(key).expect("each key has a default, and unknown keys were refused").clone()
     }
 
     fn fault(&self, key: &str, expected: &str) -> ConfigError {
@@ -362,21 +358,22 @@ fn place(value: &Value) -> String {
 }
 
 /// All keys with their values, as dotted paths.
-fn leaves(config: &config::Config) -> Vec<(String, Value)> {
-    fn walk(prefix: &str, value: Value, into: &mut Vec<(String, Value)>) {
-        match value.kind {
-            ValueKind::Table(ref table) => {
+fn leaves(config: &config::Config) -> BTreeMap<String, Value> {
+    fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+        match &value.kind {
+            ValueKind::Table(table) => {
                 for (key, value) in table {
                     let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                    walk(&path, value.clone(), into);
+                    walk(&path, value, into);
                 }
             }
-            _ => into.push((prefix.to_owned(), value)),
+            _ => {
+                into.insert(prefix.to_owned(), value.clone());
+            }
         }
     }
-    let mut found = Vec::new();
-    walk("", config.cache.clone(), &mut found);
-    found.sort_by(|left, right| left.0.cmp(&right.0));
+    let mut found = BTreeMap::new();
+    walk("", &config.cache, &mut found);
     found
 }
 

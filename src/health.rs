@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// An outage is told once when it begins and once when it ends; in between, a reminder at this interval.
-const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+const REMINDER_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Several loops may see one outage differently; a new reason is told no more often than this.
 const NEWS_INTERVAL: Duration = Duration::from_secs(5);

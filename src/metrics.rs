@@ -60,13 +60,17 @@ pub struct LaneMetrics {
     pub lag: Gauge,
     /// Age of the oldest message that is not acknowledged.
     pub oldest_unacknowledged: SecondsGauge,
-    /// Messages in each commit.
-    pub batch_messages: Histogram,
+    batch_messages: Histogram,
     /// Time from the begin of a commit to its confirmation.
     pub commit_duration: Histogram,
 }
 
 impl LaneMetrics {
+    /// Counts a batch that is about to be committed.
+    pub fn observe_batch(&self, messages: usize) {
+        self.batch_messages.observe(f64::from(u32::try_from(messages).unwrap_or(u32::MAX)));
+    }
+
     /// Counts what a commit did.
     pub fn count(&self, tally: &Tally) {
         self.committed.inc_by(tally.recorded as u64);

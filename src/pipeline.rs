@@ -47,7 +47,7 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
     let mut pending = vec![batch];
     while let Some(batch) = pending.pop() {
         lane.pulse.beat();
-        lane.metrics.batch_messages.observe(batch.len() as f64);
+        lane.metrics.observe_batch(batch.len());
         let started = Instant::now();
         match batch.commit(store).await {
             Ok(durable) => {

@@ -162,13 +162,13 @@ impl Daemon {
             return Ok(true);
         }
         match schema::state(self.ledger.connections()).await {
-            Ok(state) => match state.complaint() {
-                Some(complaint) => Err(Failure::new(Exit::Configuration, complaint)),
-                None => {
-                    self.health.postgres.up("start");
-                    Ok(true)
+            Ok(state) => {
+                if let Some(complaint) = state.complaint() {
+                    return Err(Failure::new(Exit::Configuration, complaint));
                 }
-            },
+                self.health.postgres.up("start");
+                Ok(true)
+            }
             Err(error) if error.is_refusal() => Err(error.into()),
             Err(error) => {
                 self.health.postgres.down("start", &error.to_string());
@@ -256,13 +256,13 @@ impl Daemon {
                         continue;
                     }
                 },
-                Some(deadline) => match tokio::time::timeout_at(deadline, pipelines.join_next()).await {
-                    Ok(joined) => joined,
-                    Err(_) => {
+                Some(deadline) => {
+                    let Ok(joined) = tokio::time::timeout_at(deadline, pipelines.join_next()).await else {
                         let what = "shutdown.deadline has passed: what is still held is delivered again";
                         return Err(Failure::new(Exit::Failed, what));
-                    }
-                },
+                    };
+                    joined
+                }
             };
             match joined {
                 Some(Ok(())) if deadline.is_some() || self.stop.is_cancelled() => {}

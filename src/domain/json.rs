@@ -349,7 +349,7 @@ impl Reader<'_> {
                     }
                     place.push_str(key);
                 }
-                Step::Index(index) => place.push_str(&format!("[{index}]")),
+                Step::Index(index) => place.extend(["[", &index.to_string(), "]"]),
             }
         }
         if place.is_empty() {

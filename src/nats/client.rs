@@ -3,6 +3,7 @@
 use crate::health::Health;
 use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
+use percent_encoding::percent_decode_str;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ pub async fn connect(settings: &Settings, health: Option<Arc<Health>>) -> Result
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| refused("nats.url is not a URL such as nats://127.0.0.1:4222".to_owned()))?;
     let (count, connected) = watch::channel(0);
-    let connecting = options(settings, health, count).connect(servers);
+    let connecting = options(settings, login(&servers), health, count).connect(servers);
     match tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await {
         Ok(Ok(client)) => Ok(Connection { client, connected }),
         Ok(Err(error)) => Err(ConnectError {
@@ -112,7 +113,18 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn options(settings: &Settings, health: Option<Arc<Health>>, count: watch::Sender<u64>) -> ConnectOptions {
+/// User and password of the first URL that has them; the client itself takes no notice of them.
+fn login(servers: &[ServerAddr]) -> Option<(String, Option<String>)> {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    servers.iter().find_map(|server| Some((decode(server.username()?), server.password().map(decode))))
+}
+
+fn options(
+    settings: &Settings,
+    login: Option<(String, Option<String>)>,
+    health: Option<Arc<Health>>,
+    count: watch::Sender<u64>,
+) -> ConnectOptions {
     let files = settings.clone();
     let has_credentials =
         settings.credentials_file.is_some() || settings.password_file.is_some() || settings.nkey_file.is_some();
@@ -122,7 +134,11 @@ fn options(settings: &Settings, health: Option<Arc<Health>>, count: watch::Sende
             async move { auth }
         })
     } else {
-        ConnectOptions::new()
+        match login {
+            Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
+            Some((token, None)) => ConnectOptions::with_token(token),
+            None => ConnectOptions::new(),
+        }
     };
     if let Some(file) = &settings.ca_file {
         options = options.add_root_certificates(file.clone());
@@ -157,7 +173,7 @@ const CONNECTION: &str = "the connection";
 fn report(event: &Event, health: Option<&Health>) {
     match (event, health) {
         (Event::Connected, Some(health)) => health.nats.up(CONNECTION),
-        (Event::Disconnected | Event::Closed, Some(health)) => health.nats.down(CONNECTION, "the connection is lost"),
+        (Event::Disconnected, Some(health)) => health.nats.down(CONNECTION, "the connection is lost"),
         (Event::ClientError(error), Some(health)) => health.nats.down(CONNECTION, &format!("cannot connect: {error}")),
         (Event::ServerError(error), _) => tracing::warn!("the NATS server says: {error}"),
         (event, _) => tracing::debug!("NATS: {event}"),

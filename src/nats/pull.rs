@@ -4,6 +4,7 @@
 //! forge: a stored message with the status 404 would end a batch and never arrive. Here an answer is what comes on the
 //! inbox of the request, and a message is what comes on a subject of the stream.
 
+use super::api::ApiError;
 use super::client::with_sources;
 use crate::domain::subject::Lane;
 use async_nats::{Client, Message, StatusCode, Subscriber};
@@ -35,6 +36,12 @@ const OVERSIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Why a pull gave nothing and the consumer must be looked at again.
 #[derive(Debug)]
 pub(super) struct Broken(pub(super) String);
+
+impl From<ApiError> for Broken {
+    fn from(error: ApiError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// Pulls from one lane's consumer.
 pub(super) struct Puller {

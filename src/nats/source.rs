@@ -4,7 +4,7 @@ use super::api::{Api, ApiError};
 use super::definitions;
 use super::lease::Lease;
 use super::pull::{Broken, PullLimits, Puller};
-use super::reclaim::{self, FloorWatch};
+use super::reclaim::{self, Reclaim};
 use crate::domain::message::{Headers, Incarnation, Message};
 use crate::domain::subject::Lane;
 use crate::health::{Health, Pulse};
@@ -171,20 +171,26 @@ impl Supply {
         pulse: &Pulse,
         backoff: &mut Backoff,
     ) -> Result<(), Broken> {
-        let mut watch = FloorWatch::new(bound.ack_wait + SURVEY_INTERVAL);
-        let mut surveyed: Option<Instant> = None;
+        let mut reclaim = Reclaim::new(bound.ack_wait + SURVEY_INTERVAL);
+        let mut reconnected = self.reconnected.clone();
+        reconnected.mark_unchanged();
+        let mut surveyed = Instant::now();
         while !self.stop.is_cancelled() {
             pulse.beat();
-            let pulled = bound.puller.pull(self.limits, &self.stop).await?;
-            let mut taken: Vec<(Message, Subject)> =
-                pulled.into_iter().filter_map(|message| self.read(message, &bound.incarnation)).collect();
-            if surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL) {
-                surveyed = Some(Instant::now());
-                taken.extend(self.reclaim(bound, &mut watch).await?);
+            let pulled =
+                if reclaim.is_urgent() { Vec::new() } else { bound.puller.pull(self.limits, &self.stop).await? };
+            let mut taken = self.read_all(pulled, &bound.incarnation).await?;
+            if reconnected.has_changed().unwrap_or(false) {
+                reconnected.mark_unchanged();
+                reclaim.reconnected();
+            }
+            if reclaim.is_urgent() || surveyed.elapsed() >= SURVEY_INTERVAL {
+                surveyed = Instant::now();
+                taken.extend(self.reclaim(&bound.incarnation, &mut reclaim).await?);
             }
             // A stream that was made anew between two pulls has new sequences under the old names. What was pulled is of
             // this incarnation only if it was the stream's before the pull and still is.
-            let now = self.api.incarnation(&self.stream).await.map_err(|error| Broken(error.to_string()))?;
+            let now = self.api.incarnation(&self.stream).await?;
             if now != bound.incarnation {
                 return Err(Broken(format!("the stream was made anew: it is now {now}")));
             }
@@ -203,34 +209,32 @@ impl Supply {
     }
 
     /// Looks after the lag, and takes over what the server delivered and nobody received.
-    async fn reclaim(&self, bound: &Bound, watch: &mut FloorWatch) -> Result<Vec<(Message, Subject)>, Broken> {
-        let broken = |error: ApiError| Broken(error.to_string());
-        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane).await.map_err(broken)?;
+    async fn reclaim(
+        &self,
+        incarnation: &Incarnation,
+        reclaim: &mut Reclaim,
+    ) -> Result<Vec<(Message, Subject)>, Broken> {
+        let survey = reclaim::survey(&self.api, incarnation, self.lane).await?;
         self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
         self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
-        if !watch.is_stuck(&survey) {
-            return Ok(Vec::new());
+        reclaim.consider(&survey);
+        let messages = reclaim.read(&self.api, incarnation, self.lane, self.limits).await?;
+        if !messages.is_empty() {
+            tracing::info!(
+                lane = self.lane.prefix(),
+                messages = messages.len(),
+                "{}: {} messages above sequence {} were delivered and not acknowledged; read from the stream itself",
+                self.lane,
+                messages.len(),
+                survey.floor
+            );
+            self.metrics.reclaimed.inc_by(messages.len() as u64);
         }
-        let PullLimits { messages_max, bytes_max } = self.limits;
-        let messages = reclaim::above_floor(&self.api, &bound.incarnation, self.lane, &survey, messages_max, bytes_max)
-            .await
-            .map_err(broken)?;
-        tracing::warn!(
-            lane = self.lane.prefix(),
-            messages = messages.len(),
-            floor = survey.floor,
-            "{}: messages above sequence {} were delivered and never acknowledged; reading them from the stream itself",
-            self.lane,
-            survey.floor
-        );
-        self.metrics.reclaimed.inc_by(messages.len() as u64);
-        Ok(messages
-            .into_iter()
-            .map(|message| {
-                let reply = reclaim::ack_subject(self.lane, &message).into();
-                (message, reply)
-            })
-            .collect())
+        let with_reply = |message: Message| {
+            let reply = reclaim::ack_subject(self.lane, &message).into();
+            (message, reply)
+        };
+        Ok(messages.into_iter().map(with_reply).collect())
     }
 
     fn lease(&self, taken: Vec<(Message, Subject)>, ack_wait: Duration) -> Vec<Delivery<Ticket>> {
@@ -243,7 +247,25 @@ impl Supply {
             .collect()
     }
 
-    /// Takes a delivered message apart. One without a JetStream reply subject is none, and is left out.
+    /// Takes delivered messages apart. One without a JetStream reply subject is none, and is left out.
+    async fn read_all(
+        &self,
+        pulled: Vec<async_nats::Message>,
+        incarnation: &Incarnation,
+    ) -> Result<Vec<(Message, Subject)>, Broken> {
+        let mut taken = Vec::with_capacity(pulled.len());
+        for message in pulled {
+            // The client keeps nothing of a status line but its meaning; the stream has its bytes.
+            let has_status = message.status.is_some();
+            let Some((mut read, reply)) = self.read(message, incarnation) else { continue };
+            if has_status {
+                read = self.api.next_message(incarnation, self.lane, read.sequence).await?;
+            }
+            taken.push((read, reply));
+        }
+        Ok(taken)
+    }
+
     fn read(&self, message: async_nats::Message, incarnation: &Incarnation) -> Option<(Message, Subject)> {
         let message = jetstream::Message { message, context: self.api.context().clone() };
         let info = message.info().ok()?;

@@ -28,7 +28,7 @@ impl DatabaseError {
     pub(super) fn new(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(refusal) => {
-                let code = refusal.code().map(|code| code.into_owned());
+                let code = refusal.code().map(std::borrow::Cow::into_owned);
                 let constraint = refusal.constraint().map(str::to_owned);
                 let cure = code.as_deref().map_or(Cure::Operator, |code| cure(code, constraint.is_some()));
                 let hint = code.as_deref().and_then(hint).map(|hint| format!("; {hint}")).unwrap_or_default();

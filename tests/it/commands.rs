@@ -63,10 +63,14 @@ async fn check_says_line_by_line_what_is_right_and_what_is_not() {
     let lines = |output: &std::process::Output| json(&String::from_utf8_lossy(&output.stdout));
     let bad_lines = |value: &Value| -> Vec<String> {
         let lines = value.as_array().expect("lines").iter();
-        lines.filter(|line| line["result"] == "bad").map(|line| line["text"].as_str().unwrap_or_default().to_owned()).collect()
+        lines
+            .filter(|line| line["result"] == "bad")
+            .map(|line| line["text"].as_str().unwrap_or_default().to_owned())
+            .collect()
     };
     let output = check().await;
-    let unexpected: Vec<_> = bad_lines(&lines(&output)).into_iter().filter(|line| !line.contains("fsync is off")).collect();
+    let unexpected: Vec<_> =
+        bad_lines(&lines(&output)).into_iter().filter(|line| !line.contains("fsync is off")).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
 
     world.database.execute(&format!("revoke insert on ledger.entry from {}", world.role)).await;

@@ -84,7 +84,7 @@ async fn waits_and_recovers(world: &World, daemon: &mut Daemon, says: &str, mend
         when(text.contains(says), || text.clone())
     })
     .await;
-    assert!(daemon.log_contains(says));
+    daemon.says(says).await;
     mend().await;
     let counts = check_ledger(world, &published).await;
     assert_eq!((counts.rows, counts.rejects), (300, 1));
@@ -96,12 +96,16 @@ async fn waits_and_recovers(world: &World, daemon: &mut Daemon, says: &str, mend
 async fn a_read_only_database_is_waited_for() {
     let world = World::builder().limited_role().start().await;
     let name = world.database.name();
-    let cut = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()");
+    let cut = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and pid <> pg_backend_pid()"
+    );
     let mut daemon = world.daemon().await;
     world.database.execute(&format!("alter database {name} set default_transaction_read_only = on")).await;
     world.database.execute(&cut).await;
     waits_and_recovers(&world, &mut daemon, "25006", async || {
-        let mend = format!("set default_transaction_read_only = off; alter database {name} reset default_transaction_read_only");
+        let mend = format!(
+            "set default_transaction_read_only = off; alter database {name} reset default_transaction_read_only"
+        );
         world.database.execute(&mend).await;
         world.database.execute(&cut).await;
     })
@@ -207,7 +211,8 @@ async fn a_deadlock_is_tried_again() {
     published.publish_all(&world.publisher, vec![low.good(), high.good()]).await;
     let daemon = world.daemon().await;
     eventually("the daemon waits for the other session", SOON, async || {
-        let waiting = "select count(*) from pg_stat_activity where application_name = 'ledgerd' and wait_event_type = 'Lock'";
+        let waiting =
+            "select count(*) from pg_stat_activity where application_name = 'ledgerd' and wait_event_type = 'Lock'";
         let count = world.database.count(waiting).await;
         when(count > 0, || count.to_string())
     })
@@ -237,7 +242,10 @@ async fn a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled() {
         assert_eq!((counts.rows, counts.rejects), (50 * (round + 1), round + 1));
     }
     assert!(daemon.is_running());
-    assert!(daemon.metric("ledgerd_redeliveries_total", "").await >= 1.0, "the second look found what the first commit had stored");
+    assert!(
+        daemon.metric("ledgerd_redeliveries_total", "").await >= 1.0,
+        "the second look found what the first commit had stored"
+    );
 }
 
 #[tokio::test]

@@ -107,7 +107,8 @@ async fn sighup_reads_agents_and_registry_again_and_a_broken_file_keeps_the_old_
     check_ledger(&world, &published).await;
 
     std::fs::write(&agents, TWO_AGENTS).expect("written");
-    std::fs::write(&actions, "groups: [{name: Kitchen, actors: any, actions: {COFFEE_MADE: {outcomes: [SUCCESS]}}}]").expect("written");
+    std::fs::write(&actions, "groups: [{name: Kitchen, actors: any, actions: {COFFEE_MADE: {outcomes: [SUCCESS]}}}]")
+        .expect("written");
     daemon.sighup();
     daemon.says("reloaded registry, agents and credentials").await;
     published.publish(&world.publisher, newcomer(2).good()).await;
@@ -146,7 +147,9 @@ async fn sighup_takes_up_new_credentials() {
     daemon.ready().await;
 
     let (role, name) = (&world.role, world.database.name());
-    let cut = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and usename = '{role}'");
+    let cut = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and usename = '{role}'"
+    );
     world.database.execute(&format!("alter role {role} password 'rotated'; {cut}")).await;
     let mut published = Published::default();
     published.publish(&world.publisher, next_event("EXEC").good()).await;
@@ -155,7 +158,8 @@ async fn sighup_takes_up_new_credentials() {
         when(text.contains("28P01"), || text.clone())
     })
     .await;
-    let (before, after) = direct.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))).expect("a URL");
+    let (before, after) =
+        direct.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))).expect("a URL");
     std::fs::write(&url, format!("{before}://{role}:rotated@{after}")).expect("written");
     daemon.sighup();
     assert_eq!(check_ledger(&world, &published).await.rows, 1);

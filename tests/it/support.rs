@@ -16,6 +16,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod ledger;
 pub(crate) mod tree;
 
+pub(crate) mod installation;
 pub(crate) mod nats;
 pub(crate) mod nats_cluster;
 pub(crate) mod postgres;

@@ -5,6 +5,8 @@ use super::ledger::{Entry, Faults, Pairs};
 use super::published::{Headers, Publication};
 use super::world::World;
 use async_nats::jetstream::message::StreamMessage;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
@@ -29,7 +31,8 @@ pub(crate) async fn dead_letter_messages(world: &World) -> Vec<StreamMessage> {
     let stream = world.jetstream().await.get_stream(DLQ_STREAM).await.expect("setup made it");
     let state = &stream.cached_info().state;
     let mut messages = Vec::new();
-    for sequence in state.first_sequence..=state.last_sequence {
+    // Nobody deletes from it, so it has no gap; an empty stream says that it begins at 0.
+    for sequence in state.first_sequence.max(1)..=state.last_sequence {
         messages.push(stream.get_raw_message(sequence).await.expect("nobody deletes a dead letter"));
     }
     messages
@@ -121,11 +124,21 @@ fn check_message(
         faults.unless(header(key).is_some_and(|value| !value.is_empty()), || format!("{name}: {key} is missing"));
     }
     faults.unless(message.payload == publication.outgoing.payload, || format!("{name}: the bytes were changed"));
-    if let Headers::Pairs(pairs) = &publication.headers {
-        // What begins with `Nats-` would act on the dead-letter stream.
-        for (key, value) in pairs.iter().filter(|(key, _)| !key.starts_with("Nats-")) {
-            let kept = message.headers.get_all(key.as_str()).any(|it| it.as_str() == value);
-            faults.unless(kept, || format!("{name}: the publisher's header {key} is not {value:?} any more"));
-        }
+    check_publishers_headers(&publication.headers, name, message, faults);
+}
+
+/// The publisher's headers, unchanged; those on which the server or the daemon would act travel under another name.
+fn check_publishers_headers(headers: &Headers, name: &str, message: &StreamMessage, faults: &mut Faults) {
+    let pairs = match headers {
+        Headers::None => Vec::new(),
+        Headers::Raw(block) => vec![("Ledger-Original-Headers-Base64".to_owned(), BASE64.encode(block))],
+        Headers::Pairs(pairs) => pairs.clone(),
+    };
+    for (key, value) in pairs {
+        let lower = key.to_ascii_lowercase();
+        let acts = lower.starts_with("nats-") || lower.starts_with("ledger-") && !lower.starts_with("ledger-original-");
+        let key = if acts { format!("Ledger-Original-{key}") } else { key };
+        let kept = message.headers.get_all(key.as_str()).any(|it| it.as_str() == value);
+        faults.unless(kept, || format!("{name}: the publisher's header {key} is not {value:?} any more"));
     }
 }

@@ -4,7 +4,7 @@
 //! the disk: nothing is left behind, whatever happens. PostgreSQL is started inside the namespace, and the tests
 //! reach it through `/proc`.
 
-use super::postgres::become_account;
+use super::installation::become_account;
 use super::process::{Process, is_root};
 use super::{SOON, eventually};
 use std::fs::{self, File};

@@ -38,6 +38,7 @@ pub(crate) enum Nats {
 
 /// What a world has beyond the plainest.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes that a test says by name")]
 pub(crate) struct Builder {
     own_cluster: bool,
     small_disk_bytes: Option<u64>,
