@@ -47,14 +47,33 @@ pub struct Config {
 /// The database.
 #[derive(Clone)]
 pub struct Database {
-    /// Holds a password, perhaps.
-    pub url: String,
+    /// Holds a password, perhaps; only some commands need it.
+    url: Option<String>,
     /// Commits that may run at a time.
     pub writers: usize,
     /// Bound of connecting.
     pub connect_timeout: Duration,
     /// Bound of a statement.
     pub statement_timeout: Duration,
+}
+
+impl Database {
+    /// Where the database is, for commands that need it.
+    pub fn url(&self) -> Result<&str, ConfigError> {
+        self.url.as_deref().ok_or_else(|| not_set("database.url"))
+    }
+}
+
+impl Nats {
+    /// Where the server is, for commands that need it.
+    pub fn url(&self) -> Result<&str, ConfigError> {
+        self.url.as_deref().ok_or_else(|| not_set("nats.url"))
+    }
+}
+
+fn not_set(key: &str) -> ConfigError {
+    let variable = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase());
+    ConfigError(format!("{key} is not set: set it in the configuration, or as {variable}"))
 }
 
 impl fmt::Debug for Database {
@@ -66,8 +85,8 @@ impl fmt::Debug for Database {
 /// The message server.
 #[derive(Clone)]
 pub struct Nats {
-    /// Holds a password, perhaps.
-    pub url: String,
+    /// Holds a password, perhaps; only some commands need it.
+    url: Option<String>,
     /// Credential files, by kind.
     pub credentials_file: Option<PathBuf>,
     /// The user of `password_file`.
@@ -159,7 +178,8 @@ impl Config {
         let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
         let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
         let layered = config::Config::builder().add_source(defaults()).add_source(source).add_source(environment);
-        let reader = Reader { values: leaves(&layered.build().map_err(broken)?) };
+        let file = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
+        let reader = Reader { values: leaves(&layered.build().map_err(broken)?), file };
         reader.refuse_unknown_keys(&leaves(&known))?;
         reader.config()
     }
@@ -168,6 +188,7 @@ impl Config {
 /// All values that were found, by dotted key, each with the place it stands in.
 struct Reader {
     values: BTreeMap<String, Value>,
+    file: PathBuf,
 }
 
 impl Reader {
@@ -240,17 +261,26 @@ impl Reader {
         } else {
             format!("there are {}", siblings.join(", "))
         };
-        Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", place(value))))
+        Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", self.place(value))))
     }
 
     fn value(&self, key: &str) -> Value {
         self.values.get(key).expect("each key has a default, and unknown keys were refused").clone()
     }
 
+    fn place(&self, value: &Value) -> String {
+        match value.origin() {
+            Some(origin) if origin.contains("environment") => " in the environment".to_owned(),
+            // The library shortens the path to one from the working folder.
+            Some(_) => format!(" in {}", self.file.display()),
+            None => String::new(),
+        }
+    }
+
     fn fault(&self, key: &str, expected: &str) -> ConfigError {
         let value = self.value(key);
         let shown = if key.ends_with("url") { "…".to_owned() } else { value.to_string() };
-        ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", place(&value)))
+        ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", self.place(&value)))
     }
 
     fn text(&self, key: &str) -> Result<String, ConfigError> {
@@ -324,22 +354,19 @@ impl Reader {
     }
 
     /// A secret: from the key itself, from the file that another key names, or from systemd's credential.
-    fn secret(&self, key: &str, file_key: Option<&str>, credential_name: &str) -> Result<String, ConfigError> {
+    fn secret(&self, key: &str, file_key: Option<&str>, credential_name: &str) -> Result<Option<String>, ConfigError> {
         let direct = self.text(key)?;
         if !direct.is_empty() {
-            return Ok(direct);
+            return Ok(Some(direct));
         }
         let named = match file_key {
             Some(file_key) => self.path(file_key)?,
             None => None,
         };
-        let Some(path) = named.or_else(|| credential(credential_name)) else {
-            let variable = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase());
-            return Err(ConfigError(format!("{key} is not set: set it in the configuration, or as {variable}")));
-        };
+        let Some(path) = named.or_else(|| credential(credential_name)) else { return Ok(None) };
         let text = std::fs::read_to_string(&path)
             .map_err(|error| ConfigError(format!("{key}: cannot read {}: {error}", path.display())))?;
-        Ok(text.trim().to_owned())
+        Ok(Some(text.trim().to_owned()))
     }
 }
 
@@ -347,14 +374,6 @@ impl Reader {
 fn credential(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
     path.exists().then_some(path)
-}
-
-fn place(value: &Value) -> String {
-    match value.origin() {
-        Some(origin) if origin.contains("environment") => " in the environment".to_owned(),
-        Some(origin) => format!(" in {origin}"),
-        None => String::new(),
-    }
 }
 
 /// All keys with their values, as dotted paths.

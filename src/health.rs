@@ -23,6 +23,7 @@ pub struct Dependency {
 
 #[derive(Debug)]
 struct State {
+    retired: bool,
     /// Set by the first success.
     met: bool,
     /// Who waits, and why.
@@ -34,7 +35,16 @@ struct State {
 impl Dependency {
     /// A dependency that was not met yet.
     pub fn new(name: &'static str) -> Self {
-        Self { name, state: Mutex::new(State { met: false, waiting: BTreeMap::new(), down_since: None, told: None }) }
+        Self {
+            name,
+            state: Mutex::new(State {
+                retired: false,
+                met: false,
+                waiting: BTreeMap::new(),
+                down_since: None,
+                told: None,
+            }),
+        }
     }
 
     /// Its name, for people.
@@ -66,7 +76,7 @@ impl Dependency {
             .told
             .as_ref()
             .is_some_and(|(at, reason)| at.elapsed() < if reason == why { REMINDER_INTERVAL } else { NEWS_INTERVAL });
-        if !told_already {
+        if !told_already && !state.retired {
             state.told = Some((now, why.to_owned()));
             let waiting = state.waiting.len();
             drop(state);
@@ -88,6 +98,11 @@ impl Dependency {
     /// Whether nothing waits for it.
     pub fn is_up(&self) -> bool {
         self.missing().is_none()
+    }
+
+    /// From now on nothing is told: the daemon itself is going away.
+    pub fn retire(&self) {
+        self.lock().retired = true;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -5,6 +5,7 @@ use crate::domain::dead_letter::DeadLetter;
 use crate::health::{Dependency, Pulse};
 use crate::retry::Backoff;
 use prometheus_client::metrics::counter::Counter;
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -25,7 +26,23 @@ pub trait Queue {
 /// Where they go.
 pub trait Delivery {
     /// Publishes a reject; once this returned, exactly one message is on its subject, however often it is called.
-    fn deliver(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), String>> + Send;
+    fn deliver(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), Undelivered>> + Send;
+}
+
+/// A reject that did not reach its subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// Nobody answered: the others would fare no better.
+    Away(String),
+    /// This one was refused; another may pass.
+    Refused(String),
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Undelivered::Away(what) | Undelivered::Refused(what)) = self;
+        f.write_str(what)
+    }
 }
 
 /// What the outbox needs besides its doors.
@@ -33,8 +50,10 @@ pub trait Delivery {
 pub struct Outbox<'a> {
     /// Rung when rejects were committed.
     pub rung: &'a Notify,
+    /// Told when the queue cannot be read.
+    pub queue_health: &'a Dependency,
     /// Told when rejects cannot be published.
-    pub health: &'a Dependency,
+    pub delivery_health: &'a Dependency,
     /// Its sign of life.
     pub pulse: &'a Pulse,
     /// Counts what was published.
@@ -48,21 +67,21 @@ const ROUND_MAX: i64 = 100;
 /// Another instance may have left rejects behind.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Who waits, for the dependencies.
+const OUTBOX: &str = "outbox";
+
 /// Runs until told to stop.
 pub async fn run<Q: Queue, D: Delivery>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
     let mut backoff = Backoff::for_dependency();
     loop {
         outbox.pulse.beat();
         let wait = match round(queue, delivery, &outbox).await {
-            Ok(published) => {
-                outbox.health.up("outbox");
+            Round::Empty => {
                 backoff.reset();
-                if published > 0 { Duration::ZERO } else { LOOK_INTERVAL }
+                LOOK_INTERVAL
             }
-            Err(why) => {
-                outbox.health.down("outbox", &why);
-                backoff.next_wait()
-            }
+            Round::Published => Duration::ZERO,
+            Round::Failed => backoff.next_wait(),
         };
         outbox.pulse.beat();
         tokio::select! {
@@ -74,14 +93,63 @@ pub async fn run<Q: Queue, D: Delivery>(queue: &Q, delivery: &D, outbox: Outbox<
     outbox.pulse.rest();
 }
 
-async fn round<Q: Queue, D: Delivery>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Result<usize, String> {
-    let leaves = queue.waiting(ROUND_MAX).await?;
+enum Round {
+    Empty,
+    Published,
+    Failed,
+}
+
+async fn round<Q: Queue, D: Delivery>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
+    let leaves = match queue.waiting(ROUND_MAX).await {
+        Ok(leaves) => leaves,
+        Err(why) => {
+            outbox.queue_health.down(OUTBOX, &why);
+            return Round::Failed;
+        }
+    };
+    outbox.queue_health.up(OUTBOX);
+    let mut undelivered = None;
     for leaf_index in &leaves {
         outbox.pulse.beat();
-        let letter = queue.read(*leaf_index).await?;
-        delivery.deliver(&letter).await?;
-        queue.mark(*leaf_index).await?;
-        outbox.published.inc();
+        match publish_one(queue, delivery, outbox, *leaf_index).await {
+            Ok(()) => {
+                outbox.published.inc();
+            }
+            Err(Failed::Queue(why)) => {
+                outbox.queue_health.down(OUTBOX, &why);
+                return Round::Failed;
+            }
+            Err(Failed::Delivery(why)) => {
+                let is_away = matches!(why, Undelivered::Away(_));
+                undelivered = Some(why);
+                if is_away {
+                    break;
+                }
+            }
+        }
     }
-    Ok(leaves.len())
+    if let Some(why) = undelivered {
+        outbox.delivery_health.down(OUTBOX, &why.to_string());
+        return Round::Failed;
+    }
+    outbox.delivery_health.up(OUTBOX);
+    if leaves.is_empty() { Round::Empty } else { Round::Published }
+}
+
+enum Failed {
+    Queue(String),
+    Delivery(Undelivered),
+}
+
+async fn publish_one<Q: Queue, D: Delivery>(
+    queue: &Q,
+    delivery: &D,
+    outbox: &Outbox<'_>,
+    leaf_index: i64,
+) -> Result<(), Failed> {
+    let letter = queue.read(leaf_index).await.map_err(Failed::Queue)?;
+    outbox.pulse.beat();
+    delivery.deliver(&letter).await.map_err(Failed::Delivery)?;
+    outbox.pulse.beat();
+    queue.mark(leaf_index).await.map_err(Failed::Queue)
 }

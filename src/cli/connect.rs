@@ -8,19 +8,19 @@ use crate::nats::definitions::Names;
 use crate::nats::setup::version_complaint;
 use crate::postgres::{Connections, DatabaseError, Limits};
 
-impl From<&Nats> for Settings {
-    fn from(nats: &Nats) -> Self {
-        Settings {
-            url: nats.url.clone(),
-            credentials_file: nats.credentials_file.clone(),
-            user: nats.user.clone(),
-            password_file: nats.password_file.clone(),
-            nkey_file: nats.nkey_file.clone(),
-            ca_file: nats.ca_file.clone(),
-            certificate_file: nats.certificate_file.clone(),
-            key_file: nats.key_file.clone(),
-        }
-    }
+/// How to reach the message server.
+pub(super) fn nats_settings(nats: &Nats) -> Result<Settings, Failure> {
+    let url = nats.url().map_err(|error| Failure::new(Exit::Configuration, error))?;
+    Ok(Settings {
+        url: url.to_owned(),
+        credentials_file: nats.credentials_file.clone(),
+        user: nats.user.clone(),
+        password_file: nats.password_file.clone(),
+        nkey_file: nats.nkey_file.clone(),
+        ca_file: nats.ca_file.clone(),
+        certificate_file: nats.certificate_file.clone(),
+        key_file: nats.key_file.clone(),
+    })
 }
 
 impl From<&Nats> for Names {
@@ -55,13 +55,14 @@ impl From<ApiError> for Failure {
 /// Connections to the database, none of them open yet.
 pub(super) fn database(config: &Config, connections_max: usize) -> Result<Connections, Failure> {
     let limits = Limits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
-    Connections::new(&config.database.url, limits, connections_max)
+    let url = config.database.url().map_err(|error| Failure::new(Exit::Configuration, error))?;
+    Connections::new(url, limits, connections_max)
         .map_err(|why| Failure::new(Exit::Configuration, format!("database.url cannot be used: {why}")))
 }
 
 /// The NATS server, connected.
 pub(super) async fn nats(config: &Config) -> Result<Api, Failure> {
-    let connected = client::connect(&Settings::from(&config.nats), None).await;
+    let connected = client::connect(&nats_settings(&config.nats)?, None).await;
     let connection = connected.map_err(|error| {
         Failure::new(if error.refused { Exit::Configuration } else { Exit::Unavailable }, format!("NATS: {error}"))
     })?;

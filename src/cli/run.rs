@@ -6,7 +6,7 @@ use crate::domain::rules::Rules;
 use crate::health::Health;
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::{Api, ApiError};
-use crate::nats::client::{self, Connection, Settings};
+use crate::nats::client::{self, Connection};
 use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::definitions::Names;
 use crate::nats::pull::PullLimits;
@@ -181,7 +181,7 @@ impl Daemon {
         if met.is_some() {
             return Ok(met);
         }
-        match client::connect(&Settings::from(&self.config.nats), Some(self.health.clone())).await {
+        match client::connect(&connect::nats_settings(&self.config.nats)?, Some(self.health.clone())).await {
             Ok(connection) => {
                 if let Some(complaint) = version_complaint(&connection.client.server_info()) {
                     return Err(Failure::new(Exit::Configuration, complaint));
@@ -276,6 +276,7 @@ impl Daemon {
         // The last acknowledgements may still be on their way through the client.
         let _ = timeout(FLUSH_TIMEOUT, connection.client.flush()).await;
         tracing::info!("stopped; {}", self.counts());
+        self.health.nats.retire();
         Ok(())
     }
 
@@ -296,7 +297,8 @@ impl Daemon {
     async fn run_outbox(&self, dead_letters: &DeadLetterStream) {
         let outbox = Outbox {
             rung: &self.ledger.dead_letters_waiting,
-            health: &self.health.dead_letters,
+            queue_health: &self.health.postgres,
+            delivery_health: &self.health.dead_letters,
             pulse: &self.health.pulses[2 * self.lanes.len()],
             published: &self.metrics.dead_letters_published,
             stop: &self.stop,
@@ -373,8 +375,9 @@ impl Daemon {
     async fn reload(&self, connection: &Connection) -> Result<(), String> {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
+        let url = config.database.url().map_err(|error| error.to_string())?;
         for connections in [self.ledger.connections(), &self.queue.0] {
-            connections.set_url(&config.database.url).map_err(|why| format!("database.url cannot be used: {why}"))?;
+            connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));
         let nats = &self.config.nats;

@@ -139,6 +139,14 @@ impl Api {
         self.call(format!("CONSUMER.CREATE.{stream}.{name}.{}", config.filter_subject), &request).await
     }
 
+    /// The newest message on a subject: its sequence, its header block and its bytes.
+    pub(super) async fn last_message(&self, stream: &str, subject: &str) -> Result<(u64, Vec<u8>, Vec<u8>), ApiError> {
+        let request = json!({ "last_by_subj": subject });
+        let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{stream}"), &request).await?;
+        let RawMessage { seq, hdrs, data, .. } = stored.message;
+        Ok((u64::try_from(seq).unwrap_or(0), decode(&hdrs)?, decode(&data)?))
+    }
+
     /// The first message of a lane at or after a sequence, read from the stream itself and not through a consumer. Its
     /// headers come as bytes, so it is readable whatever they hold.
     pub async fn next_message(
@@ -150,8 +158,6 @@ impl Api {
         let request = json!({ "seq": sequence, "next_by_subj": lane.filter() });
         let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{}", incarnation.stream), &request).await?;
         let raw = stored.message;
-        let decode =
-            |text: &str| BASE64.decode(text).map_err(|error| ApiError::Refused(format!("a broken answer: {error}")));
         let headers = decode(&raw.hdrs)?;
         let stored_at = jiff_ns(&raw.time).ok_or_else(|| ApiError::Refused(format!("a broken time: {}", raw.time)))?;
         Ok(Message {
@@ -163,6 +169,10 @@ impl Api {
             payload: decode(&raw.data)?.into(),
         })
     }
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, ApiError> {
+    BASE64.decode(text).map_err(|error| ApiError::Refused(format!("a broken answer: {error}")))
 }
 
 fn jiff_ns(text: &str) -> Option<i64> {

@@ -1,5 +1,6 @@
 //! How is the server reached? The connection, its credentials, and what it reports about itself.
 
+use crate::domain::subject::safe_token;
 use crate::health::Health;
 use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
@@ -55,7 +56,9 @@ const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Every request has an answer within this time, or counts as failed.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-const INBOX_PREFIX: &str = "_INBOX_ledgerd";
+/// A user's permissions name the inboxes it may listen on: each user has its own, `_INBOX_<user>`. This is for a user
+/// without a name, as an nkey or a JWT makes it.
+const NAMELESS_INBOX: &str = "_INBOX_ledgerd";
 
 /// A connection that was made once, and makes itself anew from then on.
 #[derive(Clone, Debug)]
@@ -128,6 +131,9 @@ fn options(
     let files = settings.clone();
     let has_credentials =
         settings.credentials_file.is_some() || settings.password_file.is_some() || settings.nkey_file.is_some();
+    let user =
+        settings.user.as_ref().or(login.as_ref().filter(|(_, password)| password.is_some()).map(|(user, _)| user));
+    let inbox = user.map_or_else(|| NAMELESS_INBOX.to_owned(), |user| format!("_INBOX_{}", safe_token(user)));
     let mut options = if has_credentials {
         ConnectOptions::with_auth_callback(move |nonce| {
             let auth = read_credentials(&files, &nonce);
@@ -148,7 +154,7 @@ fn options(
     }
     options
         .name("ledgerd")
-        .custom_inbox_prefix(INBOX_PREFIX)
+        .custom_inbox_prefix(inbox)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))

@@ -4,7 +4,7 @@ use super::api::Api;
 use super::client::with_sources;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::utc_text;
-use crate::outbox::Delivery;
+use crate::outbox::{Delivery, Undelivered};
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -31,28 +31,90 @@ impl DeadLetterStream {
 }
 
 impl Delivery for DeadLetterStream {
-    async fn deliver(&self, letter: &DeadLetter) -> Result<(), String> {
+    async fn deliver(&self, letter: &DeadLetter) -> Result<(), Undelivered> {
+        let mut after = 0;
+        for _ in 0..FOREIGN_MAX {
+            match self.publish(letter, after).await {
+                Ok(()) => return Ok(()),
+                Err(NotPublished::SubjectTaken) => match self.taken_by(letter).await? {
+                    Taken::Ours => return Ok(()),
+                    Taken::Foreign(sequence) => after = sequence,
+                },
+                Err(NotPublished::Undelivered(why)) => return Err(why),
+            }
+        }
+        Err(Undelivered::Refused(format!("others keep publishing on {}", letter.dlq_subject)))
+    }
+}
+
+/// How often somebody else may publish on a reject's subject between our look and our publication.
+const FOREIGN_MAX: usize = 8;
+
+enum NotPublished {
+    /// There is a later message on the subject than we expected.
+    SubjectTaken,
+    Undelivered(Undelivered),
+}
+
+enum Taken {
+    /// An earlier publication's confirmation was lost, or its mark.
+    Ours,
+    /// A publisher can make the server's answer land on any subject, this one too.
+    Foreign(u64),
+}
+
+impl DeadLetterStream {
+    /// Publishes, if `after` is the last sequence on the subject.
+    async fn publish(&self, letter: &DeadLetter, after: u64) -> Result<(), NotPublished> {
         let message = PublishMessage::build()
             .payload(letter.payload.clone().into())
             .headers(headers(letter))
             .expected_stream(&self.name)
-            .expected_last_subject_sequence(0);
+            .expected_last_subject_sequence(after);
         let publishing = async {
             self.api.context().send_publish(letter.dlq_subject.clone(), message).await?.await?;
             Ok::<_, PublishError>(())
         };
-        match timeout(PUBLISH_TIMEOUT, publishing).await {
-            Ok(Ok(())) => Ok(()),
-            // It is there: an earlier publication's confirmation was lost, or its mark.
-            Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
-            Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
-                Err(format!("no stream takes {}: run `ledgerd setup`", letter.dlq_subject))
+        let error = match timeout(PUBLISH_TIMEOUT, publishing).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                let why = "no confirmation from the server".to_owned();
+                return Err(NotPublished::Undelivered(Undelivered::Away(why)));
             }
-            Ok(Err(error)) => Err(format!("{} was not taken: {}", letter.dlq_subject, with_sources(&error))),
-            Err(_) => Err("no confirmation from the server".to_owned()),
-        }
+        };
+        let subject = &letter.dlq_subject;
+        Err(match error.kind() {
+            PublishErrorKind::WrongLastSequence => NotPublished::SubjectTaken,
+            PublishErrorKind::StreamNotFound => {
+                NotPublished::Undelivered(Undelivered::Away(format!("no stream takes {subject}: run `ledgerd setup`")))
+            }
+            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+                NotPublished::Undelivered(Undelivered::Away(with_sources(&error)))
+            }
+            _ => NotPublished::Undelivered(Undelivered::Refused(format!(
+                "{subject} was not taken: {}",
+                with_sources(&error)
+            ))),
+        })
+    }
+
+    async fn taken_by(&self, letter: &DeadLetter) -> Result<Taken, Undelivered> {
+        let last = self.api.last_message(&self.name, &letter.dlq_subject).await;
+        let (sequence, block, payload) = last.map_err(|error| Undelivered::Away(error.to_string()))?;
+        let says = |name: &str, value: &str| {
+            let line = format!("\r\n{name}: {value}\r\n");
+            block.windows(line.len()).any(|bytes| bytes == line.as_bytes())
+        };
+        let is_ours = payload == letter.payload
+            && says("Ledger-Reason", &letter.reason)
+            && says("Ledger-Sequence", &letter.sequence.to_string());
+        Ok(if is_ours { Taken::Ours } else { Taken::Foreign(sequence) })
     }
 }
+
+/// The server takes 64 KiB of headers. What the publisher set beyond this is in custody alone.
+const PUBLISHERS_HEADERS_BYTES_MAX: usize = 32 * 1024;
 
 /// The reason first, then the publisher's headers unchanged. Those that the server or this daemon would act on travel under
 /// another name: a publisher chooses nothing that takes effect.
@@ -66,7 +128,11 @@ fn headers(letter: &DeadLetter) -> HeaderMap {
     headers.insert("Ledger-Subject", printable(&letter.subject));
     headers.insert("Ledger-Received-At", utc_text(letter.server_time_ns));
     headers.insert("Ledger-Rejected-At", utc_text(letter.rejected_at_ns));
+    let length = letter.headers.as_bytes().map_or(0, <[u8]>::len);
     match letter.headers.pairs() {
+        _ if length > PUBLISHERS_HEADERS_BYTES_MAX => {
+            headers.insert("Ledger-Original-Headers-Omitted", format!("{length} bytes; the ledger has them"));
+        }
         None => {
             let block = letter.headers.as_bytes().unwrap_or_default();
             headers.insert("Ledger-Original-Headers-Base64", BASE64.encode(block));
@@ -113,13 +179,14 @@ mod tests {
 
     #[test]
     fn a_publisher_cannot_choose_a_header_that_takes_effect() {
-        let forged =
-            Headers::from_pairs([("Ledger-Reason", "forged"), ("Nats-Msg-Id", "7"), ("nats-ttl", "1"), ("Trace", "a")]);
+        let pairs =
+            [("Ledger-Reason", "forged"), ("Nats-Msg-Id", "7"), ("nats-ttl", "1"), ("Trace", "a"), ("Trace", "b")];
+        let forged = Headers::from_pairs(pairs);
         let headers = headers(&letter(forged));
         assert_eq!(headers.get("Ledger-Reason").map(|value| value.as_str()), Some("conflict"));
         assert_eq!(headers.get("Ledger-Original-Ledger-Reason").map(|value| value.as_str()), Some("forged"));
         assert_eq!(headers.get("Ledger-Original-Nats-Msg-Id").map(|value| value.as_str()), Some("7"));
-        assert_eq!(headers.get("Trace").map(|value| value.as_str()), Some("a"));
+        assert_eq!(headers.get_all("Trace").map(|value| value.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert!(headers.get("Nats-Msg-Id").is_none() && headers.get("nats-ttl").is_none());
     }
 
@@ -127,5 +194,12 @@ mod tests {
     fn headers_that_nobody_can_parse_travel_as_base64() {
         let headers = headers(&letter(Headers::from_block(b"NATS/1.0\r\nA: \xff\r\n\r\n")));
         assert!(headers.get("Ledger-Original-Headers-Base64").is_some());
+    }
+
+    #[test]
+    fn headers_that_the_server_would_not_take_are_left_out_and_said_so() {
+        let long = "x".repeat(60_000);
+        let headers = headers(&letter(Headers::from_pairs([("Long", long.as_str())])));
+        assert!(headers.get("Long").is_none() && headers.get("Ledger-Original-Headers-Omitted").is_some());
     }
 }

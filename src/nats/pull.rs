@@ -108,7 +108,7 @@ impl Puller {
                 next = timeout_at(deadline, self.answers.next()) => next,
                 // The request died with the old connection.
                 _ = self.reconnected.changed() => break,
-                () = stop.cancelled(), if messages.is_empty() => break,
+                () = stop.cancelled() => break,
             };
             let message = match next {
                 Err(_) => break,
@@ -127,7 +127,24 @@ impl Puller {
                 }
             }
         }
+        if stop.is_cancelled() {
+            self.drain(&mut messages).await;
+        }
         Ok(Answer::Messages(messages))
+    }
+
+    /// Ends the subscription, and takes what was on its way: left alone it would be delivered again much later.
+    async fn drain(&mut self, messages: &mut Vec<Message>) {
+        let draining = async {
+            self.answers.drain().await.ok()?;
+            while let Some(message) = self.answers.next().await {
+                if !message.subject.starts_with(&self.inbox) {
+                    messages.push(message);
+                }
+            }
+            Some(())
+        };
+        let _ = timeout(WAIT_FOR_NEXT, draining).await;
     }
 }
 

@@ -27,3 +27,6 @@ mod stopping;
 
 /// The commands around the daemon.
 mod commands;
+
+/// The check of the whole ledger: it passes what the daemon did, and finds any damage.
+mod check_finds;

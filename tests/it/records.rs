@@ -1,12 +1,15 @@
 //! What becomes of a message: a row, a duplicate, or a dead letter with its reason.
 
 use crate::starting::change_consumer;
-use crate::support::SOON;
+use crate::support::dead_letters::dead_letter_messages;
 use crate::support::events::{bad_events, event, good_events, next_event};
 use crate::support::ledger::{check_ledger, settled};
-use crate::support::published::Published;
+use crate::support::published::{Headers, Published};
 use crate::support::world::World;
-use serde_json::json;
+use crate::support::{SOON, eventually, when};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn good_events_of_every_lane_become_rows_and_bad_ones_become_dead_letters() {
@@ -101,7 +104,7 @@ async fn headers_are_kept_and_travel_with_the_dead_letter_without_taking_effect(
     let world = World::start().await;
     let _daemon = world.daemon().await;
     let mut published = Published::default();
-    let headers = [("Trace", "abc"), ("Trace", "def"), ("Ledger-Reason", "forged"), ("X-Empty", "")];
+    let headers = [("Trace", "abc"), ("X-Empty", "")];
     let bad = next_event("ERR").with("action", "NO_SUCH_ACTION").bad("unknown_action");
     published.publish_with_headers(&world.publisher, &headers, bad).await;
     published.publish_with_headers(&world.publisher, &headers, next_event("ERR").good()).await;
@@ -128,7 +131,9 @@ async fn a_header_block_that_no_client_can_parse_does_not_stop_the_ledger() {
     ];
     for block in blocks {
         published.publish(&world.publisher, next_event("EXEC").good()).await;
-        published.publish_raw(&world.publisher, block, next_event("EXEC").good()).await;
+        let good = next_event("EXEC").good();
+        let sequence = world.publisher.publish_raw(&good.subject, block, &good.payload).await;
+        published.note(sequence, stored_headers(&world, sequence).await, good);
     }
     let bad = next_event("EXEC").with("action", "NO_SUCH_ACTION").bad("unknown_action");
     published.publish_raw(&world.publisher, blocks[0], bad).await;
@@ -136,6 +141,59 @@ async fn a_header_block_that_no_client_can_parse_does_not_stop_the_ledger() {
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.rejects), (17, 1));
     assert!(daemon.metric("ledgerd_messages_reclaimed_total", "EXEC").await >= 1.0);
+}
+
+/// What the stream has: newer servers store no status line.
+async fn stored_headers(world: &World, sequence: u64) -> Headers {
+    let request = json!({"seq": sequence});
+    let answer: Value =
+        world.jetstream().await.request("STREAM.MSG.GET.LEDGER", &request).await.expect("the stream has the message");
+    match answer["message"]["hdrs"].as_str() {
+        None => Headers::None,
+        Some(text) => Headers::Raw(BASE64.decode(text).expect("base64")),
+    }
+}
+
+/// The server takes 64 KiB of headers, and the reason needs some of them.
+#[tokio::test]
+async fn a_reject_with_as_many_headers_as_the_server_takes_does_not_hold_up_the_others() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let bad = || next_event("EXEC").with("action", "NO_SUCH_ACTION").bad("unknown_action");
+    let block = format!("NATS/1.0\r\nLong: {}\r\n\r\n", "x".repeat(65_000));
+    let large = bad();
+    world.publisher.publish_raw(&large.subject, block.as_bytes(), &large.payload).await;
+    world.publisher.publish(&large.subject, bad().payload).await;
+    let messages = eventually("both rejects are published", SOON, async || {
+        let messages = dead_letter_messages(&world).await;
+        if messages.len() == 2 { Ok(messages) } else { Err(messages.len().to_string()) }
+    })
+    .await;
+    assert_eq!(messages[0].payload, large.payload);
+    assert!(messages[0].headers.get("Ledger-Original-Headers-Omitted").is_some());
+    assert_eq!(daemon.log_lines_matching("waiting for the dead-letter stream"), Vec::<String>::new());
+}
+
+/// The server sends its answer wherever the publisher says, so a publisher can put one on a reject's own subject first.
+#[tokio::test]
+async fn a_message_that_a_publisher_put_on_a_rejects_subject_does_not_take_its_place() {
+    let world = World::start().await;
+    let jetstream = world.jetstream().await;
+    let created =
+        jetstream.get_stream("LEDGER").await.expect("setup made it").cached_info().created.unix_timestamp_nanos();
+    let bad = next_event("EXEC").with("action", "NO_SUCH_ACTION").bad("unknown_action");
+    let forged = format!("dlq.ledger.EXEC.BRM-CTO.{created}-1");
+    jetstream.publish(forged.clone(), "forged".into()).await.expect("sent").await.expect("stored");
+    let sequence = world.publisher.publish(&bad.subject, bad.payload.clone()).await;
+    assert_eq!(sequence, 1);
+    let _daemon = world.daemon().await;
+    eventually("the reject is on its subject, after what was forged", SOON, async || {
+        let messages = dead_letter_messages(&world).await;
+        let ours =
+            messages.iter().filter(|message| message.payload == bad.payload && *message.subject == *forged).count();
+        when(ours == 1 && messages.len() == 2, || format!("{} messages, {ours} of them ours", messages.len()))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -153,9 +211,9 @@ async fn the_settings_admit_what_todays_agents_send() {
     let rows = "select count(*) from audit_events_integrity join audit_events using (event_id) \
         where event_id = 'SEC-WRK-006-0f1e2d3c4b5a6978' and intact and timestamp_text like '2%Z'";
     let duplicates = "select count(*) from ledger.entry where disposition = 'duplicate'";
-    crate::support::eventually("the event is stored once and known the second time", SOON, async || {
+    eventually("the event is stored once and known the second time", SOON, async || {
         let seen = (world.database.count(rows).await, world.database.count(duplicates).await);
-        crate::support::when(seen == (1, 1), || format!("{seen:?}"))
+        when(seen == (1, 1), || format!("{seen:?}"))
     })
     .await;
 }
