@@ -1,16 +1,29 @@
-//! ledgerd
-pub mod cli;
-pub mod config;
+//! Every message becomes exactly one durable row, a record or a dead letter, and is acknowledged only after that row has
+//! committed.
+//!
+//! ```text
+//! bytes → Message → Verdict (Record | Reject) → Batch → commit → Durable → acknowledge
+//! ```
+//!
+//! Read [`pipeline`] first: it is the whole daemon. `ARCHITECTURE.md` has the map.
+
 pub mod domain;
-pub mod health;
-pub mod http;
+pub mod tlog;
+
 pub mod lifecycle;
-pub mod metrics;
-pub mod nats;
 pub mod outbox;
 pub mod pipeline;
+
+pub mod nats;
 pub mod postgres;
-pub mod retry;
+
+pub mod health;
+pub mod http;
+pub mod metrics;
 pub mod systemd;
 pub mod telemetry;
-pub mod tlog;
+
+pub mod config;
+pub mod retry;
+
+pub mod cli;

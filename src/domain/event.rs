@@ -8,7 +8,6 @@ use super::subject::{Lane, Subject};
 use super::timestamp::EventTime;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 /// An audit event that passed every rule: exactly what its row in `audit_events` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +38,7 @@ pub fn integrity_hash(event_id: &str, actor: &str, action: &str, outcome: &str, 
     for text in [event_id, actor, action, outcome, timestamp] {
         hasher.update(text);
     }
-    let mut text = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The fields of a message, and whether each must be there.

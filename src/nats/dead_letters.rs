@@ -159,6 +159,7 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::message::Headers;
+    use async_nats::HeaderValue;
 
     fn letter(headers: Headers) -> DeadLetter {
         DeadLetter {
@@ -183,10 +184,10 @@ mod tests {
             [("Ledger-Reason", "forged"), ("Nats-Msg-Id", "7"), ("nats-ttl", "1"), ("Trace", "a"), ("Trace", "b")];
         let forged = Headers::from_pairs(pairs);
         let headers = headers(&letter(forged));
-        assert_eq!(headers.get("Ledger-Reason").map(|value| value.as_str()), Some("conflict"));
-        assert_eq!(headers.get("Ledger-Original-Ledger-Reason").map(|value| value.as_str()), Some("forged"));
-        assert_eq!(headers.get("Ledger-Original-Nats-Msg-Id").map(|value| value.as_str()), Some("7"));
-        assert_eq!(headers.get_all("Trace").map(|value| value.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(headers.get("Ledger-Reason").map(HeaderValue::as_str), Some("conflict"));
+        assert_eq!(headers.get("Ledger-Original-Ledger-Reason").map(HeaderValue::as_str), Some("forged"));
+        assert_eq!(headers.get("Ledger-Original-Nats-Msg-Id").map(HeaderValue::as_str), Some("7"));
+        assert_eq!(headers.get_all("Trace").map(HeaderValue::as_str).collect::<Vec<_>>(), ["a", "b"]);
         assert!(headers.get("Nats-Msg-Id").is_none() && headers.get("nats-ttl").is_none());
     }
 

@@ -51,7 +51,7 @@ async fn postgres_stops_under_load_and_comes_back() {
     world.cluster().restart().await;
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.rejects, counts.lost), (published.all().len(), 0, 0));
-    println!("{counts:?}; outage {:?}; resident {resident_before} to {resident_most} bytes", began.elapsed());
+    eprintln!("{counts:?}; outage {:?}; resident {resident_before} to {resident_most} bytes", began.elapsed());
 }
 
 #[tokio::test]

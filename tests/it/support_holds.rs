@@ -180,7 +180,12 @@ async fn a_dropped_commit_is_never_done() {
     hold.happened().await;
     proxy.drop_held().await;
     commit.await.expect("no panic").expect_err("the connection has ended");
-    assert_eq!(database.count("select count(*) from pg_stat_activity where state like 'idle in%'").await, 0);
+    assert_eq!(
+        database
+            .count("select count(*) from pg_stat_activity where state like 'idle in%' and datname = current_database()")
+            .await,
+        0
+    );
     assert_eq!(database.count(COUNT_ROWS).await, 0);
 }
 
