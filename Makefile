@@ -20,7 +20,7 @@ run:
 build:
 	cargo build --release
 
-# One test alone: make test TEST='--test faults commit_answer_lost'
+# Some tests alone: make test TEST='--test it kills'
 test:
 	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo test $(TEST)
 

@@ -9,9 +9,9 @@ create table ledger.epoch (
     -- When the server made the stream, in nanoseconds since 1970.
     stream_created_ns bigint      not null,
     -- Counts the times that a stream went back to a sequence it had already used (a store restored from a backup).
-    incarnation       integer     not null default 0 check (incarnation >= 0),
+    regressions       integer     not null default 0 check (regressions >= 0),
     opened_at         timestamptz not null default now(),
-    constraint epoch_identity_key unique (stream, stream_created_ns, incarnation)
+    constraint epoch_identity_key unique (stream, stream_created_ns, regressions)
 );
 
 create table ledger.entry (
@@ -72,7 +72,7 @@ create table ledger.tree_head (
     root     bytea   not null check (octet_length(root) = 32),
     -- The roots of the perfect subtrees that cover the leaves, largest first: what an append needs to go on.
     frontier bytea   not null check (octet_length(frontier) % 32 = 0)
-) with (fillfactor = 10);
+) with (fillfactor = 10); -- room for new versions of the row on its own page, so that no index is touched
 
 -- The empty tree: its root is SHA-256 of nothing (RFC 6962 §2.1).
 insert into ledger.tree_head (size, root, frontier) values (0, sha256(''::bytea), ''::bytea);

@@ -9,8 +9,7 @@ from datetime import datetime, timezone
 # `expected` is `recorded`, `duplicate`, or the code of a reject.
 Sample = namedtuple("Sample", "subject payload expected")
 
-# Of LDG-002's actions: lane, actor, action, outcome, other fields. Two of them come with their own peculiarity:
-# a sub-agent that acts for its parent (BRM-INT-01), and one without `details`.
+# Of LDG-002's actions: lane, actor, action, outcome, other fields. A sub-agent may do what its parent may.
 GOOD = [
     ("EXEC", "BRM-CTO", "EXECUTION_STARTED", "SUCCESS", {"task_id": "TASK-1001"}),
     ("EXEC", "BRM-CTO", "EXECUTION_COMPLETED", "SUCCESS", {"task_id": "TASK-1001", "details": {
@@ -94,7 +93,7 @@ def bad_samples(events):
     # What is wrong with the bytes ...
     yield bad("not_utf8", encode(events.started(task_id="TASK-?")).replace(b"?", b"\xff"))
     yield bad("malformed_json", encode(events.started())[:-1])
-    # (More bytes than a record may have the stream itself refuses; what is left is objects nested too deep.)
+    # Objects nested too deep; a record of too many bytes is rejected for the same reason.
     yield bad("too_large", encode(events.started(details={})).replace(b"{}", b'{"in":' * 40 + b"{}" + b"}" * 40))
     yield bad("duplicate_key", encode(events.started())[:-1] + b',"outcome":"FAILURE"}')
     yield bad("nul_character", events.started(task_id="TASK-\0-1001"))

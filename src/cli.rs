@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The audit ledger daemon: every JetStream message becomes exactly one durable `PostgreSQL` row, a record or a dead
+/// The audit ledger daemon: every JetStream message becomes exactly one durable PostgreSQL row, a record or a dead
 /// letter, and is acknowledged only after that row has committed.
 #[derive(Debug, Parser)]
 #[command(name = "ledgerd", version, after_help = EXIT_CODES)]
@@ -42,7 +42,7 @@ Exit codes: 0 done; 1 failed; 3 a check found a difference; 64 usage; 69 a servi
 enum Command {
     /// Run the daemon: take, judge, commit, acknowledge
     Run,
-    /// Make the streams and consumers of nats/ that are missing
+    /// Make the streams and consumers that are missing
     Setup(setup::Arguments),
     /// Bring the database to this program's schema; run it as the owner of the database
     Migrate(migrate::Arguments),
@@ -66,7 +66,7 @@ enum Command {
     },
 }
 
-/// The exit codes (DESIGN §1.6, after sysexits.h).
+/// The exit codes; those above 63 are sysexits.h's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     /// It could not be done.

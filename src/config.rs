@@ -16,6 +16,11 @@ pub const DEFAULTS: &str = include_str!("ledgerd.default.toml");
 /// The file that is read if it is there.
 pub const DEFAULT_FILE: &str = "/etc/ledgerd/ledgerd.toml";
 
+/// With longer ones a hang would be noticed too late.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_mins(1);
+const SHUTDOWN_DEADLINE_MAX: Duration = Duration::from_mins(10);
+
 const ENVIRONMENT_PREFIX: &str = "LEDGERD";
 const SEPARATOR: &str = "__";
 
@@ -29,7 +34,7 @@ pub struct Config {
     /// Where the registry and the agents are read from.
     pub registry: RegistryFiles,
     /// Limits and leniencies of the judging.
-    pub settings: Settings,
+    pub judging: Settings,
     /// The lanes to serve.
     pub lanes: Vec<Lane>,
     /// Messages in one pull, at most.
@@ -56,6 +61,17 @@ pub struct Database {
     /// Bound of a statement.
     pub statement_timeout: Duration,
 }
+
+impl Config {
+    /// The longest that a loop can be without a sign of life: waiting for a writer, connecting, committing, and trying a good
+    /// record after a refusal, each to the end of its bound.
+    pub fn silence_max(&self) -> Duration {
+        let Database { connect_timeout, statement_timeout, .. } = self.database;
+        statement_timeout * 4 + connect_timeout * 2 + SILENCE_SLACK
+    }
+}
+
+const SILENCE_SLACK: Duration = Duration::from_secs(10);
 
 impl Database {
     /// Where the database is, for commands that need it.
@@ -87,7 +103,7 @@ impl fmt::Debug for Database {
 pub struct Nats {
     /// Holds a password, perhaps; only some commands need it.
     url: Option<String>,
-    /// Credential files, by kind.
+    /// A `.creds` file.
     pub credentials_file: Option<PathBuf>,
     /// The user of `password_file`.
     pub user: Option<String>,
@@ -179,8 +195,8 @@ impl Config {
         let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
         let layered = config::Config::builder().add_source(defaults()).add_source(source).add_source(environment);
         let file = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-        let reader = Reader { values: leaves(&layered.build().map_err(broken)?), file };
-        reader.refuse_unknown_keys(&leaves(&known))?;
+        let reader = Reader { values: flattened(&layered.build().map_err(broken)?), file };
+        reader.refuse_unknown_keys(&flattened(&known))?;
         reader.config()
     }
 }
@@ -202,7 +218,7 @@ impl Reader {
                 agents: self.path("registry.agents_file")?,
                 extra_actors: self.list("registry.extra_actors")?,
             },
-            settings: Settings {
+            judging: Settings {
                 record_bytes_max: self.number("limits.record_bytes_max", 1, 16 * 1024 * 1024)?,
                 nesting_max: self.number("limits.nesting_max", 1, 128)?,
                 any_event_id_suffix: self.one_of("audit.event_id", &[("strict", false), ("any_suffix", true)])?,
@@ -220,7 +236,7 @@ impl Reader {
                 )?,
                 level: self.text("log.level")?,
             },
-            shutdown_deadline: self.duration("shutdown.deadline")?,
+            shutdown_deadline: self.duration("shutdown.deadline", SHUTDOWN_DEADLINE_MAX)?,
         };
         Ok(config)
     }
@@ -229,8 +245,8 @@ impl Reader {
         Ok(Database {
             url: self.secret("database.url", Some("database.url_file"), "ledgerd.database-url")?,
             writers: self.number("database.writers", 1, 16)?,
-            connect_timeout: self.duration("database.connect_timeout")?,
-            statement_timeout: self.duration("database.statement_timeout")?,
+            connect_timeout: self.duration("database.connect_timeout", CONNECT_TIMEOUT_MAX)?,
+            statement_timeout: self.duration("database.statement_timeout", STATEMENT_TIMEOUT_MAX)?,
         })
     }
 
@@ -304,10 +320,12 @@ impl Reader {
             .ok_or_else(|| self.fault(key, &format!("a whole number from {min} to {max}")))
     }
 
-    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
-        let expected = "a duration with its unit, such as 500ms, 10s or 5m, and not zero";
-        let duration = humantime::parse_duration(&self.text(key)?).map_err(|_| self.fault(key, expected))?;
-        if duration.is_zero() { Err(self.fault(key, expected)) } else { Ok(duration) }
+    fn duration(&self, key: &str, max: Duration) -> Result<Duration, ConfigError> {
+        let duration = humantime::parse_duration(&self.text(key)?).ok();
+        duration.filter(|duration| !duration.is_zero() && *duration <= max).ok_or_else(|| {
+            let max = humantime::format_duration(max);
+            self.fault(key, &format!("a duration with its unit, such as 500ms or 10s, above zero and at most {max}"))
+        })
     }
 
     fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
@@ -377,7 +395,7 @@ fn credential(name: &str) -> Option<PathBuf> {
 }
 
 /// All keys with their values, as dotted paths.
-fn leaves(config: &config::Config) -> BTreeMap<String, Value> {
+fn flattened(config: &config::Config) -> BTreeMap<String, Value> {
     fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
         match &value.kind {
             ValueKind::Table(table) => {
@@ -397,71 +415,5 @@ fn leaves(config: &config::Config) -> BTreeMap<String, Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write as _;
-
-    fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
-        file.write_all(toml.as_bytes()).expect("written");
-        let mut variables = config::Map::new();
-        for (key, value) in
-            [("LEDGERD__DATABASE__URL", "postgres://h/d"), ("LEDGERD__NATS__URL", "nats://h")].iter().chain(environment)
-        {
-            variables.insert((*key).to_owned(), (*value).to_owned());
-        }
-        let environment = Environment::with_prefix(ENVIRONMENT_PREFIX)
-            .prefix_separator(SEPARATOR)
-            .separator(SEPARATOR)
-            .source(Some(variables));
-        Config::from_sources(Some(file.path()), environment).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn two_urls_suffice() {
-        let config = load("", &[]).expect("a configuration");
-        assert_eq!(config.lanes, Lane::ALL);
-        assert_eq!(config.shutdown_deadline, Duration::from_secs(30));
-        assert_eq!(config.registry.extra_actors, ["ARCHITECT", "N8N_SANITIZER"]);
-    }
-
-    #[test]
-    fn the_environment_goes_before_the_file() {
-        let config = load(
-            "[limits]\nnesting_max = 7\n[pipeline]\nlanes = ['EXEC']",
-            &[("LEDGERD__LIMITS__NESTING_MAX", "9"), ("LEDGERD__PIPELINE__LANES", "SEC, ERR")],
-        )
-        .expect("a configuration");
-        assert_eq!(config.settings.nesting_max, 9);
-        assert_eq!(config.lanes, [Lane::Sec, Lane::Err]);
-    }
-
-    #[test]
-    fn an_error_names_the_key_the_value_and_the_place() {
-        for (toml, environment, says) in [
-            ("[shutdown]\ndeadline = '30'", None, &["shutdown.deadline = \"30\"", ".toml", "unit"][..]),
-            ("[shutdown]\ndeadline = 30", None, &["shutdown.deadline = \"30\"", "unit"]),
-            ("[databse]\nurl = 'x'", None, &["databse.url", ".toml", "no such section"]),
-            ("[database]\nwriter = 3", None, &["database.writer = 3", ".toml", "database.writers"]),
-            (
-                "",
-                Some(("LEDGERD__DATABASE__WRITERS", "many")),
-                &["database.writers = \"many\"", "environment", "1 to 16"],
-            ),
-            ("", Some(("LEDGERD__NATS__STREM", "X")), &["nats.strem = X", "environment"]),
-            ("[pipeline]\nlanes = ['EXEC', 'FOO']", None, &["pipeline.lanes", "\"FOO\" is not a lane"]),
-            ("[audit]\nevent_id = 'loose'", None, &["audit.event_id = \"loose\"", "strict, any_suffix"]),
-            ("[http]\nlisten = '9464'", None, &["http.listen = \"9464\"", "127.0.0.1:9464"]),
-            ("[http", None, &[".toml"]),
-        ] {
-            let error = load(toml, environment.as_slice()).expect_err(toml);
-            assert!(says.iter().all(|part| error.contains(part)), "{toml}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_url_is_never_shown() {
-        let config = load("", &[("LEDGERD__DATABASE__URL", "postgres://u:hunter2@h/d")]).expect("a configuration");
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

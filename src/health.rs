@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -105,8 +105,8 @@ impl Dependency {
         self.lock().retired = true;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +121,7 @@ pub struct Pulse {
 
 impl Pulse {
     /// A loop that has nothing to do yet.
-    pub fn new(name: String) -> Self {
+    fn new(name: String) -> Self {
         Self { name, started: Instant::now(), last_beat_ms: AtomicU64::new(0) }
     }
 
@@ -144,9 +144,6 @@ impl Pulse {
     }
 }
 
-/// Every wait and every call in a loop is bounded well below this; a loop that is silent for longer hangs.
-pub const SILENCE_MAX: Duration = Duration::from_secs(45);
-
 /// The whole daemon's health.
 #[derive(Debug)]
 pub struct Health {
@@ -156,19 +153,32 @@ pub struct Health {
     pub nats: Dependency,
     /// The way of rejects to their subject. It holds up nothing else.
     pub dead_letters: Dependency,
-    /// All loops.
-    pub pulses: Vec<Pulse>,
+    pulses: Mutex<Vec<Arc<Pulse>>>,
+    silence_max: Duration,
 }
 
 impl Health {
-    /// Loops are told apart by their place in `loops`.
-    pub fn new(loops: impl IntoIterator<Item = String>) -> Self {
+    /// Every wait and every call between two beats of a loop is bounded by less than `silence_max`; a loop that is silent
+    /// for longer hangs.
+    pub fn new(silence_max: Duration) -> Self {
         Self {
             postgres: Dependency::new("PostgreSQL"),
             nats: Dependency::new("NATS"),
             dead_letters: Dependency::new("the dead-letter stream"),
-            pulses: loops.into_iter().map(Pulse::new).collect(),
+            pulses: Mutex::new(Vec::new()),
+            silence_max,
         }
+    }
+
+    /// A new loop's sign of life.
+    pub fn pulse(&self, name: String) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::new(name));
+        self.lock_pulses().push(pulse.clone());
+        pulse
+    }
+
+    fn lock_pulses(&self) -> MutexGuard<'_, Vec<Arc<Pulse>>> {
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All dependencies.
@@ -182,8 +192,9 @@ impl Health {
     }
 
     /// The first loop that hangs: only a restart would help.
-    pub fn hanging_loop(&self) -> Option<&str> {
-        self.pulses.iter().find(|pulse| pulse.silent_for() > SILENCE_MAX).map(|pulse| pulse.name.as_str())
+    pub fn hanging_loop(&self) -> Option<String> {
+        let pulses = self.lock_pulses();
+        pulses.iter().find(|pulse| pulse.silent_for() > self.silence_max).map(|pulse| pulse.name.clone())
     }
 
     /// One line for each dependency, as `/readyz` shows them.
@@ -219,11 +230,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_hangs_when_it_works_without_a_step_and_not_when_it_rests() {
-        let health = Health::new(["a".to_owned(), "b".to_owned()]);
-        health.pulses[0].beat();
-        tokio::time::advance(SILENCE_MAX + Duration::from_secs(1)).await;
-        assert_eq!(health.hanging_loop(), Some("a"));
-        health.pulses[0].rest();
+        let silence_max = Duration::from_secs(45);
+        let health = Health::new(silence_max);
+        let (busy, idle) = (health.pulse("a".to_owned()), health.pulse("b".to_owned()));
+        busy.beat();
+        idle.rest();
+        tokio::time::advance(silence_max + Duration::from_secs(1)).await;
+        assert_eq!(health.hanging_loop().as_deref(), Some("a"));
+        busy.rest();
         assert_eq!(health.hanging_loop(), None);
     }
 }

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod systemd;
 pub mod telemetry;
 
+pub mod clock;
 pub mod config;
 pub mod retry;
 

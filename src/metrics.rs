@@ -6,13 +6,14 @@ use crate::health::Health;
 use crate::lifecycle::Tally;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// A gauge of seconds.
 type SecondsGauge = Gauge<f64, AtomicU64>;
@@ -52,7 +53,7 @@ pub struct LaneMetrics {
     rejects: Vec<(Reason, Counter)>,
     /// Acknowledgements that the server did not confirm.
     pub acks_unconfirmed: Counter,
-    /// Messages that the client could not receive, and that were read from the stream instead.
+    /// Messages that were delivered and not acknowledged, and were read from the stream itself.
     pub reclaimed: Counter,
     /// Messages held and not acknowledged.
     pub held: Gauge,
@@ -61,14 +62,14 @@ pub struct LaneMetrics {
     /// Age of the oldest message that is not acknowledged.
     pub oldest_unacknowledged: SecondsGauge,
     batch_messages: Histogram,
-    /// Time from the begin of a commit to its confirmation.
-    pub commit_duration: Histogram,
+    commit_duration: Histogram,
 }
 
 impl LaneMetrics {
-    /// Counts a batch that is about to be committed.
-    pub fn observe_batch(&self, messages: usize) {
+    /// Observes a commit that was confirmed.
+    pub fn observe_commit(&self, messages: usize, duration: Duration) {
         self.batch_messages.observe(f64::from(u32::try_from(messages).unwrap_or(u32::MAX)));
+        self.commit_duration.observe(duration.as_secs_f64());
     }
 
     /// Counts what a commit did.
@@ -160,7 +161,7 @@ impl Metrics {
         );
         registry.register(
             "messages_reclaimed",
-            "Messages that the client could not receive and that were read from the stream instead",
+            "Messages that were delivered and not acknowledged, and were read from the stream itself",
             self.reclaimed.clone(),
         );
         registry.register("held_messages", "Messages held and not acknowledged yet", self.held.clone());
@@ -196,8 +197,7 @@ impl Metrics {
         );
         registry.register("build", "The running program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let started = SecondsGauge::default();
-        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        started.set(since_1970.as_secs_f64());
+        started.set(crate::clock::since_1970().as_secs_f64());
         registry.register_with_unit("start_time", "When the program started, since 1970", Unit::Seconds, started);
         for result in ["success", "failure"] {
             let _ = self.reloads.get_or_create(&ResultLabel { result });

@@ -3,8 +3,8 @@
 
 use crate::domain::dead_letter::DeadLetter;
 use crate::health::{Dependency, Pulse};
+use crate::metrics::Counter;
 use crate::retry::Backoff;
-use prometheus_client::metrics::counter::Counter;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub trait Queue {
 }
 
 /// Where they go.
-pub trait Delivery {
+pub trait DeadLetterSink {
     /// Publishes a reject; once this returned, exactly one message is on its subject, however often it is called.
     fn deliver(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), Undelivered>> + Send;
 }
@@ -71,23 +71,29 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const OUTBOX: &str = "outbox";
 
 /// Runs until told to stop.
-pub async fn run<Q: Queue, D: Delivery>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
+pub async fn run<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
     let mut backoff = Backoff::for_dependency();
     loop {
         outbox.pulse.beat();
-        let wait = match round(queue, delivery, &outbox).await {
+        let round = round(queue, delivery, &outbox).await;
+        outbox.pulse.beat();
+        match round {
+            Round::Published => backoff.reset(),
             Round::Empty => {
                 backoff.reset();
-                LOOK_INTERVAL
+                tokio::select! {
+                    () = outbox.rung.notified() => {}
+                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                    () = outbox.stop.cancelled() => {}
+                }
             }
-            Round::Published => Duration::ZERO,
-            Round::Failed => backoff.next_wait(),
-        };
-        outbox.pulse.beat();
-        tokio::select! {
-            () = outbox.rung.notified(), if wait == LOOK_INTERVAL => {}
-            () = tokio::time::sleep(wait) => {}
-            () = outbox.stop.cancelled() => break,
+            Round::Failed => tokio::select! {
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = outbox.stop.cancelled() => {}
+            },
+        }
+        if outbox.stop.is_cancelled() {
+            break;
         }
     }
     outbox.pulse.rest();
@@ -99,7 +105,7 @@ enum Round {
     Failed,
 }
 
-async fn round<Q: Queue, D: Delivery>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
+async fn round<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
     let leaves = match queue.waiting(ROUND_MAX).await {
         Ok(leaves) => leaves,
         Err(why) => {
@@ -141,7 +147,7 @@ enum Failed {
     Delivery(Undelivered),
 }
 
-async fn publish_one<Q: Queue, D: Delivery>(
+async fn publish_one<Q: Queue, D: DeadLetterSink>(
     queue: &Q,
     delivery: &D,
     outbox: &Outbox<'_>,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a lane needs besides its doors.
 #[derive(Debug)]
-pub struct Lane<'a> {
+pub struct LaneContext<'a> {
     /// Its name, for logs.
     pub name: &'a str,
     /// The rules in force; a reload replaces them between two batches.
@@ -30,7 +30,7 @@ pub struct Lane<'a> {
 
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// unacknowledged in the stream, and is delivered again.
-pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: Lane<'_>) {
+pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: LaneContext<'_>) {
     loop {
         lane.pulse.rest();
         let Some(deliveries) = source.take().await else { break };
@@ -42,16 +42,15 @@ pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: Lane<'_>) 
 }
 
 /// Brings each message of a batch to its durable end, however long the store is away.
-async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, store: &D, lane: &Lane<'_>) {
+async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, store: &D, lane: &LaneContext<'_>) {
     let mut patience = Patience::new();
     let mut pending = vec![batch];
     while let Some(batch) = pending.pop() {
         lane.pulse.beat();
-        lane.metrics.observe_batch(batch.len());
-        let started = Instant::now();
+        let (messages, started) = (batch.len(), Instant::now());
         match batch.commit(store).await {
             Ok(durable) => {
-                lane.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+                lane.metrics.observe_commit(messages, started.elapsed());
                 lane.store_health.up(lane.name);
                 patience = Patience::new();
                 let tally = durable.acknowledge(source).await;
@@ -65,7 +64,7 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
                     pending.push(batch);
                     tokio::select! {
                         () = tokio::time::sleep(patience.next_wait(&error.remedy)) => {}
-                        () = lane.stop.cancelled() => return tell_abandoned(lane.name, &pending),
+                        () = lane.stop.cancelled() => return tell_abandoned(lane, &pending),
                     }
                 }
             },
@@ -79,12 +78,13 @@ fn tell_rejects(lane: &str, tally: &Tally) {
     }
 }
 
-fn tell_abandoned<T>(lane: &str, pending: &[Batch<T>]) {
+fn tell_abandoned<T>(lane: &LaneContext<'_>, pending: &[Batch<T>]) {
     let messages: usize = pending.iter().map(Batch::len).sum();
+    let (name, store) = (lane.name, lane.store_health.name());
     tracing::warn!(
-        lane,
+        lane = name,
         messages,
-        "{lane}: stopping without PostgreSQL; {messages} messages stay in the stream and are delivered again"
+        "{name}: stopping without {store}; {messages} messages stay in the stream and are delivered again"
     );
 }
 

@@ -2,6 +2,7 @@
 
 mod connections;
 mod epochs;
+mod failure;
 pub mod outbox;
 mod projection;
 pub mod reads;

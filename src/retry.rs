@@ -13,7 +13,7 @@ pub struct Backoff {
     wait_max: Duration,
 }
 
-/// A dependency that went away is back within this time of its return.
+/// A server that has come back is tried again within about this time; jitter adds a quarter.
 const DEPENDENCY_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Where an operator must act, trying more often helps nobody.
@@ -51,6 +51,12 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.policy.reset();
     }
+}
+
+/// The wait before a client's attempt to reconnect: it doubles from 20 ms to [`DEPENDENCY_WAIT_MAX`].
+pub fn reconnect_wait(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(10);
+    (Duration::from_millis(20) * 2_u32.pow(doublings)).min(DEPENDENCY_WAIT_MAX)
 }
 
 #[cfg(test)]

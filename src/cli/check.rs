@@ -3,7 +3,7 @@
 use super::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::nats::api::Api;
-use crate::nats::definitions::Names;
+use crate::nats::definitions::{Names, captures_dead_letters};
 use crate::nats::setup::{Mode, Outcome, setup};
 use crate::postgres::{Connections, reads, schema};
 use serde_json::{Value, json};
@@ -162,7 +162,7 @@ async fn check_postgres(connections: &Connections, report: &mut Report) -> Resul
 }
 
 fn check_clock(server: &str, clock_ns: i64, report: &mut Report) {
-    let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let ours = crate::clock::since_1970();
     let difference = Duration::from_nanos(u64::try_from(clock_ns).unwrap_or(0)).abs_diff(ours);
     if difference > CLOCK_DIFFERENCE_MAX {
         report.warn(format!("{server}: its clock differs from this machine's by {:.1} s", difference.as_secs_f64()));
@@ -191,12 +191,11 @@ async fn check_nats(config: &Config, api: &Api, connections: &Connections, repor
 
 /// A dead letter that the ledger's own stream captured would be judged, rejected and published again, for ever.
 async fn check_overlap(config: &Config, api: &Api, report: &mut Report) -> Result<(), Failure> {
-    let info = api.stream_info(&config.nats.dlq_stream).await?;
-    let foreign: Vec<&String> = info.config.subjects.iter().filter(|subject| !subject.starts_with("dlq.")).collect();
+    let subjects = api.stream_info(&config.nats.stream).await?.config.subjects;
     report.expect(
-        foreign.is_empty(),
-        "dead letters: their subjects are their own",
-        format!("dead letters: {} also captures {foreign:?}", config.nats.dlq_stream),
+        !captures_dead_letters(&subjects),
+        format!("dead letters: the stream {} does not capture them", config.nats.stream),
+        format!("dead letters: the stream {} captures them with its subjects {subjects:?}", config.nats.stream),
     );
     Ok(())
 }

@@ -3,8 +3,9 @@
 use super::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::domain::event::integrity_hash;
+use crate::domain::message::utc_text;
 use crate::domain::subject::Lane;
-use crate::nats::publish::publish;
+use crate::nats::publish::{NotPublished, publish};
 use serde_json::{Map, Value, json};
 use std::io::Read as _;
 
@@ -12,7 +13,7 @@ use std::io::Read as _;
 #[command(after_help = "event_id, timestamp and integrity_hash are filled in where they are absent.\n\nExample:\n  \
     ledgerd emit --actor BRM-CTO --action EXECUTION_STARTED --outcome SUCCESS --lane EXEC --details '{\"steps\": 4}'")]
 pub(super) struct Arguments {
-    /// `-`: read one event, a JSON object, from standard input; other arguments go before its fields
+    /// `-`: read one event, a JSON object, from standard input; other arguments take precedence over its fields
     #[arg(value_parser = ["-"])]
     input: Option<String>,
     /// Who it is: a `sim_id` of the agent registry
@@ -44,15 +45,16 @@ pub(super) struct Arguments {
 pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) -> Result<(), Failure> {
     let usage = |why: String| Failure::new(Exit::Usage, why);
     let mut event = read_event(&arguments).map_err(usage)?;
-    let lane = fill(&mut event, arguments.lane, jiff::Timestamp::now()).map_err(usage)?;
+    let lane = fill(&mut event, arguments.lane, crate::clock::unix_ns()).map_err(usage)?;
     let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let subject = format!("ledger.{lane}.{}", text("actor"));
     let event_id = text("event_id");
     let payload = Value::Object(event.clone()).to_string().into_bytes();
 
     let api = connect::nats(config).await?;
-    let stored = publish(&api, &subject, &event_id, payload).await.map_err(|(why, away)| {
-        Failure::new(if away { Exit::Unavailable } else { Exit::Failed }, format!("not published: {why}"))
+    let stored = publish(&api, &subject, &event_id, payload).await.map_err(|error| {
+        let exit = if error == NotPublished::Unknown { Exit::Unavailable } else { Exit::Failed };
+        Failure::new(exit, error)
     })?;
     if as_json {
         output::json(&json!({
@@ -98,7 +100,7 @@ fn read_event(arguments: &Arguments) -> Result<Map<String, Value>, String> {
 }
 
 /// Fills in what is absent, and finds the lane.
-fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now: jiff::Timestamp) -> Result<Lane, String> {
+fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now_ns: i64) -> Result<Lane, String> {
     let text = |event: &Map<String, Value>, field: &str| event.get(field).and_then(Value::as_str).map(str::to_owned);
     let required = |event: &Map<String, Value>, field: &str| {
         text(event, field)
@@ -113,8 +115,8 @@ fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now: jiff::Timestamp
     }
     let prefix = text(event, "event_id").and_then(|id| id.split('-').next()?.parse::<Lane>().ok());
     let lane = lane.or(prefix).unwrap_or_else(|| usual_lane(&actor, &action));
-    let timestamp = text(event, "timestamp").unwrap_or_else(|| format!("{now:.6}"));
-    let event_id = text(event, "event_id").unwrap_or_else(|| format!("{lane}-{actor}-{:013}", now.as_millisecond()));
+    let timestamp = text(event, "timestamp").unwrap_or_else(|| utc_text(now_ns / 1000 * 1000));
+    let event_id = text(event, "event_id").unwrap_or_else(|| format!("{lane}-{actor}-{:013}", now_ns / 1_000_000));
     if text(event, "integrity_hash").is_none() {
         let hash = integrity_hash(&event_id, &actor, &action, &outcome, &timestamp);
         event.insert("integrity_hash".to_owned(), Value::from(hash));

@@ -56,6 +56,7 @@ async fn record(connections: Connections, applied: &[Applied]) -> Result<Tally, 
     let deliveries = applied
         .iter()
         .map(|migration| {
+            // Two migrations of one millisecond must not have one event id.
             let mut unix_ms = migration.installed_on_us / 1000;
             while !taken.insert(unix_ms) {
                 unix_ms += 1;

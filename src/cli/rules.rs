@@ -19,15 +19,23 @@ pub(super) fn load(config: &Config) -> Result<Rules, String> {
     for extra in &files.actions_extra {
         texts.push(read(Some(extra), "")?);
     }
-    let actions: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let registry = Registry::parse(&actions).map_err(|why| {
-        let named: Vec<String> =
-            files.actions.iter().chain(&files.actions_extra).map(|path| path.display().to_string()).collect();
-        format!("the Action Registry {}: {why}", named.join(", "))
-    })?;
-    let agents = Agents::parse(&read(files.agents.as_deref(), SHIPPED_AGENTS)?, &files.extra_actors)
-        .map_err(|why| format!("the agents {}: {why}", files.agents.as_deref().unwrap_or(Path::new("")).display()))?;
-    Ok(Rules { agents, registry, settings: config.settings.clone() })
+    let mut registry = Registry::default();
+    let names =
+        std::iter::once(files.actions.as_deref()).chain(files.actions_extra.iter().map(|path| Some(path.as_path())));
+    for (text, file) in texts.iter().zip(names) {
+        registry.extend(text).map_err(|why| format!("{}: {why}", name(file, "the shipped Action Registry")))?;
+    }
+    if registry.is_empty() {
+        return Err(format!("{}: the registry holds no action", name(files.actions.as_deref(), "the Action Registry")));
+    }
+    let agents = read(files.agents.as_deref(), SHIPPED_AGENTS)?;
+    let agents = Agents::parse(&agents, &files.extra_actors)
+        .map_err(|why| format!("{}: {why}", name(files.agents.as_deref(), "the shipped agents")))?;
+    Ok(Rules { agents, registry, settings: config.judging.clone() })
+}
+
+fn name(file: Option<&Path>, shipped: &str) -> String {
+    file.map_or_else(|| shipped.to_owned(), |path| path.display().to_string())
 }
 
 /// The rules that ship with the program, for what the program itself records.

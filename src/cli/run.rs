@@ -3,6 +3,7 @@
 use super::{Exit, Failure, connect, rules};
 use crate::config::Config;
 use crate::domain::rules::Rules;
+use crate::domain::subject::Lane;
 use crate::health::Health;
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::{Api, ApiError};
@@ -11,9 +12,9 @@ use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::definitions::Names;
 use crate::nats::pull::PullLimits;
 use crate::nats::setup::{Mode, Outcome, setup, version_complaint};
-use crate::nats::source::{LaneSource, Supply};
+use crate::nats::source::{Feed, LaneSource};
 use crate::outbox::{self, Outbox};
-use crate::pipeline::{self, Lane};
+use crate::pipeline::{self, LaneContext};
 use crate::postgres::outbox::DeadLetterQueue;
 use crate::postgres::{Ledger, schema};
 use crate::retry::Backoff;
@@ -36,7 +37,7 @@ struct Daemon {
     queue: DeadLetterQueue,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    lanes: Vec<(crate::domain::subject::Lane, LaneMetrics)>,
+    lanes: Vec<(Lane, LaneMetrics)>,
     stop: CancellationToken,
 }
 
@@ -92,16 +93,11 @@ impl Daemon {
         );
         let metrics = Arc::new(Metrics::new());
         let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
-        // Two loops for each lane, the outbox, and this order is how they find their signs of life.
-        let loops = lanes
-            .iter()
-            .flat_map(|(lane, _)| [format!("the puller of {lane}"), format!("the pipeline of {lane}")])
-            .chain(["the outbox".to_owned()]);
         Ok(Self {
             rules: watch::Sender::new(Arc::new(rules)),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?),
             queue: DeadLetterQueue(connect::database(&config, 1)?),
-            health: Arc::new(Health::new(loops)),
+            health: Arc::new(Health::new(config.silence_max())),
             metrics,
             lanes,
             stop: CancellationToken::new(),
@@ -225,17 +221,18 @@ impl Daemon {
     /// Runs a pipeline for each lane, and the outbox, until all have settled what they held.
     async fn run_lanes(self: Arc<Self>, connection: &Connection) -> Result<(), Failure> {
         let api = Api::new(connection.client.clone());
-        let mut pipelines = JoinSet::new();
+        let mut loops = JoinSet::new();
         for position in 0..self.lanes.len() {
-            let source = LaneSource::start(self.supply(position, &api, connection), 2 * position);
+            let source = LaneSource::start(self.feed(position, &api, connection));
             let daemon = self.clone();
-            pipelines.spawn(async move {
+            loops.spawn(async move {
                 let (lane, metrics) = &daemon.lanes[position];
-                let lane = Lane {
+                let pulse = daemon.health.pulse(format!("the pipeline of {lane}"));
+                let lane = LaneContext {
                     name: lane.prefix(),
                     rules: daemon.rules.subscribe(),
                     store_health: &daemon.health.postgres,
-                    pulse: &daemon.health.pulses[2 * position + 1],
+                    pulse: &pulse,
                     metrics,
                     stop: &daemon.stop,
                 };
@@ -244,20 +241,20 @@ impl Daemon {
         }
         let outbox_daemon = self.clone();
         let dead_letters = DeadLetterStream::new(api, &self.config.nats.dlq_stream);
-        pipelines.spawn(async move { outbox_daemon.run_outbox(&dead_letters).await });
+        loops.spawn(async move { outbox_daemon.run_outbox(&dead_letters).await });
 
         let mut deadline = None;
         loop {
             let joined = match deadline {
                 None => tokio::select! {
-                    joined = pipelines.join_next() => joined,
+                    joined = loops.join_next() => joined,
                     () = self.stop.cancelled() => {
                         deadline = Some(tokio::time::Instant::now() + self.config.shutdown_deadline);
                         continue;
                     }
                 },
                 Some(deadline) => {
-                    let Ok(joined) = tokio::time::timeout_at(deadline, pipelines.join_next()).await else {
+                    let Ok(joined) = tokio::time::timeout_at(deadline, loops.join_next()).await else {
                         let what = "shutdown.deadline has passed: what is still held is delivered again";
                         return Err(Failure::new(Exit::Failed, what));
                     };
@@ -266,9 +263,9 @@ impl Daemon {
             };
             match joined {
                 Some(Ok(())) if deadline.is_some() || self.stop.is_cancelled() => {}
-                Some(Ok(())) => return Err(Failure::new(Exit::Failed, "a pipeline ended by itself: this is a bug")),
+                Some(Ok(())) => return Err(Failure::new(Exit::Failed, "a loop ended by itself: this is a bug")),
                 Some(Err(error)) => {
-                    return Err(Failure::new(Exit::Failed, format!("a pipeline broke: {error}: this is a bug")));
+                    return Err(Failure::new(Exit::Failed, format!("a loop broke: {error}: this is a bug")));
                 }
                 None => break,
             }
@@ -280,9 +277,9 @@ impl Daemon {
         Ok(())
     }
 
-    fn supply(&self, position: usize, api: &Api, connection: &Connection) -> Supply {
+    fn feed(&self, position: usize, api: &Api, connection: &Connection) -> Feed {
         let (lane, metrics) = &self.lanes[position];
-        Supply {
+        Feed {
             lane: *lane,
             stream: self.config.nats.stream.clone(),
             api: api.clone(),
@@ -295,11 +292,12 @@ impl Daemon {
     }
 
     async fn run_outbox(&self, dead_letters: &DeadLetterStream) {
+        let pulse = self.health.pulse("the outbox".to_owned());
         let outbox = Outbox {
             rung: &self.ledger.dead_letters_waiting,
             queue_health: &self.health.postgres,
             delivery_health: &self.health.dead_letters,
-            pulse: &self.health.pulses[2 * self.lanes.len()],
+            pulse: &pulse,
             published: &self.metrics.dead_letters_published,
             stop: &self.stop,
         };

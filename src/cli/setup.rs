@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Also change what differs from nats/
+    /// Also change what differs from the shipped definitions
     #[arg(long)]
     apply: bool,
 }

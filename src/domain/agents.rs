@@ -1,5 +1,6 @@
 //! Who may write? The agents of `agent_schema.yaml`, and the extra actors of the configuration.
 
+use super::event::ACTOR_CHARS_MAX;
 use super::reject::{Reason, Rejection, quote};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -35,9 +36,6 @@ const ACTIVE: &str = "active";
 /// The longest chain of parents that is followed; a longer one is a loop in the file.
 const ANCESTORS_MAX: usize = 8;
 
-/// `actor VARCHAR(50)`.
-const SIM_ID_CHARS_MAX: usize = 50;
-
 impl Agents {
     /// Reads `agent_schema.yaml`. `extra` are actors that write without being listed in it.
     ///
@@ -48,8 +46,8 @@ impl Agents {
         let mut by_sim_id = HashMap::new();
         for agent in schema.registered_agents.into_values().flatten() {
             let sim_id = agent.sim_id;
-            if sim_id.is_empty() || sim_id.chars().count() > SIM_ID_CHARS_MAX {
-                return Err(format!("sim_id {} must have 1 to {SIM_ID_CHARS_MAX} characters", quote(&sim_id)));
+            if sim_id.is_empty() || sim_id.chars().count() > ACTOR_CHARS_MAX {
+                return Err(format!("sim_id {} must have 1 to {ACTOR_CHARS_MAX} characters", quote(&sim_id)));
             }
             let entry = Agent { status: agent.status, parent: agent.parent };
             if by_sim_id.insert(sim_id.clone(), entry).is_some() {

@@ -15,7 +15,7 @@ pub struct DeadLetter {
     pub detail: String,
     /// The stream it came from.
     pub stream: String,
-    /// The epoch, by its own nature.
+    /// The epoch, by a key that is the same in every database, unlike its number in `ledger.epoch`.
     pub epoch: String,
     /// Its sequence there.
     pub sequence: i64,

@@ -54,9 +54,11 @@ const FIELDS: [(&str, bool); 8] = [
 ];
 
 const EVENT_ID_CHARS_MAX: usize = 255;
-const ACTOR_CHARS_MAX: usize = 50;
+/// `actor VARCHAR(50)`.
+pub(crate) const ACTOR_CHARS_MAX: usize = 50;
 const ACTION_CHARS_MAX: usize = 255;
-const OUTCOME_CHARS_MAX: usize = 32;
+/// `outcome VARCHAR(32)`.
+pub(crate) const OUTCOME_CHARS_MAX: usize = 32;
 const TASK_ID_CHARS_MAX: usize = 255;
 const TIMESTAMP_CHARS_MAX: usize = 64;
 const UNIX_MS_DIGITS: usize = 13;

@@ -37,6 +37,11 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+/// A subject as text that PostgreSQL can store: the server admits U+0000 in it, and no lane or actor has it.
+pub fn storable_subject(subject: &str) -> String {
+    subject.replace('\0', "\u{fffd}")
+}
+
 /// The publisher's headers: sorted `Name: value` lines, or the raw block where it could not be parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Option<Vec<u8>>);
@@ -101,6 +106,12 @@ fn parse_block(block: &[u8]) -> Option<Vec<(&str, &str)>> {
 pub fn utc_text(unix_ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
         .map_or_else(|_| unix_ns.to_string(), |moment| moment.to_string())
+}
+
+/// The moment that ISO 8601 text of a server names, in nanoseconds since 1970.
+pub fn unix_ns(utc_text: &str) -> Option<i64> {
+    let moment: jiff::Timestamp = utc_text.parse().ok()?;
+    i64::try_from(moment.as_nanosecond()).ok()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! structure of their details.
 
 use super::agents::Agents;
+use super::event::OUTCOME_CHARS_MAX;
 use super::reject::{Reason, Rejection, quote};
 use jsonschema::Validator;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The registry, its schemas compiled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     grants: BTreeMap<ActionName, Vec<Grant>>,
     details: BTreeMap<ActionName, Validator>,
@@ -102,16 +103,13 @@ struct Action {
     _description: String,
 }
 
-/// `outcome VARCHAR(32)`.
-const OUTCOME_CHARS_MAX: usize = 32;
-
 impl Registry {
     /// Reads registry files. A later file adds groups to the earlier ones, and replaces the details of an action.
     ///
     /// # Errors
     /// A sentence that says what is wrong, and in which group.
     pub fn parse(files: &[&str]) -> Result<Self, String> {
-        let mut registry = Self { grants: BTreeMap::new(), details: BTreeMap::new() };
+        let mut registry = Self::default();
         for file in files {
             registry.extend(file)?;
         }
@@ -121,7 +119,11 @@ impl Registry {
         Ok(registry)
     }
 
-    fn extend(&mut self, yaml: &str) -> Result<(), String> {
+    /// Adds one file.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong, and in which group.
+    pub fn extend(&mut self, yaml: &str) -> Result<(), String> {
         let file: RegistryFile = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
         for group in file.groups {
             for (action, entry) in group.actions {

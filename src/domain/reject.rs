@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The cause of a reject. The codes are a contract: they are stored, published and counted (DESIGN §1.4).
+/// The cause of a reject. The codes are a contract: they are stored, published and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// The message is not UTF-8.

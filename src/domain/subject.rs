@@ -119,8 +119,8 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The longest token that is put into a subject of the daemon's own.
-const TOKEN_CHARS_MAX: usize = 50;
+/// The longest token that is put into a subject of the daemon's own: an actor's.
+const TOKEN_CHARS_MAX: usize = super::event::ACTOR_CHARS_MAX;
 
 /// A publisher's text as one harmless subject token: letters, digits, `-` and `_` stay, anything else becomes `_`.
 pub fn safe_token(text: &str) -> String {

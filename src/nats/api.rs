@@ -1,9 +1,10 @@
 //! What does the server say? The JetStream API's requests that the ledger needs, each bounded in time.
 
 use super::client::REQUEST_TIMEOUT;
-use crate::domain::message::{Headers, Incarnation, Message};
+use crate::domain::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
 use crate::domain::subject::Lane;
 use async_nats::Client;
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{self, consumer, stream};
 use base64::Engine as _;
@@ -50,6 +51,15 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
+/// What to do with a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConsumerChange {
+    /// It must not exist.
+    Create,
+    /// It must exist.
+    Update,
+}
+
 /// The client's own request timeout does not bound a request that cannot even be sent; this does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
 
@@ -89,10 +99,10 @@ impl Api {
         let request = self.context.request::<_, _, Response<T>>(subject.clone(), payload);
         match tokio::time::timeout(CALL_TIMEOUT, request).await {
             Ok(Ok(Response::Ok(answer))) => Ok(answer),
-            Ok(Ok(Response::Err { error })) => Err(match error.error_code().0 {
-                10059 => ApiError::StreamNotFound,
-                10014 => ApiError::ConsumerNotFound,
-                10037 => ApiError::MessageNotFound,
+            Ok(Ok(Response::Err { error })) => Err(match error.error_code() {
+                ErrorCode::STREAM_NOT_FOUND => ApiError::StreamNotFound,
+                ErrorCode::CONSUMER_NOT_FOUND => ApiError::ConsumerNotFound,
+                ErrorCode::NO_MESSAGE_FOUND => ApiError::MessageNotFound,
                 _ => ApiError::Refused(format!("the NATS server refuses {subject}: {error}")),
             }),
             Ok(Err(error)) => Err(ApiError::Silent(format!("no answer to {subject}: {error}"))),
@@ -127,14 +137,18 @@ impl Api {
         self.call(format!("CONSUMER.INFO.{stream}.{}", lane.consumer()), &json!({})).await
     }
 
-    /// Makes a lane's consumer. It must not exist (`create`), or may exist and is changed (`""`).
-    pub async fn create_consumer(
+    /// Makes a lane's consumer, or changes it.
+    pub(super) async fn change_consumer(
         &self,
         stream: &str,
         config: &consumer::Config,
-        action: &str,
+        change: ConsumerChange,
     ) -> Result<consumer::Info, ApiError> {
         let name = config.name.as_deref().unwrap_or_default();
+        let action = match change {
+            ConsumerChange::Create => "create",
+            ConsumerChange::Update => "update",
+        };
         let request = json!({ "stream_name": stream, "config": config, "action": action });
         self.call(format!("CONSUMER.CREATE.{stream}.{name}.{}", config.filter_subject), &request).await
     }
@@ -159,11 +173,11 @@ impl Api {
         let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{}", incarnation.stream), &request).await?;
         let raw = stored.message;
         let headers = decode(&raw.hdrs)?;
-        let stored_at = jiff_ns(&raw.time).ok_or_else(|| ApiError::Refused(format!("a broken time: {}", raw.time)))?;
+        let stored_at = unix_ns(&raw.time).ok_or_else(|| ApiError::Refused(format!("a broken time: {}", raw.time)))?;
         Ok(Message {
             incarnation: incarnation.clone(),
             sequence: raw.seq,
-            subject: raw.subject.replace('\0', "\u{fffd}"),
+            subject: storable_subject(&raw.subject),
             server_time_ns: stored_at,
             headers: if headers.is_empty() { Headers::NONE } else { Headers::from_block(&headers) },
             payload: decode(&raw.data)?.into(),
@@ -173,9 +187,4 @@ impl Api {
 
 fn decode(text: &str) -> Result<Vec<u8>, ApiError> {
     BASE64.decode(text).map_err(|error| ApiError::Refused(format!("a broken answer: {error}")))
-}
-
-fn jiff_ns(text: &str) -> Option<i64> {
-    let moment: jiff::Timestamp = text.parse().ok()?;
-    i64::try_from(moment.as_nanosecond()).ok()
 }

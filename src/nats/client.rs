@@ -2,6 +2,7 @@
 
 use crate::domain::subject::safe_token;
 use crate::health::Health;
+use crate::retry;
 use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
@@ -51,8 +52,6 @@ impl std::error::Error for ConnectError {}
 /// A dead connection is noticed within two of these.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest wait between two attempts to reconnect.
-const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Every request has an answer within this time, or counts as failed.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -159,11 +158,7 @@ fn options(
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .max_reconnects(None)
-        .reconnect_delay_callback(|attempts| {
-            let doubled =
-                Duration::from_millis(20) * 2_u32.saturating_pow(u32::try_from(attempts).unwrap_or(u32::MAX).min(10));
-            doubled.min(RECONNECT_WAIT_MAX)
-        })
+        .reconnect_delay_callback(retry::reconnect_wait)
         .event_callback(move |event| {
             if matches!(event, Event::Connected) {
                 count.send_modify(|times| *times += 1);

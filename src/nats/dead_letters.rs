@@ -4,7 +4,7 @@ use super::api::Api;
 use super::client::with_sources;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::utc_text;
-use crate::outbox::{Delivery, Undelivered};
+use crate::outbox::{DeadLetterSink, Undelivered};
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -30,7 +30,7 @@ impl DeadLetterStream {
     }
 }
 
-impl Delivery for DeadLetterStream {
+impl DeadLetterSink for DeadLetterStream {
     async fn deliver(&self, letter: &DeadLetter) -> Result<(), Undelivered> {
         let mut after = 0;
         for _ in 0..FOREIGN_MAX {

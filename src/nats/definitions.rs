@@ -72,7 +72,7 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { of, setting, expected, found, dangerous } = self;
         let danger = if *dangerous { ", and messages can be lost by it" } else { "" };
-        write!(f, "{of}: {setting} is {found} where nats/ says {expected}{danger}")
+        write!(f, "{of}: {setting} is {found}, and is shipped as {expected}{danger}")
     }
 }
 
@@ -81,7 +81,7 @@ pub fn stream_drift(expected: &stream::Config, found: &stream::Config, is_ledger
     let is_dangerous = |setting: &str, found: &Value| match setting {
         "discard" => is_ledger && found == "old",
         "retention" => is_ledger && found != "limits",
-        "subjects" => is_ledger && captures(found, "dlq.ledger.EXEC.A.1"),
+        "subjects" => is_ledger && captures_dead_letters(&as_texts(found)),
         _ => false,
     };
     differences(&format!("stream {}", expected.name), expected, found, is_dangerous)
@@ -146,10 +146,14 @@ fn is_unset(value: &Value) -> bool {
     }
 }
 
-/// Whether one of the subject patterns matches a subject.
-fn captures(patterns: &Value, subject: &str) -> bool {
-    let matches = |pattern: &str| {
-        let mut tokens = subject.split('.');
+fn as_texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Whether one of the subject patterns matches the subject of a dead letter.
+pub fn captures_dead_letters(patterns: &[String]) -> bool {
+    let matches = |pattern: &String| {
+        let mut tokens = "dlq.ledger.EXEC.A.1".split('.');
         for token in pattern.split('.') {
             match (token, tokens.next()) {
                 (">", Some(_)) => return true,
@@ -160,7 +164,7 @@ fn captures(patterns: &Value, subject: &str) -> bool {
         }
         tokens.next().is_none()
     };
-    patterns.as_array().is_some_and(|patterns| patterns.iter().filter_map(Value::as_str).any(matches))
+    patterns.iter().any(matches)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::api::Api;
 use super::client::with_sources;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -18,25 +19,40 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
+/// The server did not confirm a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotPublished {
+    /// It said no.
+    Refused(String),
+    /// It said nothing: the message may be in the stream.
+    Unknown,
+}
+
+impl fmt::Display for NotPublished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotPublished::Refused(why) => write!(f, "not published: {why}"),
+            NotPublished::Unknown => f.write_str(
+                "no confirmation from the server: the event may be in the stream; publish it again under the same event_id",
+            ),
+        }
+    }
+}
+
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Publishes, and waits until the stream has the message.
-///
-/// # Errors
-/// A sentence, and whether the service is away rather than unwilling.
-pub async fn publish(api: &Api, subject: &str, message_id: &str, payload: Vec<u8>) -> Result<Stored, (String, bool)> {
+pub async fn publish(api: &Api, subject: &str, message_id: &str, payload: Vec<u8>) -> Result<Stored, NotPublished> {
     let message = PublishMessage::build().payload(payload.into()).message_id(message_id);
     let publishing = async { api.context().send_publish(subject.to_owned(), message).await?.await };
     match timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(ack)) => Ok(Stored { stream: ack.stream, sequence: ack.sequence, duplicate: ack.duplicate }),
         Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
-            Err((format!("no stream takes {subject}: run `ledgerd setup`"), true))
+            Err(NotPublished::Refused(format!("no stream takes {subject}: run `ledgerd setup`")))
         }
-        Ok(Err(error)) => Err((with_sources(&error), error.kind() == PublishErrorKind::TimedOut)),
-        Err(_) => Err((
-            "no confirmation from the server: the event may be in the stream; publish it again under the same id"
-                .to_owned(),
-            true,
-        )),
+        Ok(Err(error)) if error.kind() != PublishErrorKind::TimedOut => {
+            Err(NotPublished::Refused(with_sources(&error)))
+        }
+        Ok(Err(_)) | Err(_) => Err(NotPublished::Unknown),
     }
 }

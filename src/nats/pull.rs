@@ -120,10 +120,10 @@ impl Puller {
                 deadline = Instant::now() + WAIT_FOR_NEXT;
             } else if message.subject.as_str() == reply {
                 match end_of_answer(&message) {
-                    Ok(()) => break,
-                    Err(_) if !messages.is_empty() => break,
-                    Err(Broken(why)) if why.contains("MaxBytes") => return Ok(Answer::LargerThanAsked),
-                    Err(broken) => return Err(broken),
+                    End::ThatIsAll => break,
+                    _ if !messages.is_empty() => break,
+                    End::LargerThanAsked => return Ok(Answer::LargerThanAsked),
+                    End::Broken(why) => return Err(Broken(why)),
                 }
             }
         }
@@ -153,11 +153,20 @@ enum Answer {
     LargerThanAsked,
 }
 
-/// Tells "that is all for now" from "something is wrong with the consumer".
-fn end_of_answer(message: &Message) -> Result<(), Broken> {
+/// Why the server ends its answer.
+enum End {
+    ThatIsAll,
+    LargerThanAsked,
+    Broken(String),
+}
+
+fn end_of_answer(message: &Message) -> End {
+    let said = message.description.as_deref().unwrap_or("the server ended the pull");
     match message.status {
-        Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT | StatusCode::IDLE_HEARTBEAT) => Ok(()),
-        Some(StatusCode::NO_RESPONDERS) => Err(Broken("the consumer is gone, or its leader is away".to_owned())),
-        _ => Err(Broken(message.description.clone().unwrap_or_else(|| "the server ended the pull".to_owned()))),
+        Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT | StatusCode::IDLE_HEARTBEAT) => End::ThatIsAll,
+        Some(StatusCode::NO_RESPONDERS) => End::Broken("the consumer is gone, or its leader is away".to_owned()),
+        // "Message Size Exceeds MaxBytes": the server has no code of its own for it.
+        _ if said.contains("MaxBytes") => End::LargerThanAsked,
+        _ => End::Broken(said.to_owned()),
     }
 }

@@ -47,8 +47,7 @@ pub(super) async fn survey(api: &Api, incarnation: &Incarnation, lane: Lane) -> 
 }
 
 fn age(server_time_ns: i64) -> Duration {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since_1970.saturating_sub(Duration::from_nanos(u64::try_from(server_time_ns).unwrap_or(0)))
+    crate::clock::since_1970().saturating_sub(Duration::from_nanos(u64::try_from(server_time_ns).unwrap_or(0)))
 }
 
 /// Decides when to reclaim, and remembers how far it has come.
@@ -76,9 +75,14 @@ impl Reclaim {
         self.after_reconnect = true;
     }
 
-    /// Whether there is something to do before the next survey is due.
+    /// Whether reclaiming goes before pulling.
     pub(super) fn is_urgent(&self) -> bool {
         self.after_reconnect || self.rest.is_some()
+    }
+
+    /// Whether the consumer must be asked before anything can be read.
+    pub(super) fn wants_survey(&self) -> bool {
+        self.after_reconnect
     }
 
     /// Takes in what the consumer said.
@@ -112,7 +116,7 @@ impl Reclaim {
             match api.next_message(incarnation, lane, next).await {
                 Ok(message) if message.sequence <= last => {
                     self.rest = Some((message.sequence + 1, last));
-                    bytes += message.payload.len();
+                    bytes += message.payload.len() + message.headers.as_bytes().map_or(0, <[u8]>::len);
                     messages.push(message);
                 }
                 Ok(_) | Err(ApiError::MessageNotFound) => self.rest = None,

@@ -1,6 +1,6 @@
 //! Are the streams and consumers there, and as `nats/` says? What is missing is made; what differs is changed only on demand.
 
-use super::api::{Api, ApiError};
+use super::api::{Api, ApiError, ConsumerChange};
 use super::definitions::{self, Drift, Names};
 use crate::domain::subject::Lane;
 use async_nats::ServerInfo;
@@ -78,14 +78,14 @@ async fn consumer(api: &Api, names: &Names, lane: Lane, mode: Mode) -> Result<Ou
     match api.consumer_info(&names.ledger, lane).await {
         Err(ApiError::ConsumerNotFound) if mode == Mode::Look => Ok(Outcome::Missing),
         Err(ApiError::ConsumerNotFound) => {
-            api.create_consumer(&names.ledger, &config, "create").await?;
+            api.change_consumer(&names.ledger, &config, ConsumerChange::Create).await?;
             Ok(Outcome::Created)
         }
         Err(error) => Err(error),
         Ok(info) => {
             let drift = definitions::consumer_drift(lane, &info.config);
             if mode == Mode::Apply && !drift.is_empty() {
-                api.create_consumer(&names.ledger, &config, "update").await?;
+                api.change_consumer(&names.ledger, &config, ConsumerChange::Update).await?;
             }
             Ok(Outcome::of(drift, mode))
         }

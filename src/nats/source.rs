@@ -1,11 +1,11 @@
 //! Where does a lane's next batch come from? A task of its own pulls ahead while the batch before is being committed.
 
-use super::api::{Api, ApiError};
+use super::api::{Api, ApiError, ConsumerChange};
 use super::definitions;
 use super::lease::Lease;
 use super::pull::{Broken, PullLimits, Puller};
 use super::reclaim::{self, Reclaim};
-use crate::domain::message::{Headers, Incarnation, Message};
+use crate::domain::message::{Headers, Incarnation, Message, storable_subject};
 use crate::domain::subject::Lane;
 use crate::health::{Health, Pulse};
 use crate::lifecycle::{Delivery, Source};
@@ -38,7 +38,7 @@ pub struct LaneSource {
 
 /// What a lane's puller works with.
 #[derive(Clone, Debug)]
-pub struct Supply {
+pub struct Feed {
     /// The lane.
     pub lane: Lane,
     /// The stream's name.
@@ -93,12 +93,12 @@ impl Source for LaneSource {
 }
 
 impl LaneSource {
-    /// Starts pulling. `pulse` is the place of the puller's sign of life.
-    pub fn start(supply: Supply, pulse: usize) -> Self {
+    /// Starts pulling.
+    pub fn start(feed: Feed) -> Self {
         // One batch may wait here while the one before it is being committed.
         let (sender, batches) = mpsc::channel(1);
-        let source = Self { batches, client: supply.api.client().clone(), metrics: supply.metrics.clone() };
-        tokio::spawn(supply.run(sender, pulse));
+        let source = Self { batches, client: feed.api.client().clone(), metrics: feed.metrics.clone() };
+        tokio::spawn(feed.run(sender));
         source
     }
 }
@@ -110,16 +110,15 @@ struct Bound {
     puller: Puller,
 }
 
-impl Supply {
-    async fn run(self, batches: mpsc::Sender<Vec<Delivery<Ticket>>>, pulse: usize) {
-        let health = self.health.clone();
-        let pulse = &health.pulses[pulse];
+impl Feed {
+    async fn run(self, batches: mpsc::Sender<Vec<Delivery<Ticket>>>) {
+        let pulse = self.health.pulse(format!("the puller of {}", self.lane));
         let mut backoff = Backoff::for_dependency();
         while !self.stop.is_cancelled() {
             pulse.beat();
             let why = match self.bind().await {
                 Ok(mut bound) => {
-                    let why = self.supply(&mut bound, &batches, pulse, &mut backoff).await;
+                    let why = self.keep_pulling(&mut bound, &batches, &pulse, &mut backoff).await;
                     let Err(Broken(why)) = why else { return pulse.rest() };
                     why
                 }
@@ -141,7 +140,10 @@ impl Supply {
         let incarnation = self.api.incarnation(&self.stream).await?;
         let consumer = match self.api.consumer_info(&self.stream, self.lane).await {
             Err(ApiError::ConsumerNotFound) => {
-                let made = self.api.create_consumer(&self.stream, &definitions::consumer(self.lane), "create").await?;
+                let made = self
+                    .api
+                    .change_consumer(&self.stream, &definitions::consumer(self.lane), ConsumerChange::Create)
+                    .await?;
                 tracing::warn!(
                     lane = self.lane.prefix(),
                     "the consumer {} did not exist and was made from nats/; the lane is read from the start of the stream, \
@@ -164,7 +166,7 @@ impl Supply {
     }
 
     /// Pulls until told to stop, or until something is wrong with the consumer.
-    async fn supply(
+    async fn keep_pulling(
         &self,
         bound: &mut Bound,
         batches: &mpsc::Sender<Vec<Delivery<Ticket>>>,
@@ -177,16 +179,19 @@ impl Supply {
         let mut surveyed = Instant::now();
         while !self.stop.is_cancelled() {
             pulse.beat();
-            let pulled =
-                if reclaim.is_urgent() { Vec::new() } else { bound.puller.pull(self.limits, &self.stop).await? };
-            let mut taken = self.read_all(pulled, &bound.incarnation).await?;
+            let taken = if reclaim.is_urgent() {
+                self.reclaim(&bound.incarnation, &mut reclaim).await?
+            } else {
+                let pulled = bound.puller.pull(self.limits, &self.stop).await?;
+                self.read_all(pulled, &bound.incarnation).await?
+            };
             if reconnected.has_changed().unwrap_or(false) {
                 reconnected.mark_unchanged();
                 reclaim.reconnected();
             }
-            if reclaim.is_urgent() || surveyed.elapsed() >= SURVEY_INTERVAL {
+            if surveyed.elapsed() >= SURVEY_INTERVAL {
                 surveyed = Instant::now();
-                taken.extend(self.reclaim(&bound.incarnation, &mut reclaim).await?);
+                self.survey(&bound.incarnation, &mut reclaim).await?;
             }
             // A stream that was made anew between two pulls has new sequences under the old names. What was pulled is of
             // this incarnation only if it was the stream's before the pull and still is.
@@ -208,25 +213,34 @@ impl Supply {
         Ok(())
     }
 
-    /// Looks after the lag, and takes over what the server delivered and nobody received.
+    /// Looks after the lag, and whether there is something to reclaim.
+    async fn survey(&self, incarnation: &Incarnation, reclaim: &mut Reclaim) -> Result<(), Broken> {
+        let survey = reclaim::survey(&self.api, incarnation, self.lane).await?;
+        self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
+        self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
+        reclaim.consider(&survey);
+        Ok(())
+    }
+
+    /// Takes over what the server delivered and nobody received.
     async fn reclaim(
         &self,
         incarnation: &Incarnation,
         reclaim: &mut Reclaim,
     ) -> Result<Vec<(Message, Subject)>, Broken> {
-        let survey = reclaim::survey(&self.api, incarnation, self.lane).await?;
-        self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
-        self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
-        reclaim.consider(&survey);
+        if reclaim.wants_survey() {
+            self.survey(incarnation, reclaim).await?;
+        }
         let messages = reclaim.read(&self.api, incarnation, self.lane, self.limits).await?;
-        if !messages.is_empty() {
+        if let (Some(first), Some(last)) = (messages.first(), messages.last()) {
             tracing::info!(
                 lane = self.lane.prefix(),
                 messages = messages.len(),
-                "{}: {} messages above sequence {} were delivered and not acknowledged; read from the stream itself",
+                "{}: {} messages from sequence {} to {} were delivered and not acknowledged; read from the stream itself",
                 self.lane,
                 messages.len(),
-                survey.floor
+                first.sequence,
+                last.sequence
             );
             self.metrics.reclaimed.inc_by(messages.len() as u64);
         }
@@ -283,7 +297,7 @@ impl Supply {
         let read = Message {
             incarnation: incarnation.clone(),
             sequence,
-            subject: message.subject.replace('\0', "\u{fffd}"),
+            subject: storable_subject(&message.subject),
             server_time_ns,
             headers,
             payload: message.payload,

@@ -75,7 +75,10 @@ impl Connections {
 
     /// Waits for a free connection, in the order of asking.
     pub async fn lease(&self) -> Result<Lease<'_>, DatabaseError> {
-        let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let limit = self.limits.transaction();
+        let permit = timeout(limit, self.permits.acquire()).await;
+        let permit = permit.map_err(|_| DatabaseError::silent("waiting for a free connection", limit))?;
+        let permit = permit.expect("the semaphore is never closed");
         while let Some((mut connection, idle_since)) = self.take_idle() {
             if idle_since.elapsed() < TRUSTED_IDLE {
                 return Ok(Lease { home: self, connection, _permit: permit });

@@ -39,10 +39,10 @@ pub(super) async fn open_after(
 
 async fn select(connection: &mut PgConnection, incarnation: &Incarnation) -> Result<Vec<Epoch>, sqlx::Error> {
     let rows: Vec<(i32, i32)> = sqlx::query_as(
-        "select epoch, incarnation
+        "select epoch, regressions
         from ledger.epoch
         where stream = $1 and stream_created_ns = $2
-        order by incarnation desc",
+        order by regressions desc",
     )
     .bind(&*incarnation.stream)
     .bind(incarnation.created_ns)
@@ -53,9 +53,9 @@ async fn select(connection: &mut PgConnection, incarnation: &Incarnation) -> Res
 
 async fn open(connection: &mut PgConnection, incarnation: &Incarnation, regressions: i32) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into ledger.epoch (stream, stream_created_ns, incarnation)
+        "insert into ledger.epoch (stream, stream_created_ns, regressions)
         values ($1, $2, $3)
-        on conflict (stream, stream_created_ns, incarnation) do nothing",
+        on conflict (stream, stream_created_ns, regressions) do nothing",
     )
     .bind(&*incarnation.stream)
     .bind(incarnation.created_ns)

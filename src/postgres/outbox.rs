@@ -45,7 +45,7 @@ async fn read(connections: &Connections, leaf_index: i64) -> Result<DeadLetter, 
     let mut lease = connections.lease().await?;
     let row = sqlx::query(
         "select d.dlq_subject, d.reason, d.detail, (extract(epoch from d.rejected_at) * 1000000)::bigint * 1000 as rejected_at_ns,
-            p.stream, p.stream_created_ns, p.incarnation, e.sequence, e.subject, e.server_time_ns, e.headers, e.payload
+            p.stream, p.stream_created_ns, p.regressions, e.sequence, e.subject, e.server_time_ns, e.headers, e.payload
         from ledger.dead_letter as d
         join ledger.entry as e using (leaf_index)
         join ledger.epoch as p using (epoch)
@@ -68,7 +68,7 @@ fn dead_letter(leaf_index: i64, row: &sqlx::postgres::PgRow) -> Result<DeadLette
         reason: row.try_get("reason")?,
         detail: row.try_get("detail")?,
         stream,
-        epoch: epoch_key(&incarnation, row.try_get("incarnation")?),
+        epoch: epoch_key(&incarnation, row.try_get("regressions")?),
         sequence: row.try_get("sequence")?,
         subject: row.try_get("subject")?,
         server_time_ns: row.try_get("server_time_ns")?,

@@ -55,7 +55,7 @@ impl DatabaseError {
         Self::of_the_world(format!("no answer while {doing} within {} s", limit.as_secs_f32()))
     }
 
-    /// The same batch is being stored by another instance; by the next try it will be known.
+    /// The server or the network fails; by and by it will not.
     pub(super) fn of_the_world(what: String) -> Self {
         Self { cure: Cure::Time, code: None, constraint: None, what }
     }
@@ -70,7 +70,7 @@ impl DatabaseError {
         self.code.as_deref().is_some_and(|code| code.starts_with("28") || code == "3D000")
     }
 
-    /// The server could not be reached, or did not answer.
+    /// Time helps: the server is away, silent, out of room, or somebody holds a lock.
     pub fn is_absence(&self) -> bool {
         self.cure == Cure::Time
     }

@@ -104,7 +104,7 @@ async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error>
 pub async fn migrate(connections: &Connections) -> Result<Vec<Applied>, DatabaseError> {
     let mut lease = connections.lease().await?;
     let connection: &mut PgConnection = &mut lease;
-    // A migration may take longer than a statement of the daemon, and has no search path of its own to rely on.
+    // A migration may take longer than a statement of the daemon.
     sqlx::raw_sql("set statement_timeout = 0").execute(&mut *connection).await.map_err(DatabaseError::new)?;
     MIGRATOR.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => DatabaseError::new(error),

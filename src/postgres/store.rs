@@ -6,12 +6,13 @@
 
 use super::connections::{Connections, Lease};
 use super::epochs::{self, Epoch};
+use super::failure::{self, Failure};
 use super::projection::{self, Placed};
 use super::remedy::{Cure, DatabaseError};
 use crate::domain::event::AuditEvent;
 use crate::domain::leaf::{Disposition, Hash, Leaf, headers_sha256, payload_sha256};
 use crate::domain::message::Incarnation;
-use crate::domain::reject::{Reason, Rejection};
+use crate::domain::reject::Rejection;
 use crate::domain::rules::Verdict;
 use crate::domain::subject::{Subject, safe_token};
 use crate::lifecycle::{Judged, Remedy, Store, StoreError, Tally};
@@ -76,9 +77,7 @@ impl Ledger {
         };
         let takes_good_records = timeout(self.writers.limits().connect, probing).await;
         match takes_good_records {
-            Ok(Ok(true)) => {
-                StoreError { what: error.to_string(), remedy: Remedy::Isolate(rejection_by_database(&error)) }
-            }
+            Ok(Ok(true)) => StoreError { what: error.to_string(), remedy: Remedy::Isolate(failure::rejection(&error)) },
             Ok(Ok(false)) => StoreError {
                 remedy: Remedy::Operator,
                 what: format!(
@@ -88,49 +87,6 @@ impl Ledger {
             Ok(Err(error)) => Failure::of_custody(error).into_store_error(),
             Err(_) => StoreError { remedy: Remedy::Retry, what: error.to_string() },
         }
-    }
-}
-
-fn rejection_by_database(error: &DatabaseError) -> Rejection {
-    let reason =
-        if error.code.as_deref() == Some("23503") { Reason::UnknownReference } else { Reason::DatabaseRejected };
-    let constraint = error.constraint.as_ref().map(|name| format!(", constraint {name}")).unwrap_or_default();
-    Rejection::new(reason, &format!("PostgreSQL takes other records and refuses this one: {error}{constraint}"))
-}
-
-/// Where a commit failed: only a projection can find fault with a record.
-struct Failure {
-    error: DatabaseError,
-    at_projection: bool,
-}
-
-impl Failure {
-    fn of_custody(error: DatabaseError) -> Self {
-        Self { error, at_projection: false }
-    }
-
-    fn of_projection(error: sqlx::Error) -> Self {
-        Self { error: DatabaseError::new(error), at_projection: true }
-    }
-
-    fn cure(&self) -> Cure {
-        match self.error.cure {
-            // Another instance stored the same messages between our look and our write.
-            Cure::Record if !self.at_projection && self.error.code.as_deref() == Some("23505") => Cure::Time,
-            Cure::Record if !self.at_projection => Cure::Operator,
-            cure => cure,
-        }
-    }
-
-    fn into_store_error(self) -> StoreError {
-        let remedy = if self.cure() == Cure::Time { Remedy::Retry } else { Remedy::Operator };
-        StoreError { remedy, what: self.error.to_string() }
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::of_custody(DatabaseError::new(error))
     }
 }
 
@@ -151,7 +107,7 @@ async fn commit(connection: &mut PgConnection, rows: &[Judged]) -> Result<Tally,
         };
         let mut tally = Tally { known: rows.len() - fresh.len(), ..Tally::default() };
         if !fresh.is_empty() {
-            let fates = fates(connection, &fresh).await?;
+            let fates = project(connection, &fresh).await?;
             append(connection, epochs[0], &fresh, &fates).await?;
             count(&fates, &mut tally);
         }
@@ -239,7 +195,7 @@ impl Fate<'_> {
 }
 
 /// Writes the projections, and so learns each message's fate.
-async fn fates<'a>(connection: &mut PgConnection, rows: &[&'a Judged]) -> Result<Vec<Fate<'a>>, Failure> {
+async fn project<'a>(connection: &mut PgConnection, rows: &[&'a Judged]) -> Result<Vec<Fate<'a>>, Failure> {
     let events: Vec<&AuditEvent> = rows
         .iter()
         .filter_map(|row| match &row.verdict {
@@ -287,8 +243,9 @@ async fn append(
         from ledger.tree_head
         for update",
     )
-    .fetch_one(&mut *connection)
-    .await?;
+    .fetch_optional(&mut *connection)
+    .await?
+    .ok_or_else(|| Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head has no row".to_owned())))?;
     let mut frontier =
         u64::try_from(size).ok().and_then(|size| Frontier::restore(size, &stored_frontier).ok()).ok_or_else(|| {
             Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head contradicts itself".to_owned()))
@@ -417,7 +374,7 @@ fn dlq_subject(row: &Judged, epoch: Epoch) -> String {
     format!("dlq.ledger.{lane}.{actor}.{key}-{}", message.sequence)
 }
 
-/// An epoch by its own nature: the same in every database that stores this stream.
+/// Names an epoch by a key that is the same in every database, unlike its number in `ledger.epoch`.
 pub(super) fn epoch_key(incarnation: &Incarnation, regressions: i32) -> String {
     match regressions {
         0 => incarnation.created_ns.to_string(),
@@ -453,5 +410,5 @@ async fn advance_head(connection: &mut PgConnection, old_size: i64, frontier: &F
     if updated == 1 {
         return Ok(());
     }
-    Err(Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head has no row to lock".to_owned())))
+    Err(Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head changed under its lock".to_owned())))
 }

@@ -1,0 +1,62 @@
+use super::*;
+use std::io::Write as _;
+
+fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    file.write_all(toml.as_bytes()).expect("written");
+    let mut variables = config::Map::new();
+    for (key, value) in
+        [("LEDGERD__DATABASE__URL", "postgres://h/d"), ("LEDGERD__NATS__URL", "nats://h")].iter().chain(environment)
+    {
+        variables.insert((*key).to_owned(), (*value).to_owned());
+    }
+    let environment = Environment::with_prefix(ENVIRONMENT_PREFIX)
+        .prefix_separator(SEPARATOR)
+        .separator(SEPARATOR)
+        .source(Some(variables));
+    Config::from_sources(Some(file.path()), environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn two_urls_suffice() {
+    let config = load("", &[]).expect("a configuration");
+    assert_eq!(config.lanes, Lane::ALL);
+    assert_eq!(config.shutdown_deadline, Duration::from_secs(30));
+    assert_eq!(config.registry.extra_actors, ["ARCHITECT", "N8N_SANITIZER"]);
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let config = load(
+        "[limits]\nnesting_max = 7\n[pipeline]\nlanes = ['EXEC']",
+        &[("LEDGERD__LIMITS__NESTING_MAX", "9"), ("LEDGERD__PIPELINE__LANES", "SEC, ERR")],
+    )
+    .expect("a configuration");
+    assert_eq!(config.judging.nesting_max, 9);
+    assert_eq!(config.lanes, [Lane::Sec, Lane::Err]);
+}
+
+#[test]
+fn an_error_names_the_key_the_value_and_the_place() {
+    for (toml, environment, says) in [
+        ("[shutdown]\ndeadline = '30'", None, &["shutdown.deadline = \"30\"", ".toml", "unit"][..]),
+        ("[shutdown]\ndeadline = 30", None, &["shutdown.deadline = \"30\"", "unit"]),
+        ("[databse]\nurl = 'x'", None, &["databse.url", ".toml", "no such section"]),
+        ("[database]\nwriter = 3", None, &["database.writer = 3", ".toml", "database.writers"]),
+        ("", Some(("LEDGERD__DATABASE__WRITERS", "many")), &["database.writers = \"many\"", "environment", "1 to 16"]),
+        ("", Some(("LEDGERD__NATS__STREM", "X")), &["nats.strem = X", "environment"]),
+        ("[pipeline]\nlanes = ['EXEC', 'FOO']", None, &["pipeline.lanes", "\"FOO\" is not a lane"]),
+        ("[audit]\nevent_id = 'loose'", None, &["audit.event_id = \"loose\"", "strict, any_suffix"]),
+        ("[http]\nlisten = '9464'", None, &["http.listen = \"9464\"", "127.0.0.1:9464"]),
+        ("[http", None, &[".toml"]),
+    ] {
+        let error = load(toml, environment.as_slice()).expect_err(toml);
+        assert!(says.iter().all(|part| error.contains(part)), "{toml}: {error}");
+    }
+}
+
+#[test]
+fn a_url_is_never_shown() {
+    let config = load("", &[("LEDGERD__DATABASE__URL", "postgres://u:hunter2@h/d")]).expect("a configuration");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

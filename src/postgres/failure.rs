@@ -1,0 +1,49 @@
+//! Where did a commit fail, and so what helps? The same SQLSTATE blames a record in its projection, and never in custody.
+
+use super::remedy::{Cure, DatabaseError};
+use crate::domain::reject::{Reason, Rejection};
+use crate::lifecycle::{Remedy, StoreError};
+
+/// Where a commit failed: only a projection can find fault with a record.
+pub(super) struct Failure {
+    pub(super) error: DatabaseError,
+    at_projection: bool,
+}
+
+impl Failure {
+    pub(super) fn of_custody(error: DatabaseError) -> Self {
+        Self { error, at_projection: false }
+    }
+
+    pub(super) fn of_projection(error: sqlx::Error) -> Self {
+        Self { error: DatabaseError::new(error), at_projection: true }
+    }
+
+    pub(super) fn cure(&self) -> Cure {
+        match self.error.cure {
+            // Another instance stored the same messages between our look and our write.
+            Cure::Record if !self.at_projection && self.error.code.as_deref() == Some("23505") => Cure::Time,
+            Cure::Record if !self.at_projection => Cure::Operator,
+            cure => cure,
+        }
+    }
+
+    pub(super) fn into_store_error(self) -> StoreError {
+        let remedy = if self.cure() == Cure::Time { Remedy::Retry } else { Remedy::Operator };
+        StoreError { remedy, what: self.error.to_string() }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::of_custody(DatabaseError::new(error))
+    }
+}
+
+/// How a record is rejected that the database alone refuses.
+pub(super) fn rejection(error: &DatabaseError) -> Rejection {
+    let reason =
+        if error.code.as_deref() == Some("23503") { Reason::UnknownReference } else { Reason::DatabaseRejected };
+    let constraint = error.constraint.as_ref().map(|name| format!(", constraint {name}")).unwrap_or_default();
+    Rejection::new(reason, &format!("PostgreSQL takes other records and refuses this one: {error}{constraint}"))
+}
