@@ -122,12 +122,11 @@ fn column<'a, V>(events: &[&'a AuditEvent], value: impl Fn(&'a AuditEvent) -> V)
     events.iter().map(|event| value(event)).collect()
 }
 
-/// Whether the table still takes a good record: tried with the newest row's own values, under a new id and with the longest
-/// id and task that the specification allows, and rolled back. If that is refused too, the table is at fault, and not the
-/// record that was refused before.
-pub(super) async fn takes_a_good_record(connection: &mut PgConnection) -> bool {
-    const PROBE: &str = "begin;
-        insert into public.audit_events
+/// Inserts a good record into a transaction that is never committed: the newest row's own values, under a new id and with
+/// the longest id and task that the specification allows. A table that refuses this is at fault, and no record is.
+pub(super) async fn insert_a_good_record(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into public.audit_events
             (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, timestamp_text)
         select
             rpad('probe-' || gen_random_uuid(), 255, '-'),
@@ -140,7 +139,9 @@ pub(super) async fn takes_a_good_record(connection: &mut PgConnection) -> bool {
             repeat('0', 64),
             coalesce(newest.timestamp_text, current_timestamp::text)
         from (values (1)) as always_one_row
-        left join (select * from public.audit_events order by id desc limit 1) as newest on true;
-        rollback";
-    sqlx::raw_sql(PROBE).execute(connection).await.is_ok()
+        left join (select * from public.audit_events order by id desc limit 1) as newest on true",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! The head is locked as late as possible: from there to the commit, nobody else commits. A message that is stored already
 //! is recognised by epoch and sequence before anything is written, so a commit whose answer was lost is simply tried again.
 
-use super::connections::{Connections, Lease};
+use super::connections::Connections;
 use super::epochs::{self, Epoch};
 use super::failure::{self, Failure};
 use super::projection::{self, Placed};
@@ -57,7 +57,7 @@ impl Store for Ledger {
             }
             Ok(Err(failure)) => {
                 drop(lease);
-                Err(self.with_remedy(failure).await)
+                Err(self.find_remedy(failure, rows).await)
             }
             Err(_) => Err(Failure::of_custody(DatabaseError::silent("committing", limit)).into_store_error()),
         }
@@ -65,29 +65,54 @@ impl Store for Ledger {
 }
 
 impl Ledger {
-    /// Blames a record only after the table has taken a good one: a table that takes none is the operator's to mend.
-    async fn with_remedy(&self, failure: Failure) -> StoreError {
+    async fn find_remedy(&self, failure: Failure, rows: &[Judged]) -> StoreError {
         if failure.cure() != Cure::Record {
             return failure.into_store_error();
         }
-        let error = failure.error;
-        let probing = async {
-            let mut lease: Lease<'_> = self.writers.lease().await?;
-            Ok::<bool, DatabaseError>(projection::takes_a_good_record(&mut lease).await)
-        };
-        let takes_good_records = timeout(self.writers.limits().connect, probing).await;
-        match takes_good_records {
-            Ok(Ok(true)) => StoreError { what: error.to_string(), remedy: Remedy::Isolate(failure::rejection(&error)) },
-            Ok(Ok(false)) => StoreError {
+        let limit = self.writers.limits().transaction();
+        let culprit = timeout(limit, self.find_culprit(rows)).await;
+        let culprit = culprit.unwrap_or_else(|_| Err(DatabaseError::silent("looking for the record at fault", limit)));
+        match culprit {
+            Ok(Culprit::Record(error)) => {
+                StoreError { what: error.to_string(), remedy: Remedy::Isolate(failure::rejection(&error)) }
+            }
+            Ok(Culprit::Table(error)) => StoreError {
                 remedy: Remedy::Operator,
                 what: format!(
                     "audit_events refuses records that are good: {error}; look at its columns, constraints and triggers"
                 ),
             },
-            Ok(Err(error)) => Failure::of_custody(error).into_store_error(),
-            Err(_) => StoreError { remedy: Remedy::Retry, what: error.to_string() },
+            Ok(Culprit::Nobody) => StoreError { remedy: Remedy::Retry, what: failure.error.to_string() },
+            Err(error) => Failure::of_custody(error).into_store_error(),
         }
     }
+
+    /// Tries a good record and then the refused ones in one transaction, which is never committed. From the first insert on,
+    /// nobody can change the table, so both meet the same columns and constraints.
+    async fn find_culprit(&self, rows: &[Judged]) -> Result<Culprit, DatabaseError> {
+        let mut lease = self.writers.lease().await?;
+        sqlx::raw_sql("begin isolation level read committed").execute(&mut *lease).await.map_err(DatabaseError::new)?;
+        if let Err(error) = projection::insert_a_good_record(&mut lease).await {
+            let error = DatabaseError::new(error);
+            return if error.cure == Cure::Record { Ok(Culprit::Table(error)) } else { Err(error) };
+        }
+        let all: Vec<&Judged> = rows.iter().collect();
+        match projection::place(&mut lease, &events_of(&all)).await.map_err(DatabaseError::new) {
+            Ok(_) => Ok(Culprit::Nobody),
+            Err(error) if error.cure == Cure::Record => Ok(Culprit::Record(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whose fault a refusal was.
+enum Culprit {
+    /// The table takes good records, and refuses these.
+    Record(DatabaseError),
+    /// The table refuses what it must take.
+    Table(DatabaseError),
+    /// It takes all of them now.
+    Nobody,
 }
 
 async fn commit(connection: &mut PgConnection, rows: &[Judged]) -> Result<Tally, Failure> {
@@ -194,16 +219,18 @@ impl Fate<'_> {
     }
 }
 
-/// Writes the projections, and so learns each message's fate.
-async fn project<'a>(connection: &mut PgConnection, rows: &[&'a Judged]) -> Result<Vec<Fate<'a>>, Failure> {
-    let events: Vec<&AuditEvent> = rows
-        .iter()
+fn events_of<'a>(rows: &[&'a Judged]) -> Vec<&'a AuditEvent> {
+    rows.iter()
         .filter_map(|row| match &row.verdict {
             Verdict::Record(event) => Some(event),
             Verdict::Reject { .. } => None,
         })
-        .collect();
-    let placed = projection::place(connection, &events).await.map_err(Failure::of_projection)?;
+        .collect()
+}
+
+/// Writes the projections, and so learns each message's fate.
+async fn project<'a>(connection: &mut PgConnection, rows: &[&'a Judged]) -> Result<Vec<Fate<'a>>, Failure> {
+    let placed = projection::place(connection, &events_of(rows)).await.map_err(Failure::of_projection)?;
     let mut placed = placed.into_iter();
     rows.iter()
         .map(|row| match &row.verdict {

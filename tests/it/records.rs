@@ -99,6 +99,25 @@ async fn a_column_that_was_narrowed_makes_records_wait_and_rejects_none() {
     assert_eq!((counts.rows, counts.rejects), (30, 0));
 }
 
+/// The table is mended and broken again while records are being tried one by one.
+#[tokio::test]
+async fn a_table_that_is_mended_while_records_are_tried_rejects_none() {
+    let world = World::start().await;
+    let break_it = "alter table audit_events add constraint narrow check (length(event_id) <= 20) not valid";
+    let mend_it = "alter table audit_events drop constraint narrow";
+    world.database.execute(break_it).await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    for _ in 0..40 {
+        published.publish_all(&world.publisher, good_events(11)).await;
+        world.database.execute(mend_it).await;
+        world.database.execute(break_it).await;
+    }
+    world.database.execute(mend_it).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (440, 0));
+}
+
 #[tokio::test]
 async fn headers_are_kept_and_travel_with_the_dead_letter_without_taking_effect() {
     let world = World::start().await;
