@@ -170,10 +170,14 @@ impl Health {
         }
     }
 
-    /// A new loop's sign of life.
-    pub fn pulse(&self, name: String) -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse::new(name));
-        self.lock_pulses().push(pulse.clone());
+    /// The sign of life of the loop of this name.
+    pub fn pulse(&self, name: &str) -> Arc<Pulse> {
+        let mut pulses = self.lock_pulses();
+        if let Some(known) = pulses.iter().find(|pulse| pulse.name == name) {
+            return known.clone();
+        }
+        let pulse = Arc::new(Pulse::new(name.to_owned()));
+        pulses.push(pulse.clone());
         pulse
     }
 
@@ -232,7 +236,7 @@ mod tests {
     async fn a_loop_hangs_when_it_works_without_a_step_and_not_when_it_rests() {
         let silence_max = Duration::from_secs(45);
         let health = Health::new(silence_max);
-        let (busy, idle) = (health.pulse("a".to_owned()), health.pulse("b".to_owned()));
+        let (busy, idle) = (health.pulse("a"), health.pulse("b"));
         busy.beat();
         idle.rest();
         tokio::time::advance(silence_max + Duration::from_secs(1)).await;

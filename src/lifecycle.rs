@@ -68,6 +68,8 @@ pub enum Remedy {
     Retry,
     /// Some row is unacceptable to a store that takes others. When it stands alone, this is its rejection.
     Isolate(Rejection),
+    /// The rows are too many for the time that a statement has: half of them, soon.
+    Halve,
     /// Only an operator can mend it: the same rows again, slowly, and loudly.
     Operator,
 }
@@ -187,6 +189,13 @@ impl<T> Batch<T> {
         if let [Judged { verdict, .. }] = self.rows.as_mut_slice() {
             let record_id = verdict.record_id().map(str::to_owned);
             *verdict = Verdict::Reject { rejection: rejection.clone(), record_id };
+        }
+        self.halve()
+    }
+
+    /// Two batches of half the rows, the later one first; a single row stays whole.
+    pub fn halve(mut self) -> Vec<Self> {
+        if self.rows.len() < 2 {
             return vec![self];
         }
         let middle = self.rows.len() / 2;

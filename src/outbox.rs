@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The rejects that wait.
 pub trait Queue {
-    /// The leaves of rejects that are not marked, the oldest first, at most `limit`.
-    fn waiting(&self, limit: i64) -> impl Future<Output = Result<Vec<i64>, String>> + Send;
+    /// The leaves of rejects that are not marked and come after `after`, the oldest first, at most `limit`.
+    fn waiting(&self, after: i64, limit: i64) -> impl Future<Output = Result<Vec<i64>, String>> + Send;
 
     /// One reject, whole.
     fn read(&self, leaf_index: i64) -> impl Future<Output = Result<DeadLetter, String>> + Send;
@@ -62,8 +62,8 @@ pub struct Outbox<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// Rejects handled in one round.
-const ROUND_MAX: i64 = 100;
+/// Rejects that are looked up at a time.
+const PAGE_MAX: i64 = 100;
 /// Another instance may have left rejects behind.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -75,7 +75,11 @@ pub async fn run<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: O
     let mut backoff = Backoff::for_dependency();
     loop {
         outbox.pulse.beat();
-        let round = round(queue, delivery, &outbox).await;
+        let round = tokio::select! {
+            round = round(queue, delivery, &outbox) => round,
+            // Whatever was published and not marked is recognised by the next one.
+            () = outbox.stop.cancelled() => break,
+        };
         outbox.pulse.beat();
         match round {
             Round::Published => backoff.reset(),
@@ -105,41 +109,47 @@ enum Round {
     Failed,
 }
 
+/// Goes once through all rejects that wait. One that is refused does not hold up those after it.
 async fn round<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
-    let leaves = match queue.waiting(ROUND_MAX).await {
-        Ok(leaves) => leaves,
-        Err(why) => {
-            outbox.queue_health.down(OUTBOX, &why);
-            return Round::Failed;
-        }
-    };
-    outbox.queue_health.up(OUTBOX);
     let mut undelivered = None;
-    for leaf_index in &leaves {
-        outbox.pulse.beat();
-        match publish_one(queue, delivery, outbox, *leaf_index).await {
-            Ok(()) => {
-                outbox.published.inc();
-            }
-            Err(Failed::Queue(why)) => {
+    let mut published = false;
+    let mut after = -1;
+    loop {
+        let leaves = match queue.waiting(after, PAGE_MAX).await {
+            Ok(leaves) => leaves,
+            Err(why) => {
                 outbox.queue_health.down(OUTBOX, &why);
                 return Round::Failed;
             }
-            Err(Failed::Delivery(why)) => {
-                let is_away = matches!(why, Undelivered::Away(_));
-                undelivered = Some(why);
-                if is_away {
-                    break;
+        };
+        outbox.queue_health.up(OUTBOX);
+        let Some(&last) = leaves.last() else { break };
+        after = last;
+        for leaf_index in leaves {
+            outbox.pulse.beat();
+            match publish_one(queue, delivery, outbox, leaf_index).await {
+                Ok(()) => {
+                    published = true;
+                    outbox.published.inc();
                 }
+                Err(Failed::Queue(why)) => {
+                    outbox.queue_health.down(OUTBOX, &why);
+                    return Round::Failed;
+                }
+                Err(Failed::Delivery(Undelivered::Away(why))) => {
+                    outbox.delivery_health.down(OUTBOX, &why);
+                    return Round::Failed;
+                }
+                Err(Failed::Delivery(Undelivered::Refused(why))) => undelivered = Some(why),
             }
         }
     }
     if let Some(why) = undelivered {
-        outbox.delivery_health.down(OUTBOX, &why.to_string());
+        outbox.delivery_health.down(OUTBOX, &why);
         return Round::Failed;
     }
     outbox.delivery_health.up(OUTBOX);
-    if leaves.is_empty() { Round::Empty } else { Round::Published }
+    if published { Round::Published } else { Round::Empty }
 }
 
 enum Failed {

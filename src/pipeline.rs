@@ -59,9 +59,13 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
             }
             Err(Undone { batch, error }) => match error.remedy {
                 Remedy::Isolate(rejection) => pending.extend(batch.isolate(&rejection)),
-                Remedy::Retry | Remedy::Operator => {
+                Remedy::Retry | Remedy::Halve | Remedy::Operator => {
                     lane.store_health.down(lane.name, &error.what);
-                    pending.push(batch);
+                    if error.remedy == Remedy::Halve {
+                        pending.extend(batch.halve());
+                    } else {
+                        pending.push(batch);
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(patience.next_wait(&error.remedy)) => {}
                         () = lane.stop.cancelled() => return tell_abandoned(lane, &pending),
@@ -102,7 +106,7 @@ impl Patience {
     fn next_wait(&mut self, remedy: &Remedy) -> Duration {
         match remedy {
             Remedy::Operator => self.operator.next_wait(),
-            Remedy::Retry | Remedy::Isolate(_) => self.retry.next_wait(),
+            Remedy::Retry | Remedy::Halve | Remedy::Isolate(_) => self.retry.next_wait(),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::subject::Lane;
 use crate::health::Health;
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::{Api, ApiError};
-use crate::nats::client::{self, Connection};
+use crate::nats::client::{self, Client, Connection};
 use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::definitions::Names;
 use crate::nats::pull::PullLimits;
@@ -21,7 +21,7 @@ use crate::retry::Backoff;
 use crate::systemd::{self, Wish};
 use crate::{http, telemetry};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -38,6 +38,8 @@ struct Daemon {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     lanes: Vec<(Lane, LaneMetrics)>,
+    /// The client in use, for a reload of its credentials.
+    client: Mutex<Option<Client>>,
     stop: CancellationToken,
 }
 
@@ -100,6 +102,7 @@ impl Daemon {
             health: Arc::new(Health::new(config.silence_max())),
             metrics,
             lanes,
+            client: Mutex::new(None),
             stop: CancellationToken::new(),
             config,
             file,
@@ -114,14 +117,30 @@ impl Daemon {
                 listener.map_err(|error| Failure::new(Exit::Failed, format!("http.listen {address}: {error}")))?;
             tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), http_stop.clone()));
         }
-        let Some(connection) = self.meet_both().await? else { return Ok(()) };
-        let reloading = tokio::spawn(self.clone().reload_on_demand(reloads, connection.clone()));
+        let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
         let watching = tokio::spawn(self.clone().tell_systemd());
-        let ended = self.clone().run_lanes(&connection).await;
+        let ended = self.clone().serve_until_told().await;
         reloading.abort();
         watching.abort();
         http_stop.cancel();
         ended
+    }
+
+    /// Runs the lanes over one client after the other: a client ends when a message makes its reader panic. The next one
+    /// takes over what was left behind, that message included, by another way.
+    async fn serve_until_told(self: Arc<Self>) -> Result<(), Failure> {
+        // Connecting holds large buffers, which need not be part of every future around it.
+        while let Some(connection) = Box::pin(self.meet_both()).await? {
+            self.client.lock().unwrap_or_else(PoisonError::into_inner).replace(connection.client.clone());
+            self.clone().run_lanes(&connection, &self.stop.child_token()).await?;
+            if self.stop.is_cancelled() {
+                break;
+            }
+            tracing::error!("the NATS client has ended, as it does on some malformed messages; starting another");
+        }
+        tracing::info!("stopped; {}", self.counts());
+        self.health.nats.retire();
+        Ok(())
     }
 
     /// Waits for both servers. A server that is away is waited for; one that says no ends the daemon at once, for only an
@@ -219,36 +238,36 @@ impl Daemon {
     }
 
     /// Runs a pipeline for each lane, and the outbox, until all have settled what they held.
-    async fn run_lanes(self: Arc<Self>, connection: &Connection) -> Result<(), Failure> {
+    async fn run_lanes(self: Arc<Self>, connection: &Connection, stop: &CancellationToken) -> Result<(), Failure> {
         let api = Api::new(connection.client.clone());
         let mut loops = JoinSet::new();
         for position in 0..self.lanes.len() {
-            let source = LaneSource::start(self.feed(position, &api, connection));
-            let daemon = self.clone();
+            let source = LaneSource::start(self.feed(position, &api, connection, stop));
+            let (daemon, stop) = (self.clone(), stop.clone());
             loops.spawn(async move {
                 let (lane, metrics) = &daemon.lanes[position];
-                let pulse = daemon.health.pulse(format!("the pipeline of {lane}"));
+                let pulse = daemon.health.pulse(&format!("the pipeline of {lane}"));
                 let lane = LaneContext {
                     name: lane.prefix(),
                     rules: daemon.rules.subscribe(),
                     store_health: &daemon.health.postgres,
                     pulse: &pulse,
                     metrics,
-                    stop: &daemon.stop,
+                    stop: &stop,
                 };
                 pipeline::run(source, &daemon.ledger, lane).await;
             });
         }
-        let outbox_daemon = self.clone();
+        let (outbox_daemon, outbox_stop) = (self.clone(), stop.clone());
         let dead_letters = DeadLetterStream::new(api, &self.config.nats.dlq_stream);
-        loops.spawn(async move { outbox_daemon.run_outbox(&dead_letters).await });
+        loops.spawn(async move { outbox_daemon.run_outbox(&dead_letters, &outbox_stop).await });
 
         let mut deadline = None;
         loop {
             let joined = match deadline {
                 None => tokio::select! {
                     joined = loops.join_next() => joined,
-                    () = self.stop.cancelled() => {
+                    () = stop.cancelled() => {
                         deadline = Some(tokio::time::Instant::now() + self.config.shutdown_deadline);
                         continue;
                     }
@@ -262,7 +281,7 @@ impl Daemon {
                 }
             };
             match joined {
-                Some(Ok(())) if deadline.is_some() || self.stop.is_cancelled() => {}
+                Some(Ok(())) if deadline.is_some() || stop.is_cancelled() => {}
                 Some(Ok(())) => return Err(Failure::new(Exit::Failed, "a loop ended by itself: this is a bug")),
                 Some(Err(error)) => {
                     return Err(Failure::new(Exit::Failed, format!("a loop broke: {error}: this is a bug")));
@@ -272,12 +291,10 @@ impl Daemon {
         }
         // The last acknowledgements may still be on their way through the client.
         let _ = timeout(FLUSH_TIMEOUT, connection.client.flush()).await;
-        tracing::info!("stopped; {}", self.counts());
-        self.health.nats.retire();
         Ok(())
     }
 
-    fn feed(&self, position: usize, api: &Api, connection: &Connection) -> Feed {
+    fn feed(&self, position: usize, api: &Api, connection: &Connection, stop: &CancellationToken) -> Feed {
         let (lane, metrics) = &self.lanes[position];
         Feed {
             lane: *lane,
@@ -287,19 +304,19 @@ impl Daemon {
             reconnected: connection.connected.clone(),
             health: self.health.clone(),
             metrics: metrics.clone(),
-            stop: self.stop.clone(),
+            stop: stop.clone(),
         }
     }
 
-    async fn run_outbox(&self, dead_letters: &DeadLetterStream) {
-        let pulse = self.health.pulse("the outbox".to_owned());
+    async fn run_outbox(&self, dead_letters: &DeadLetterStream, stop: &CancellationToken) {
+        let pulse = self.health.pulse("the outbox");
         let outbox = Outbox {
             rung: &self.ledger.dead_letters_waiting,
             queue_health: &self.health.postgres,
             delivery_health: &self.health.dead_letters,
             pulse: &pulse,
             published: &self.metrics.dead_letters_published,
-            stop: &self.stop,
+            stop,
         };
         outbox::run(&self.queue, dead_letters, outbox).await;
     }
@@ -346,10 +363,10 @@ impl Daemon {
         format!("{recorded} recorded, {rejected} rejected, lag {lag}")
     }
 
-    async fn reload_on_demand(self: Arc<Self>, mut reloads: mpsc::Receiver<()>, connection: Connection) {
+    async fn reload_on_demand(self: Arc<Self>, mut reloads: mpsc::Receiver<()>) {
         while reloads.recv().await.is_some() {
             systemd::reloading();
-            let reloaded = self.reload(&connection).await;
+            let reloaded = self.reload().await;
             self.metrics.reloaded(reloaded.is_ok());
             match reloaded {
                 Ok(()) => {
@@ -370,7 +387,7 @@ impl Daemon {
     }
 
     /// Reads registry, agents and credentials again; all of them, or none.
-    async fn reload(&self, connection: &Connection) -> Result<(), String> {
+    async fn reload(&self) -> Result<(), String> {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
@@ -381,7 +398,10 @@ impl Daemon {
         let nats = &self.config.nats;
         if nats.credentials_file.is_some() || nats.password_file.is_some() || nats.nkey_file.is_some() {
             // The client reads its credentials whenever it connects.
-            let _ = timeout(FLUSH_TIMEOUT, connection.client.force_reconnect()).await;
+            let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(client) = client {
+                let _ = timeout(FLUSH_TIMEOUT, client.force_reconnect()).await;
+            }
         }
         Ok(())
     }

@@ -84,6 +84,10 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
 /// A double's exact decimal expansion never has more significant digits than this.
 const SIGNIFICANT_DIGITS_MAX: usize = 767;
 
+/// PostgreSQL's `numeric` has at most this many digits after the point.
+const NUMERIC_SCALE_MAX: i64 = 16_383;
+const TOO_MANY_DIGITS: &str = "has more digits than PostgreSQL can hold";
+
 enum Step {
     Key(String),
     Index(usize),
@@ -362,11 +366,17 @@ impl Reader<'_> {
 }
 
 /// The double that a JSON number names, if a double can hold it: printed again with as many significant digits, it
-/// must give the same digits. So 0.1 and 9007199254740992 pass, and 9007199254740993 does not. Whatever a double holds,
-/// PostgreSQL's `numeric` holds too.
+/// must give the same digits. So 0.1 and 9007199254740992 pass, and 9007199254740993 does not. PostgreSQL's `numeric` holds
+/// whatever a double holds, but it also keeps trailing zeros, and has room for so many digits only.
 fn exact_double(text: &str) -> Result<f64, String> {
     let double: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
-    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent: i64 = exponent.trim_start_matches('+').parse().map_err(|_| TOO_MANY_DIGITS.to_owned())?;
+    let fraction_digits = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let scale = i64::try_from(fraction_digits).unwrap_or(i64::MAX).saturating_sub(exponent);
+    if exponent.saturating_abs() > NUMERIC_SCALE_MAX || scale > NUMERIC_SCALE_MAX {
+        return Err(TOO_MANY_DIGITS.to_owned());
+    }
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let significant = digits.trim_start_matches('0').trim_end_matches('0');
     if significant.is_empty() {

@@ -217,10 +217,11 @@ impl Registry {
 /// `threshold_met` must say what the votes say (LDG-002, details of `VOTE_RECORDED`).
 fn contradiction_in_vote(details: &Value) -> Option<String> {
     let votes = details.get("votes")?.as_object()?;
-    let required = details.get("threshold_required")?.as_u64()?;
+    // JSON Schema takes 2.0 for an integer.
+    let required = details.get("threshold_required")?.as_f64()?;
     let claimed = details.get("threshold_met")?.as_bool()?;
-    let approvals = votes.values().filter(|vote| vote.as_str() == Some("APPROVED")).count() as u64;
-    (claimed != (approvals >= required)).then(|| {
+    let approvals = votes.values().filter(|vote| vote.as_str() == Some("APPROVED")).count();
+    (claimed != (f64::from(u32::try_from(approvals).unwrap_or(u32::MAX)) >= required)).then(|| {
         format!("details.threshold_met is {claimed}, but {approvals} of the votes are APPROVED and threshold_required is {required}")
     })
 }

@@ -116,11 +116,11 @@ fn details_have_the_structure_of_their_action() {
 
 #[test]
 fn a_vote_cannot_contradict_its_threshold() {
-    let vote = |required: u64, met: bool| {
+    let vote = |required: f64, met: bool| {
         serde_json::json!({"proposal_id": "P", "result": "APPROVED", "threshold_required": required,
         "threshold_met": met, "votes": {"RXY-CEO": "APPROVED", "SRN-CIO": "REJECTED", "BRM-CTO": "APPROVED"}})
     };
-    for (required, met, good) in [(2, true, true), (3, false, true), (3, true, false), (2, false, false)] {
+    for (required, met, good) in [(2.0, true, true), (3.0, false, true), (3.0, true, false), (2.0, false, false)] {
         assert_eq!(registry().check_details("VOTE_RECORDED", &vote(required, met)).is_ok(), good, "{required} {met}");
     }
 }

@@ -60,6 +60,9 @@ pub(super) enum ConsumerChange {
     Update,
 }
 
+/// A client that lives and is disconnected does not answer; one that has ended does at once.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The client's own request timeout does not bound a request that cannot even be sent; this does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
 
@@ -93,6 +96,11 @@ impl Api {
 
     pub(super) fn context(&self) -> &jetstream::Context {
         &self.context
+    }
+
+    /// Whether the client itself has ended: there are messages on which its reader panics, and then only a new client helps.
+    pub(super) async fn is_dead(&self) -> bool {
+        matches!(tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await, Ok(Err(_)))
     }
 
     async fn call<T: DeserializeOwned>(&self, subject: String, payload: &impl Serialize) -> Result<T, ApiError> {

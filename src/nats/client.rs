@@ -3,7 +3,8 @@
 use crate::domain::subject::safe_token;
 use crate::health::Health;
 use crate::retry;
-use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+pub use async_nats::Client;
+use async_nats::{Auth, AuthError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
 use std::fmt;

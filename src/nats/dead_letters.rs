@@ -5,11 +5,12 @@ use super::client::with_sources;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::utc_text;
 use crate::outbox::{DeadLetterSink, Undelivered};
-use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use std::str::FromStr as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -140,9 +141,10 @@ fn headers(letter: &DeadLetter) -> HeaderMap {
         Some(pairs) => {
             for (name, value) in pairs {
                 let lower = name.to_ascii_lowercase();
-                if lower.starts_with("nats-") || lower.starts_with("ledger-") {
-                    headers.append(format!("Ledger-Original-{name}"), value);
-                } else {
+                let takes_effect = lower.starts_with("nats-") || lower.starts_with("ledger-");
+                let name = if takes_effect { format!("Ledger-Original-{name}") } else { name.to_owned() };
+                // `append` panics on what cannot be carried; these two say so.
+                if let (Ok(name), Ok(value)) = (HeaderName::from_str(&name), HeaderValue::from_str(value)) {
                     headers.append(name, value);
                 }
             }
@@ -159,7 +161,6 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::message::Headers;
-    use async_nats::HeaderValue;
 
     fn letter(headers: Headers) -> DeadLetter {
         DeadLetter {

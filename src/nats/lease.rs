@@ -2,6 +2,8 @@
 
 use async_nats::{Client, Subject};
 use bytes::Bytes;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -10,6 +12,39 @@ const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
 
 /// The server waits for `ack_wait`; it is told this many times within it, so that one lost word does no harm.
 const WORDS_PER_ACK_WAIT: u32 = 3;
+
+/// The sequences of a lane that this process holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held(Arc<Mutex<HashSet<i64>>>);
+
+impl Held {
+    pub(super) fn contains(&self, sequence: i64) -> bool {
+        self.lock().contains(&sequence)
+    }
+
+    /// Held until the token is dropped.
+    pub(super) fn hold(&self, sequence: i64) -> HeldToken {
+        self.lock().insert(sequence);
+        HeldToken { held: self.clone(), sequence }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One sequence that is held.
+#[derive(Debug)]
+pub(super) struct HeldToken {
+    held: Held,
+    sequence: i64,
+}
+
+impl Drop for HeldToken {
+    fn drop(&mut self) {
+        self.held.lock().remove(&self.sequence);
+    }
+}
 
 /// Extends the acknowledgement deadline of messages for as long as it lives.
 #[derive(Debug)]

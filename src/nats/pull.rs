@@ -5,7 +5,6 @@
 //! inbox of the request, and a message is what comes on a subject of the stream.
 
 use super::api::ApiError;
-use super::client::with_sources;
 use crate::domain::subject::Lane;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_util::StreamExt as _;
@@ -65,7 +64,7 @@ impl Puller {
         let answers = timeout(WAIT_FOR_FIRST, subscribing)
             .await
             .map_err(|_| Broken("the connection is lost".to_owned()))?
-            .map_err(|error| Broken(with_sources(&error)))?;
+            .map_err(|error| Broken(error.to_string()))?;
         let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", lane.consumer());
         Ok(Self { client, next_subject, inbox, answers, pulls: 0, reconnected })
     }
@@ -99,7 +98,7 @@ impl Puller {
         timeout(WAIT_FOR_FIRST, asking)
             .await
             .map_err(|_| Broken("the connection is lost".to_owned()))?
-            .map_err(|error| Broken(with_sources(&error)))?;
+            .map_err(|error| Broken(error.to_string()))?;
 
         let mut messages = Vec::new();
         let mut deadline = Instant::now() + WAIT_FOR_FIRST + WAIT_SLACK;
@@ -112,7 +111,7 @@ impl Puller {
             };
             let message = match next {
                 Err(_) => break,
-                Ok(None) => return Err(Broken("the connection was closed".to_owned())),
+                Ok(None) => return Err(Broken("the client has ended".to_owned())),
                 Ok(Some(message)) => message,
             };
             if !message.subject.starts_with(&self.inbox) {

@@ -4,7 +4,7 @@
 //! commits second finds it known.
 
 use super::api::{Api, ApiError};
-use super::pull::PullLimits;
+use super::lease::Held;
 use crate::domain::message::{Incarnation, Message};
 use crate::domain::subject::Lane;
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub(super) struct Survey {
     pub(super) floor: i64,
     /// Everything up to this sequence was delivered.
     pub(super) delivered: i64,
-    /// How long the first message above the floor has been waiting in the stream.
+    /// The first message above the floor, and how long it has been waiting in the stream.
+    pub(super) oldest: Option<i64>,
     pub(super) oldest_age: Duration,
 }
 
@@ -34,11 +35,15 @@ pub(super) async fn survey(api: &Api, incarnation: &Incarnation, lane: Lane) -> 
         pending: info.num_ack_pending,
         floor: sequence(info.ack_floor.stream_sequence),
         delivered: sequence(info.delivered.stream_sequence),
+        oldest: None,
         oldest_age: Duration::ZERO,
     };
     if survey.pending > 0 || survey.undelivered > 0 {
         match api.next_message(incarnation, lane, survey.floor + 1).await {
-            Ok(oldest) => survey.oldest_age = age(oldest.server_time_ns),
+            Ok(oldest) => {
+                survey.oldest = Some(oldest.sequence);
+                survey.oldest_age = age(oldest.server_time_ns);
+            }
             Err(ApiError::MessageNotFound) => {}
             Err(error) => return Err(error),
         }
@@ -59,8 +64,7 @@ pub(super) struct Reclaim {
     patience: Duration,
     /// What was delivered over an earlier connection, and may have been lost with it.
     after_reconnect: bool,
-    /// The sequences that are still to be read.
-    rest: Option<(i64, i64)>,
+    rest: Option<Rest>,
 }
 
 impl Reclaim {
@@ -85,46 +89,48 @@ impl Reclaim {
         self.after_reconnect
     }
 
-    /// Takes in what the consumer said.
-    pub(super) fn consider(&mut self, survey: &Survey) {
-        if survey.floor != self.floor || survey.pending == 0 {
+    /// Takes in what the consumer said. A floor below what this process holds is not stuck: it waits for the store.
+    pub(super) fn consider(&mut self, survey: &Survey, held: &Held) {
+        let is_ours = survey.oldest.is_some_and(|sequence| held.contains(sequence));
+        if survey.floor != self.floor || survey.pending == 0 || is_ours {
             self.floor = survey.floor;
             self.since = Instant::now();
         }
         let is_stuck = self.since.elapsed() > self.patience;
         if survey.pending > 0 && (is_stuck || self.after_reconnect) && self.rest.is_none() {
-            self.rest = Some((survey.floor + 1, survey.delivered));
+            self.rest = Some(Rest { next: survey.floor + 1, last: survey.delivered });
             self.since = Instant::now();
         }
         self.after_reconnect = false;
     }
 
-    /// Reads the next part of what is to be reclaimed; empty when there is nothing.
-    pub(super) async fn read(
+    /// Reads the next of what is to be reclaimed; `None` when there is nothing more.
+    pub(super) async fn next(
         &mut self,
         api: &Api,
         incarnation: &Incarnation,
         lane: Lane,
-        limits: PullLimits,
-    ) -> Result<Vec<Message>, ApiError> {
-        let mut messages: Vec<Message> = Vec::new();
-        let mut bytes = 0;
-        while let Some((next, last)) = self.rest {
-            if messages.len() >= limits.messages_max || bytes >= limits.bytes_max {
-                break;
+    ) -> Result<Option<Message>, ApiError> {
+        let Some(Rest { next, last }) = self.rest else { return Ok(None) };
+        match api.next_message(incarnation, lane, next).await {
+            Ok(message) if message.sequence <= last => {
+                self.rest = Some(Rest { next: message.sequence + 1, last });
+                Ok(Some(message))
             }
-            match api.next_message(incarnation, lane, next).await {
-                Ok(message) if message.sequence <= last => {
-                    self.rest = Some((message.sequence + 1, last));
-                    bytes += message.payload.len() + message.headers.as_bytes().map_or(0, <[u8]>::len);
-                    messages.push(message);
-                }
-                Ok(_) | Err(ApiError::MessageNotFound) => self.rest = None,
-                Err(error) => return Err(error),
+            Ok(_) | Err(ApiError::MessageNotFound) => {
+                self.rest = None;
+                Ok(None)
             }
+            Err(error) => Err(error),
         }
-        Ok(messages)
     }
+}
+
+/// The sequences that are still to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rest {
+    next: i64,
+    last: i64,
 }
 
 /// The subject on which the server takes the acknowledgement of a delivered message. An explicit acknowledgement counts by
@@ -139,28 +145,44 @@ mod tests {
     use super::*;
 
     fn survey(floor: i64, pending: usize) -> Survey {
-        Survey { undelivered: 0, pending, floor, delivered: 9, oldest_age: Duration::ZERO }
+        Survey { undelivered: 0, pending, floor, delivered: 9, oldest: Some(floor + 1), oldest_age: Duration::ZERO }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_floor_that_stands_still_while_messages_are_pending_is_reclaimed_from() {
         let patience = Duration::from_secs(30);
         let mut reclaim = Reclaim::new(patience);
-        reclaim.consider(&survey(3, 0));
+        reclaim.consider(&survey(3, 0), &Held::default());
         assert_eq!(reclaim.rest, None, "nothing is pending after the first connection");
-        reclaim.consider(&survey(3, 2));
+        reclaim.consider(&survey(3, 2), &Held::default());
         tokio::time::advance(patience).await;
-        reclaim.consider(&survey(4, 1));
+        reclaim.consider(&survey(4, 1), &Held::default());
         assert_eq!(reclaim.rest, None, "the floor has moved");
         tokio::time::advance(patience + Duration::from_secs(1)).await;
-        reclaim.consider(&survey(4, 1));
-        assert_eq!(reclaim.rest, Some((5, 9)));
+        reclaim.consider(&survey(4, 1), &Held::default());
+        assert_eq!(reclaim.rest, Some(Rest { next: 5, last: 9 }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_pending_before_a_new_connection_is_reclaimed_at_once() {
         let mut reclaim = Reclaim::new(Duration::from_secs(30));
-        reclaim.consider(&survey(3, 2));
-        assert_eq!(reclaim.rest, Some((4, 9)));
+        reclaim.consider(&survey(3, 2), &Held::default());
+        assert_eq!(reclaim.rest, Some(Rest { next: 4, last: 9 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_process_holds_is_not_reclaimed_however_long_the_store_is_away() {
+        let patience = Duration::from_secs(30);
+        let mut reclaim = Reclaim::new(patience);
+        let held = Held::default();
+        reclaim.consider(&survey(3, 0), &held);
+        let token = held.hold(4);
+        tokio::time::advance(patience * 2).await;
+        reclaim.consider(&survey(3, 1), &held);
+        assert_eq!(reclaim.rest, None);
+        drop(token);
+        tokio::time::advance(patience * 2).await;
+        reclaim.consider(&survey(3, 1), &held);
+        assert_eq!(reclaim.rest, Some(Rest { next: 4, last: 9 }));
     }
 }

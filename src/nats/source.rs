@@ -2,7 +2,7 @@
 
 use super::api::{Api, ApiError, ConsumerChange};
 use super::definitions;
-use super::lease::Lease;
+use super::lease::{Held, HeldToken, Lease};
 use super::pull::{Broken, PullLimits, Puller};
 use super::reclaim::{self, Reclaim};
 use crate::domain::message::{Headers, Incarnation, Message, storable_subject};
@@ -26,6 +26,8 @@ pub struct Ticket {
     reply: Subject,
     /// Keeps the deadline of the whole pull extended until its last message is settled.
     _lease: Arc<Lease>,
+    /// Keeps the message from being reclaimed.
+    _held: HeldToken,
 }
 
 /// A lane's consumer, as a source of batches.
@@ -53,7 +55,7 @@ pub struct Feed {
     pub health: Arc<Health>,
     /// The lane's counters.
     pub metrics: LaneMetrics,
-    /// Cancelled when the daemon is to stop.
+    /// Cancelled when all lanes are to stop; by a lane itself when it finds that the client has ended.
     pub stop: CancellationToken,
 }
 
@@ -105,6 +107,7 @@ impl LaneSource {
 
 /// A consumer that is there and as it must be.
 struct Bound {
+    held: Held,
     incarnation: Incarnation,
     ack_wait: Duration,
     puller: Puller,
@@ -112,7 +115,7 @@ struct Bound {
 
 impl Feed {
     async fn run(self, batches: mpsc::Sender<Vec<Delivery<Ticket>>>) {
-        let pulse = self.health.pulse(format!("the puller of {}", self.lane));
+        let pulse = self.health.pulse(&format!("the puller of {}", self.lane));
         let mut backoff = Backoff::for_dependency();
         while !self.stop.is_cancelled() {
             pulse.beat();
@@ -125,6 +128,10 @@ impl Feed {
                 Err(error) => error.to_string(),
             };
             self.health.nats.down(self.lane.prefix(), &format!("lane {}: {why}", self.lane));
+            if self.api.is_dead().await {
+                self.stop.cancel();
+                return pulse.rest();
+            }
             pulse.beat();
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
@@ -162,7 +169,7 @@ impl Feed {
         let puller = Puller::new(self.api.client().clone(), &self.stream, self.lane, self.reconnected.clone())
             .await
             .map_err(|Broken(why)| ApiError::Silent(why))?;
-        Ok(Bound { incarnation, ack_wait: consumer.config.ack_wait, puller })
+        Ok(Bound { held: Held::default(), incarnation, ack_wait: consumer.config.ack_wait, puller })
     }
 
     /// Pulls until told to stop, or until something is wrong with the consumer.
@@ -180,7 +187,7 @@ impl Feed {
         while !self.stop.is_cancelled() {
             pulse.beat();
             let taken = if reclaim.is_urgent() {
-                self.reclaim(&bound.incarnation, &mut reclaim).await?
+                self.reclaim(bound, &mut reclaim, pulse).await?
             } else {
                 let pulled = bound.puller.pull(self.limits, &self.stop).await?;
                 self.read_all(pulled, &bound.incarnation).await?
@@ -191,7 +198,7 @@ impl Feed {
             }
             if surveyed.elapsed() >= SURVEY_INTERVAL {
                 surveyed = Instant::now();
-                self.survey(&bound.incarnation, &mut reclaim).await?;
+                self.survey(bound, &mut reclaim).await?;
             }
             // A stream that was made anew between two pulls has new sequences under the old names. What was pulled is of
             // this incarnation only if it was the stream's before the pull and still is.
@@ -204,7 +211,7 @@ impl Feed {
             if taken.is_empty() {
                 continue;
             }
-            let batch = self.lease(taken, bound.ack_wait);
+            let batch = self.lease(taken, bound.ack_wait, &bound.held);
             pulse.rest();
             if batches.send(batch).await.is_err() {
                 return Ok(());
@@ -214,24 +221,34 @@ impl Feed {
     }
 
     /// Looks after the lag, and whether there is something to reclaim.
-    async fn survey(&self, incarnation: &Incarnation, reclaim: &mut Reclaim) -> Result<(), Broken> {
-        let survey = reclaim::survey(&self.api, incarnation, self.lane).await?;
+    async fn survey(&self, bound: &Bound, reclaim: &mut Reclaim) -> Result<(), Broken> {
+        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane).await?;
         self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
         self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
-        reclaim.consider(&survey);
+        reclaim.consider(&survey, &bound.held);
         Ok(())
     }
 
     /// Takes over what the server delivered and nobody received.
     async fn reclaim(
         &self,
-        incarnation: &Incarnation,
+        bound: &Bound,
         reclaim: &mut Reclaim,
+        pulse: &Pulse,
     ) -> Result<Vec<(Message, Subject)>, Broken> {
         if reclaim.wants_survey() {
-            self.survey(incarnation, reclaim).await?;
+            self.survey(bound, reclaim).await?;
         }
-        let messages = reclaim.read(&self.api, incarnation, self.lane, self.limits).await?;
+        let mut messages: Vec<Message> = Vec::new();
+        let mut bytes = 0;
+        while messages.len() < self.limits.messages_max && bytes < self.limits.bytes_max {
+            pulse.beat();
+            let Some(message) = reclaim.next(&self.api, &bound.incarnation, self.lane).await? else { break };
+            if !bound.held.contains(message.sequence) {
+                bytes += message.payload.len() + message.headers.as_bytes().map_or(0, <[u8]>::len);
+                messages.push(message);
+            }
+        }
         if let (Some(first), Some(last)) = (messages.first(), messages.last()) {
             tracing::info!(
                 lane = self.lane.prefix(),
@@ -251,13 +268,16 @@ impl Feed {
         Ok(messages.into_iter().map(with_reply).collect())
     }
 
-    fn lease(&self, taken: Vec<(Message, Subject)>, ack_wait: Duration) -> Vec<Delivery<Ticket>> {
+    fn lease(&self, taken: Vec<(Message, Subject)>, ack_wait: Duration, held: &Held) -> Vec<Delivery<Ticket>> {
         self.metrics.held.inc_by(i64::try_from(taken.len()).unwrap_or(0));
         let replies = taken.iter().map(|(_, reply)| reply.clone()).collect();
         let lease = Arc::new(Lease::new(self.api.client().clone(), replies, ack_wait));
         taken
             .into_iter()
-            .map(|(message, reply)| Delivery::new(message, Ticket { reply, _lease: lease.clone() }))
+            .map(|(message, reply)| {
+                let ticket = Ticket { reply, _lease: lease.clone(), _held: held.hold(message.sequence) };
+                Delivery::new(message, ticket)
+            })
             .collect()
     }
 

@@ -5,10 +5,10 @@
 
 use super::remedy::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Row};
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
@@ -37,13 +37,21 @@ impl Limits {
 /// A connection that was idle for longer is asked for a sign of life before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
+/// Where connections lead. Each change makes a new generation, and older connections are not used again.
+#[derive(Clone, Debug)]
+struct Target {
+    /// The same database on several hosts, in the order of the URL.
+    hosts: Vec<PgConnectOptions>,
+    generation: u64,
+}
+
 /// The connections to one database.
 #[derive(Debug)]
 pub struct Connections {
-    options: Mutex<PgConnectOptions>,
+    target: Mutex<Target>,
     limits: Limits,
     permits: Semaphore,
-    idle: Mutex<Vec<(PgConnection, Instant)>>,
+    idle: Mutex<Vec<Idle>>,
 }
 
 impl Connections {
@@ -53,19 +61,24 @@ impl Connections {
     /// A sentence that says what is wrong with the URL; it does not repeat it, for it may hold a password.
     pub fn new(url: &str, limits: Limits, connections_max: usize) -> Result<Self, String> {
         Ok(Self {
-            options: Mutex::new(parse_url(url)?),
+            target: Mutex::new(Target { hosts: parse_url(url)?, generation: 0 }),
             limits,
             permits: Semaphore::new(connections_max),
             idle: Mutex::new(Vec::new()),
         })
     }
 
-    /// Uses another URL from now on: rotated credentials, or another host.
+    /// Uses another URL from now on: rotated credentials, or another host. A transaction that has begun ends where it is.
     pub fn set_url(&self, url: &str) -> Result<(), String> {
-        let options = parse_url(url)?;
-        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let hosts = parse_url(url)?;
+        let mut target = self.lock_target();
+        target.hosts = hosts;
+        target.generation += 1;
         Ok(())
+    }
+
+    fn lock_target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bounds in force.
@@ -79,39 +92,61 @@ impl Connections {
         let permit = timeout(limit, self.permits.acquire()).await;
         let permit = permit.map_err(|_| DatabaseError::silent("waiting for a free connection", limit))?;
         let permit = permit.expect("the semaphore is never closed");
-        while let Some((mut connection, idle_since)) = self.take_idle() {
-            if idle_since.elapsed() < TRUSTED_IDLE {
-                return Ok(Lease { home: self, connection, _permit: permit });
+        let target = self.lock_target().clone();
+        while let Some(mut idle) = self.take_idle() {
+            if idle.generation != target.generation {
+                continue;
             }
-            if matches!(timeout(self.limits.connect, connection.ping()).await, Ok(Ok(()))) {
-                return Ok(Lease { home: self, connection, _permit: permit });
+            let is_well = idle.since.elapsed() < TRUSTED_IDLE
+                || matches!(timeout(self.limits.connect, idle.connection.ping()).await, Ok(Ok(())));
+            if is_well {
+                let Idle { connection, generation, .. } = idle;
+                return Ok(Lease { home: self, connection, generation, _permit: permit });
             }
         }
-        let connection = self.connect().await?;
-        Ok(Lease { home: self, connection, _permit: permit })
+        let connection = self.connect(&target).await?;
+        Ok(Lease { home: self, connection, generation: target.generation, _permit: permit })
     }
 
-    fn take_idle(&self) -> Option<(PgConnection, Instant)> {
+    fn take_idle(&self) -> Option<Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    async fn connect(&self) -> Result<PgConnection, DatabaseError> {
-        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let connecting = async {
-            let mut connection = options.connect().await?;
-            self.prepare_session(&mut connection).await?;
-            Ok::<_, sqlx::Error>(connection)
-        };
-        match timeout(self.limits.connect, connecting).await {
-            Ok(connected) => connected.map_err(DatabaseError::connecting),
-            Err(_) => Err(DatabaseError::silent("connecting", self.limits.connect)),
+    /// Tries one host after the other. A standby takes no writes, so it is passed over while there is another to try.
+    async fn connect(&self, target: &Target) -> Result<PgConnection, DatabaseError> {
+        let mut failure = None;
+        for (position, options) in target.hosts.iter().enumerate() {
+            let is_last = position + 1 == target.hosts.len();
+            let connecting = async {
+                let mut connection = options.connect().await?;
+                let is_standby = self.prepare_session(&mut connection).await?;
+                Ok::<_, sqlx::Error>((connection, is_standby))
+            };
+            match timeout(self.limits.connect, connecting).await {
+                Ok(Ok((connection, is_standby))) if is_last || !is_standby => return Ok(connection),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => failure = Some(DatabaseError::connecting(error)),
+                Err(_) => failure = Some(DatabaseError::silent("connecting", self.limits.connect)),
+            }
         }
+        Err(failure.unwrap_or_else(|| DatabaseError::of_the_operator("database.url names no host".to_owned())))
+    }
+
+    /// Runs a short conversation, bounded as a whole: a server that is frozen answers nothing at all.
+    pub(super) async fn bounded<T>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, DatabaseError>>,
+    ) -> Result<T, DatabaseError> {
+        let limit = self.limits.transaction();
+        timeout(limit, work).await.unwrap_or_else(|_| Err(DatabaseError::silent(doing, limit)))
     }
 
     /// Bounds the session on the server's side too. Where the server was told not to wait for the disk at a commit, this
     /// session waits all the same: an acknowledgement is a promise.
-    async fn prepare_session(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query(
+    /// Says whether the server is a standby.
+    async fn prepare_session(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query(
             "select
                 set_config('statement_timeout', $1, false),
                 set_config('lock_timeout', $2, false),
@@ -123,22 +158,40 @@ impl Connections {
                     'synchronous_commit',
                     case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end,
                     false
-                )",
+                ),
+                pg_is_in_recovery() as is_standby",
         )
         .bind(format!("{}ms", self.limits.statement.as_millis()))
         .bind(format!("{}ms", self.limits.lock().as_millis()))
-        .execute(connection)
+        .fetch_one(connection)
         .await?;
-        Ok(())
+        row.try_get("is_standby")
     }
 }
 
-fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err("it must begin with postgres:// or postgresql://".to_owned());
-    }
-    let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
-    Ok(options.application_name("ledgerd").disable_statement_logging())
+/// One set of options for each host between the login and the path.
+fn parse_url(url: &str) -> Result<Vec<PgConnectOptions>, String> {
+    let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let (scheme, rest) =
+        url.split_once("://").filter(|_| is_postgres).ok_or("it must begin with postgres:// or postgresql://")?;
+    let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |end| rest.split_at(end));
+    let (login, hosts) = authority.rfind('@').map_or(("", authority), |at| authority.split_at(at + 1));
+    hosts
+        .split(',')
+        .map(|host| {
+            let options = PgConnectOptions::from_str(&format!("{scheme}://{login}{host}{path}"));
+            let options = options.map_err(|error| error.to_string())?;
+            Ok(options.application_name("ledgerd").disable_statement_logging())
+        })
+        .collect()
+}
+
+/// A connection that nobody uses.
+#[derive(Debug)]
+struct Idle {
+    connection: PgConnection,
+    generation: u64,
+    since: Instant,
 }
 
 /// A connection in use. Dropping it closes it, which rolls back whatever it was doing; [`Lease::keep`] gives it back.
@@ -146,13 +199,19 @@ fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
 pub struct Lease<'a> {
     home: &'a Connections,
     connection: PgConnection,
+    generation: u64,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Lease<'_> {
     /// The connection is well, and outside a transaction.
     pub fn keep(self) {
-        self.home.idle.lock().unwrap_or_else(PoisonError::into_inner).push((self.connection, Instant::now()));
+        let Self { home, connection, generation, .. } = self;
+        home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle {
+            connection,
+            generation,
+            since: Instant::now(),
+        });
     }
 }
 
@@ -167,5 +226,18 @@ impl Deref for Lease<'_> {
 impl DerefMut for Lease<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.connection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_name_several_hosts() {
+        let hosts = parse_url("postgres://u:p,w@a:1,b:2/d?sslmode=disable").expect("two hosts");
+        let found: Vec<_> = hosts.iter().map(|options| (options.get_host(), options.get_port())).collect();
+        assert_eq!(found, [("a", 1), ("b", 2)]);
+        assert!(parse_url("mysql://a/d").is_err());
     }
 }

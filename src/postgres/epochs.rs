@@ -34,7 +34,11 @@ pub(super) async fn open_after(
         "the stream {incarnation} uses sequences again for other messages: it was restored or lost data. \
          A new epoch holds what it delivers from now on; run `ledgerd check`"
     );
-    open(connection, incarnation, latest.regressions + 1).await
+    // Under the lock that commits take: none can be between its look at the epochs and its entries.
+    sqlx::raw_sql("begin; select from ledger.tree_head for update").execute(&mut *connection).await?;
+    open(connection, incarnation, latest.regressions + 1).await?;
+    sqlx::raw_sql("commit").execute(connection).await?;
+    Ok(())
 }
 
 async fn select(connection: &mut PgConnection, incarnation: &Incarnation) -> Result<Vec<Epoch>, sqlx::Error> {

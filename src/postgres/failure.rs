@@ -29,7 +29,11 @@ impl Failure {
     }
 
     pub(super) fn into_store_error(self) -> StoreError {
-        let remedy = if self.cure() == Cure::Time { Remedy::Retry } else { Remedy::Operator };
+        let remedy = match self.cure() {
+            Cure::Time => Remedy::Retry,
+            Cure::SmallerBatch => Remedy::Halve,
+            Cure::Record | Cure::Operator => Remedy::Operator,
+        };
         StoreError { remedy, what: self.error.to_string() }
     }
 }

@@ -14,24 +14,28 @@ use std::sync::Arc;
 pub struct DeadLetterQueue(pub Connections);
 
 impl Queue for DeadLetterQueue {
-    async fn waiting(&self, limit: i64) -> Result<Vec<i64>, String> {
-        waiting(&self.0, limit).await.map_err(|error| error.to_string())
+    async fn waiting(&self, after: i64, limit: i64) -> Result<Vec<i64>, String> {
+        self.0.bounded("reading the outbox", waiting(&self.0, after, limit)).await.map_err(|error| error.to_string())
     }
 
     async fn read(&self, leaf_index: i64) -> Result<DeadLetter, String> {
-        read(&self.0, leaf_index).await.map_err(|error| error.to_string())
+        self.0.bounded("reading a dead letter", read(&self.0, leaf_index)).await.map_err(|error| error.to_string())
     }
 
     async fn mark(&self, leaf_index: i64) -> Result<(), String> {
-        mark_published(&self.0, leaf_index).await.map_err(|error| error.to_string())
+        self.0
+            .bounded("marking a dead letter", mark_published(&self.0, leaf_index))
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
-async fn waiting(connections: &Connections, limit: i64) -> Result<Vec<i64>, DatabaseError> {
+async fn waiting(connections: &Connections, after: i64, limit: i64) -> Result<Vec<i64>, DatabaseError> {
     let mut lease = connections.lease().await?;
     let leaves = sqlx::query_scalar(
-        "select leaf_index from ledger.dead_letter where published_at is null order by leaf_index limit $1",
+        "select leaf_index from ledger.dead_letter where published_at is null and leaf_index > $1 order by leaf_index limit $2",
     )
+    .bind(after)
     .bind(limit)
     .fetch_all(&mut *lease)
     .await

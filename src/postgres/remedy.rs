@@ -10,6 +10,8 @@ pub(super) enum Cure {
     Time,
     /// The record: its values do not fit.
     Record,
+    /// Time too; and fewer rows, which one statement can handle within its bound.
+    SmallerBatch,
     /// An operator: a grant, a table, a setting.
     Operator,
 }
@@ -30,7 +32,7 @@ impl DatabaseError {
             sqlx::Error::Database(refusal) => {
                 let code = refusal.code().map(std::borrow::Cow::into_owned);
                 let constraint = refusal.constraint().map(str::to_owned);
-                let cure = code.as_deref().map_or(Cure::Operator, |code| cure(code, constraint.is_some()));
+                let cure = code.as_deref().map_or(Cure::Operator, |code| cure(code, constraint.as_deref()));
                 let hint = code.as_deref().and_then(hint).map(|hint| format!("; {hint}")).unwrap_or_default();
                 let what = format!("{} (SQLSTATE {}){hint}", refusal.message(), code.as_deref().unwrap_or("unknown"));
                 Self { cure, code, constraint, what }
@@ -72,7 +74,7 @@ impl DatabaseError {
 
     /// Time helps: the server is away, silent, out of room, or somebody holds a lock.
     pub fn is_absence(&self) -> bool {
-        self.cure == Cure::Time
+        matches!(self.cure, Cure::Time | Cure::SmallerBatch)
     }
 }
 
@@ -84,11 +86,13 @@ impl fmt::Display for DatabaseError {
 
 impl std::error::Error for DatabaseError {}
 
-/// `has_constraint` tells a record that breaks a named constraint from a table that has no partition for it: both are 23514.
-fn cure(code: &str, has_constraint: bool) -> Cure {
-    match code {
-        "40001" | "40P01" | "55P03" | "25P03" => Cure::Time,
-        "23514" if !has_constraint => Cure::Operator,
+/// The constraint tells a record that breaks a rule from a table that has no partition for it (both are 23514), and from a
+/// sequence that lags behind its table, as after a restore.
+fn cure(code: &str, constraint: Option<&str>) -> Cure {
+    match (code, constraint) {
+        ("40001" | "40P01" | "55P03" | "25P03", _) => Cure::Time,
+        ("23514", None) | ("23505", Some("audit_events_pkey")) => Cure::Operator,
+        ("57014", _) => Cure::SmallerBatch,
         _ => match &code[..code.len().min(2)] {
             "08" | "53" | "57" | "58" => Cure::Time,
             "22" | "23" | "54" => Cure::Record,
@@ -118,31 +122,32 @@ mod tests {
 
     #[test]
     fn only_the_records_own_fault_is_blamed_on_the_record() {
-        for (code, has_constraint, expected) in [
-            ("22P05", false, Cure::Record),
-            ("22001", false, Cure::Record),
-            ("23514", true, Cure::Record),
-            ("23503", true, Cure::Record),
-            ("54000", false, Cure::Record),
-            ("23514", false, Cure::Operator),
-            ("42501", false, Cure::Operator),
-            ("42P01", false, Cure::Operator),
-            ("25006", false, Cure::Operator),
-            ("28P01", false, Cure::Operator),
-            ("XX001", false, Cure::Operator),
-            ("0A000", false, Cure::Operator),
-            ("08006", false, Cure::Time),
-            ("40001", false, Cure::Time),
-            ("40P01", false, Cure::Time),
-            ("53100", false, Cure::Time),
-            ("53300", false, Cure::Time),
-            ("55P03", false, Cure::Time),
-            ("57014", false, Cure::Time),
-            ("57P01", false, Cure::Time),
-            ("57P03", false, Cure::Time),
-            ("58030", false, Cure::Time),
+        for (code, constraint, expected) in [
+            ("22P05", None, Cure::Record),
+            ("22001", None, Cure::Record),
+            ("23514", Some("some_check"), Cure::Record),
+            ("23503", Some("some_key"), Cure::Record),
+            ("54000", None, Cure::Record),
+            ("23514", None, Cure::Operator),
+            ("42501", None, Cure::Operator),
+            ("42P01", None, Cure::Operator),
+            ("25006", None, Cure::Operator),
+            ("28P01", None, Cure::Operator),
+            ("XX001", None, Cure::Operator),
+            ("0A000", None, Cure::Operator),
+            ("08006", None, Cure::Time),
+            ("40001", None, Cure::Time),
+            ("40P01", None, Cure::Time),
+            ("53100", None, Cure::Time),
+            ("53300", None, Cure::Time),
+            ("55P03", None, Cure::Time),
+            ("57014", None, Cure::SmallerBatch),
+            ("23505", Some("audit_events_pkey"), Cure::Operator),
+            ("57P01", None, Cure::Time),
+            ("57P03", None, Cure::Time),
+            ("58030", None, Cure::Time),
         ] {
-            assert_eq!(cure(code, has_constraint), expected, "{code}");
+            assert_eq!(cure(code, constraint), expected, "{code}");
         }
     }
 }

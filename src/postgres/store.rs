@@ -131,9 +131,19 @@ async fn commit(connection: &mut PgConnection, rows: &[Judged]) -> Result<Tally,
             }
         };
         let mut tally = Tally { known: rows.len() - fresh.len(), ..Tally::default() };
-        if !fresh.is_empty() {
+        if fresh.is_empty() {
+            // These rows may be on this server's disk alone, their commit having been cut short while it waited for a
+            // synchronous standby. A record in the log makes this commit wait for it.
+            sqlx::query("select pg_logical_emit_message(true, 'ledgerd', '')").execute(&mut *connection).await?;
+        } else {
             let fates = project(connection, &fresh).await?;
-            append(connection, epochs[0], &fresh, &fates).await?;
+            let head = lock_head(connection).await?;
+            // Another instance may have opened an epoch since we looked; from here on, nobody can.
+            if epochs::of(connection, incarnation).await?[0] != epochs[0] {
+                sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+                continue;
+            }
+            append(connection, head, epochs[0], &fresh, &fates).await?;
             count(&fates, &mut tally);
         }
         // A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
@@ -258,13 +268,15 @@ fn count(fates: &[Fate<'_>], tally: &mut Tally) {
     }
 }
 
-/// Appends the messages to the tree and to custody, under the lock on the tree's head.
-async fn append(
-    connection: &mut PgConnection,
-    epoch: Epoch,
-    rows: &[&Judged],
-    fates: &[Fate<'_>],
-) -> Result<(), Failure> {
+/// The tree's head, locked until the end of the transaction.
+struct Head {
+    size: i64,
+    frontier: Frontier,
+    committed_at_us: i64,
+}
+
+async fn lock_head(connection: &mut PgConnection) -> Result<Head, Failure> {
+    let broken = |what: &str| Failure::of_custody(DatabaseError::of_the_operator(what.to_owned()));
     let (size, stored_frontier, committed_at_us): (i64, Vec<u8>, i64) = sqlx::query_as(
         "select size, frontier, (extract(epoch from current_timestamp) * 1000000)::bigint
         from ledger.tree_head
@@ -272,12 +284,21 @@ async fn append(
     )
     .fetch_optional(&mut *connection)
     .await?
-    .ok_or_else(|| Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head has no row".to_owned())))?;
-    let mut frontier =
-        u64::try_from(size).ok().and_then(|size| Frontier::restore(size, &stored_frontier).ok()).ok_or_else(|| {
-            Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head contradicts itself".to_owned()))
-        })?;
+    .ok_or_else(|| broken("ledger.tree_head has no row"))?;
+    let frontier = u64::try_from(size).ok().and_then(|size| Frontier::restore(size, &stored_frontier).ok());
+    let frontier = frontier.ok_or_else(|| broken("ledger.tree_head contradicts itself"))?;
+    Ok(Head { size, frontier, committed_at_us })
+}
 
+/// Appends the messages to the tree and to custody.
+async fn append(
+    connection: &mut PgConnection,
+    head: Head,
+    epoch: Epoch,
+    rows: &[&Judged],
+    fates: &[Fate<'_>],
+) -> Result<(), Failure> {
+    let Head { size, mut frontier, committed_at_us } = head;
     let mut completed = Vec::new();
     let mut leaf_hashes = Vec::with_capacity(rows.len());
     for (row, fate) in rows.iter().zip(fates) {
@@ -310,6 +331,26 @@ fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) 
     .hash()
 }
 
+/// What custody has of the records that came again.
+async fn digests_of_first_copies(
+    connection: &mut PgConnection,
+    rows: &[&Judged],
+    fates: &[Fate<'_>],
+) -> Result<HashSet<Vec<u8>>, sqlx::Error> {
+    let again = rows.iter().zip(fates).filter(|(_, fate)| matches!(fate, Fate::Duplicate));
+    let ids: Vec<&str> = again.filter_map(|(row, _)| row.verdict.record_id()).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let digests: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select payload_sha256 from ledger.entry where record_id = any($1) and disposition = 'recorded'",
+    )
+    .bind(&ids)
+    .fetch_all(connection)
+    .await?;
+    Ok(digests.into_iter().collect())
+}
+
 async fn insert_entries(
     connection: &mut PgConnection,
     epoch: Epoch,
@@ -319,11 +360,16 @@ async fn insert_entries(
     leaf_hashes: &[Hash],
 ) -> Result<(), sqlx::Error> {
     let digests: Vec<Hash> = rows.iter().map(|row| payload_sha256(&row.message)).collect();
-    // A duplicate's bytes are in the entry of its first copy, so its hash is enough.
+    // Where a duplicate's bytes are those of its first copy, its hash is enough.
+    let known = digests_of_first_copies(&mut *connection, rows, fates).await?;
     let payloads: Vec<Option<&[u8]>> = rows
         .iter()
         .zip(fates)
-        .map(|(row, fate)| (!matches!(fate, Fate::Duplicate)).then_some(&row.message.payload[..]))
+        .zip(&digests)
+        .map(|((row, fate), digest)| {
+            let is_copy = matches!(fate, Fate::Duplicate) && known.contains(&digest[..]);
+            (!is_copy).then_some(&row.message.payload[..])
+        })
         .collect();
     sqlx::query(
         "insert into ledger.entry

@@ -164,6 +164,57 @@ async fn a_statement_timeout_is_waited_for() {
     .await;
 }
 
+/// Each row alone is quick enough; all of them in one statement are not, today and on every further try.
+#[tokio::test]
+async fn a_batch_that_is_too_slow_for_one_statement_is_stored_in_parts() {
+    let world = World::builder().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "1s").start().await;
+    let slow = "create function public.slow() returns trigger language plpgsql as \
+        'begin perform pg_sleep(0.01); return new; end';
+        create trigger slow before insert on audit_events for each row execute function public.slow()";
+    world.database.execute(slow).await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, (0..300).map(|_| next_event("EXEC").good()).collect()).await;
+    let _daemon = world.daemon().await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 300);
+}
+
+/// As after a restore: the sequence of ids lags behind the table, with a gap in between.
+#[tokio::test]
+async fn a_sequence_that_lags_behind_its_table_is_no_fault_of_the_records() {
+    let world = World::start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(110)).await;
+    check_ledger(&world, &published).await;
+    world.database.execute("alter table audit_events alter column id restart with 50").await;
+    published.publish_all(&world.publisher, good_events(11)).await;
+    eventually("the daemon says why it waits", SOON, async || {
+        let text = daemon.readyz_text().await;
+        when(text.contains("audit_events_pkey"), || text.clone())
+    })
+    .await;
+    world.database.execute("alter table audit_events alter column id restart with 5000").await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (121, 0));
+    assert!(daemon.is_running());
+}
+
+/// Two hosts in one URL: the first is down.
+#[tokio::test]
+async fn the_second_host_of_the_url_is_used_when_the_first_is_away() {
+    let world = World::builder().postgres_proxy().start().await;
+    world.postgres_proxy().cut().await;
+    let away = world.environment["LEDGERD__DATABASE__URL"].clone();
+    let (here, port) =
+        (format!("127.0.0.1:{}", world.cluster().port()), format!("127.0.0.1:{}", world.postgres_proxy().port()));
+    let both = away.replace(&port, &format!("{port},{here}"));
+    let mut daemon = world.spawn_daemon_with(&[("LEDGERD__DATABASE__URL", &both)]);
+    daemon.ready().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(22)).await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 22);
+}
+
 #[tokio::test]
 async fn a_lock_that_another_session_holds_is_waited_for() {
     let world = World::builder().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "2s").start().await;

@@ -40,6 +40,9 @@ async fn the_same_event_again_is_stored_once_and_another_under_its_id_is_a_confl
     published.publish(&world.publisher, first.with("details", json!({"cost": 2})).bad("conflict")).await;
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.duplicates, counts.rejects), (1, 2, 2));
+    // An exact copy keeps its hash alone; one that was written differently keeps its bytes.
+    let kept = "select count(*) from ledger.entry where disposition = 'duplicate' and payload is not null";
+    assert_eq!(world.database.count(kept).await, 1);
 }
 
 #[tokio::test]
@@ -136,9 +139,9 @@ async fn a_header_block_that_no_client_can_parse_does_not_stop_the_ledger() {
     let world = World::start().await;
     // The server delivers an unacknowledged message again after this time; the shipped 30 s would only make the test slow.
     change_consumer(&world, "EXEC", "ack_wait", 2_000_000_000_u64).await;
-    let daemon = world.daemon().await;
+    let mut daemon = world.daemon().await;
     let mut published = Published::default();
-    let blocks: [&[u8]; 8] = [
+    let blocks: [&[u8]; 9] = [
         b"NATS/1.0\r\nBad: \xff\xfe\r\n\r\n",
         b"NATS/1.0 404 No Messages\r\n\r\n",
         b"NATS/1.0 100 Idle Heartbeat\r\n\r\n",
@@ -147,6 +150,8 @@ async fn a_header_block_that_no_client_can_parse_does_not_stop_the_ledger() {
         b"NATS/1.0\r\nno colon here\r\n\r\n",
         b"garbage\r\n\r\n",
         b"NATS/1.0 xyz\r\n\r\n",
+        // On this one the client's reader panics, and its connection never comes back.
+        b"NATS/1.0\r\nA: x\ry\r\n\r\n",
     ];
     for block in blocks {
         published.publish(&world.publisher, next_event("EXEC").good()).await;
@@ -156,9 +161,12 @@ async fn a_header_block_that_no_client_can_parse_does_not_stop_the_ledger() {
     }
     let bad = next_event("EXEC").with("action", "NO_SUCH_ACTION").bad("unknown_action");
     published.publish_raw(&world.publisher, blocks[0], bad).await;
+    let bad = next_event("EXEC").with("action", "NO_SUCH_ACTION").bad("unknown_action");
+    published.publish_raw(&world.publisher, blocks[8], bad).await;
     published.publish(&world.publisher, next_event("VOTE").good()).await;
     let counts = check_ledger(&world, &published).await;
-    assert_eq!((counts.rows, counts.rejects), (17, 1));
+    assert_eq!((counts.rows, counts.rejects), (19, 2));
+    assert!(daemon.is_running());
     assert!(daemon.metric("ledgerd_messages_reclaimed_total", "EXEC").await >= 1.0);
 }
 

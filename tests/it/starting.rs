@@ -91,6 +91,17 @@ async fn a_database_that_is_behind_or_ahead_is_refused_with_what_to_do() {
     refuses_to_run(&world, &[], "install the newer ledgerd").await;
 }
 
+/// Such a database could not hold every record, and would blame the records for it.
+#[tokio::test]
+async fn a_database_that_is_not_utf8_is_refused() {
+    let world = World::start().await;
+    let name = format!("{}_latin1", world.database.name());
+    let create = format!("create database {name} template template0 encoding 'LATIN1' locale 'C'");
+    world.cluster().execute("postgres", &create).await;
+    let url = world.cluster().url(&name);
+    refuses_to_run(&world, &[("LEDGERD__DATABASE__URL", &url)], "encoding LATIN1").await;
+}
+
 #[tokio::test]
 async fn drift_that_can_lose_messages_is_refused() {
     let world = World::start().await;

@@ -165,3 +165,35 @@ async fn sighup_takes_up_new_credentials() {
     assert_eq!(check_ledger(&world, &published).await.rows, 1);
     assert!(daemon.is_running());
 }
+
+#[tokio::test]
+async fn sighup_moves_to_another_database_also_under_load() {
+    let folder = scratch_folder("moved");
+    let url = folder.path().join("database-url");
+    let (old, new) = (World::start().await, World::start().await);
+    std::fs::write(&url, old.database.url()).expect("written");
+    let mut environment = old.environment.clone();
+    environment.remove("LEDGERD__DATABASE__URL");
+    environment.insert("LEDGERD__DATABASE__URL_FILE".to_owned(), url.to_str().expect("UTF-8").to_owned());
+    let mut daemon = Daemon::spawn(&environment);
+    daemon.ready().await;
+    let mut published = Published::default();
+    published.publish_all(&old.publisher, good_events(3000)).await;
+    std::fs::write(&url, new.database.url()).expect("written");
+    daemon.sighup();
+    daemon.says("reloaded registry, agents and credentials").await;
+    let entries = "select count(*) from ledger.entry where subject <> 'ledger.SYS.ARCHITECT'";
+    let stored = async || (old.database.count(entries).await, new.database.count(entries).await);
+    eventually("all are stored in one or the other", SOON, async || {
+        let (before, after) = stored().await;
+        when(before + after >= 3000, || format!("{before} and {after}"))
+    })
+    .await;
+    let (before, after) = stored().await;
+    published.publish_all(&old.publisher, good_events(330)).await;
+    eventually("what comes later is stored in the new one", SOON, async || {
+        let now = stored().await;
+        when(now == (before, after + 330), || format!("{now:?} after {before} and {after}"))
+    })
+    .await;
+}
