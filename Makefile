@@ -1,7 +1,7 @@
 # For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-matrix fmt lint
+.PHONY: help run build test test-matrix fuzz fmt lint
 
 # rustup puts cargo here; a shell that is not a login shell may not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -10,6 +10,7 @@ help:
 	@echo 'make run          the ledger on this machine, with private servers and sample events; Ctrl-C ends it'
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
+	@echo 'make fuzz         the judging, for five minutes; needs a nightly toolchain and cargo-fuzz'
 	@echo 'make build        target/release/ledgerd'
 	@echo 'make fmt          format the sources'
 	@echo 'make lint         clippy, warnings denied'
@@ -26,6 +27,10 @@ test:
 
 test-matrix:
 	@exec scripts/test-matrix
+
+fuzz:
+	mkdir -p fuzz/corpus/judge
+	cargo +nightly fuzz run judge -- -dict=fuzz/json.dict -max_total_time=300 -max_len=2048 fuzz/corpus/judge fuzz/seeds/judge
 
 fmt:
 	cargo fmt

@@ -1,6 +1,7 @@
 //! PostgreSQL: the store. The only place that knows `sqlx`.
 
 mod connections;
+mod custody;
 mod epochs;
 mod failure;
 pub mod outbox;

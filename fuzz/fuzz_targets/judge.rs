@@ -2,7 +2,7 @@
 //! JSON that others read too, under an id of its lane and actor, with the specification's hash; and whatever is rejected says
 //! why in one short line.
 //!
-//! `cargo +nightly fuzz run judge -- -dict=fuzz/json.dict fuzz/corpus/judge fuzz/seeds/judge`
+//! `make fuzz` runs it.
 
 #![no_main]
 

@@ -13,10 +13,10 @@ use std::io::Read as _;
 #[command(after_help = "event_id, timestamp and integrity_hash are filled in where they are absent.\n\nExample:\n  \
     ledgerd emit --actor BRM-CTO --action EXECUTION_STARTED --outcome SUCCESS --lane EXEC --details '{\"steps\": 4}'")]
 pub(super) struct Arguments {
-    /// `-`: read one event, a JSON object, from standard input; other arguments take precedence over its fields
-    #[arg(value_parser = ["-"])]
+    /// "-": read one event, a JSON object, from standard input; other arguments take precedence over its fields
+    #[arg(value_parser = ["-"], hide_possible_values = true)]
     input: Option<String>,
-    /// Who it is: a `sim_id` of the agent registry
+    /// Who it is, as the agent registry names it
     #[arg(long)]
     actor: Option<String>,
     /// What happened, as the Action Registry names it
