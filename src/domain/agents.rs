@@ -1,7 +1,7 @@
 //! Who may write? The agents of `agent_schema.yaml`, and the extra actors of the configuration.
 
 use super::event::ACTOR_CHARS_MAX;
-use super::reject::{Reason, Rejection, quote};
+use super::reject::{Reason, Rejection, first_line, quote};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ impl Agents {
     /// # Errors
     /// A sentence that says what is wrong with the file.
     pub fn parse(yaml: &str, extra: &[String]) -> Result<Self, String> {
-        let schema: AgentSchema = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
+        let schema: AgentSchema = serde_saphyr::from_str(yaml).map_err(|error| first_line(&error))?;
         let mut by_sim_id = HashMap::new();
         for agent in schema.registered_agents.into_values().flatten() {
             let sim_id = agent.sim_id;

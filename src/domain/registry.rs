@@ -3,7 +3,7 @@
 
 use super::agents::Agents;
 use super::event::OUTCOME_CHARS_MAX;
-use super::reject::{Reason, Rejection, quote};
+use super::reject::{Reason, Rejection, first_line, quote};
 use jsonschema::Validator;
 use serde::Deserialize;
 use serde_json::Value;
@@ -124,7 +124,7 @@ impl Registry {
     /// # Errors
     /// A sentence that says what is wrong, and in which group.
     pub fn extend(&mut self, yaml: &str) -> Result<(), String> {
-        let file: RegistryFile = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
+        let file: RegistryFile = serde_saphyr::from_str(yaml).map_err(|error| first_line(&error))?;
         for group in file.groups {
             for (action, entry) in group.actions {
                 let fault = |what: &str| format!("group {}, action {action}: {what}", quote(&group.name));

@@ -180,6 +180,11 @@ pub(crate) fn quote(text: &str) -> String {
     }
 }
 
+/// What a YAML error says and where, without the picture of the place.
+pub(crate) fn first_line(error: &impl fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
