@@ -7,13 +7,14 @@ use crate::domain::message::utc_text;
 use crate::domain::subject::Lane;
 use crate::nats::publish::{NotPublished, publish};
 use serde_json::{Map, Value, json};
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "event_id, timestamp and integrity_hash are filled in where they are absent.\n\nExample:\n  \
     ledgerd emit --actor BRM-CTO --action EXECUTION_STARTED --outcome SUCCESS --lane EXEC --details '{\"steps\": 4}'")]
 pub(super) struct Arguments {
-    /// "-": read one event, a JSON object, from standard input; other arguments take precedence over its fields
+    /// "-": read one event, a JSON object, from standard input, as is done without any argument; other arguments take
+    /// precedence over its fields
     #[arg(value_parser = ["-"], hide_possible_values = true)]
     input: Option<String>,
     /// Who it is, as the agent registry names it
@@ -74,7 +75,8 @@ pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) ->
 
 fn read_event(arguments: &Arguments) -> Result<Map<String, Value>, String> {
     let mut event = Map::new();
-    if arguments.input.is_some() {
+    let says_nothing = arguments.actor.is_none() && arguments.action.is_none() && arguments.outcome.is_none();
+    if arguments.input.is_some() || (says_nothing && !std::io::stdin().is_terminal()) {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
         event = serde_json::from_str(&text).map_err(|error| format!("standard input is not a JSON object: {error}"))?;

@@ -29,6 +29,9 @@ async fn emit_fills_in_what_is_absent_and_the_event_becomes_a_row() {
         crate::support::when(count == 2, || count.to_string())
     })
     .await;
+    let whole = String::from_utf8(next_event("ERR").payload()).expect("UTF-8");
+    let output = ledgerd_with_input(&["emit"], &world.operator, &whole).await;
+    assert!(output.status.success(), "{}", text_of(&output));
     let nothing = world.ledgerd(&["emit", "--actor", "BRM-CTO"]).await;
     assert_eq!(nothing.status.code(), Some(64), "{}", text_of(&nothing));
 }
