@@ -63,11 +63,11 @@ pub struct Database {
 }
 
 impl Config {
-    /// The longest that a loop can be without a sign of life: waiting for a writer, connecting, committing, and trying a good
-    /// record after a refusal, each to the end of its bound.
+    /// The longest that a loop can be without a sign of life: waiting for a connection, committing, and trying a good record
+    /// after a refusal, each to the end of its bound.
     pub fn silence_max(&self) -> Duration {
-        let Database { connect_timeout, statement_timeout, .. } = self.database;
-        statement_timeout * 4 + connect_timeout * 2 + SILENCE_SLACK
+        // Each of the three is bounded by the time of a whole transaction, which is two statements'.
+        self.database.statement_timeout * 6 + SILENCE_SLACK
     }
 }
 

@@ -66,6 +66,11 @@ impl Dependency {
         }
     }
 
+    /// `who` does not wait any more, whether the dependency is there or not.
+    pub fn forget(&self, who: &str) {
+        self.lock().waiting.remove(who);
+    }
+
     /// `who` waits. Tells once that an outage has begun, again when the reason changes, and a reminder now and then.
     pub fn down(&self, who: &str, why: &str) {
         let mut state = self.lock();

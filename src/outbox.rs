@@ -19,8 +19,8 @@ pub trait Queue {
     /// One reject, whole.
     fn read(&self, leaf_index: i64) -> impl Future<Output = Result<DeadLetter, String>> + Send;
 
-    /// Marks a reject as published, once and for all.
-    fn mark(&self, leaf_index: i64) -> impl Future<Output = Result<(), String>> + Send;
+    /// Marks a reject as published, once and for all. Another that has come to stand at its place stays unmarked.
+    fn mark(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// Where they go.
@@ -167,5 +167,5 @@ async fn publish_one<Q: Queue, D: DeadLetterSink>(
     outbox.pulse.beat();
     delivery.deliver(&letter).await.map_err(Failed::Delivery)?;
     outbox.pulse.beat();
-    queue.mark(leaf_index).await.map_err(Failed::Queue)
+    queue.mark(&letter).await.map_err(Failed::Queue)
 }

@@ -31,6 +31,8 @@ pub struct LaneContext<'a> {
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// unacknowledged in the stream, and is delivered again.
 pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: LaneContext<'_>) {
+    // It may have ended while it waited, and be running again.
+    lane.store_health.forget(lane.name);
     loop {
         lane.pulse.rest();
         let Some(deliveries) = source.take().await else { break };

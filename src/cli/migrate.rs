@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 2)?;
     let before = schema::state(&connections).await?;
-    if let schema::State::Ahead(_) | schema::State::Altered(_) | schema::State::Encoding(_) = &before {
+    if let schema::State::Ahead(_) | schema::State::Altered(_) = &before {
         return Err(Failure::new(Exit::Configuration, before.complaint().unwrap_or_default()));
     }
     let applied = schema::migrate(&connections).await?;

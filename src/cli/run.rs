@@ -58,6 +58,13 @@ pub(super) fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> 
     ended.map_err(|failure| Failure { what: String::new(), ..failure })
 }
 
+/// What only an operator can mend ends the daemon at its first meeting with the servers, and is waited for later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    First,
+    Again,
+}
+
 /// Serves until the daemon has ended by itself, or was told twice to stop.
 async fn live(daemon: Arc<Daemon>, mut wishes: mpsc::Receiver<Wish>) -> Result<(), Failure> {
     let (reload, reloads) = mpsc::channel(1);
@@ -129,8 +136,10 @@ impl Daemon {
     /// Runs the lanes over one client after the other: a client ends when a message makes its reader panic. The next one
     /// takes over what was left behind, that message included, by another way.
     async fn serve_until_told(self: Arc<Self>) -> Result<(), Failure> {
+        let mut meeting = Meeting::First;
         // Connecting holds large buffers, which need not be part of every future around it.
-        while let Some(connection) = Box::pin(self.meet_both()).await? {
+        while let Some(connection) = Box::pin(self.meet_both(meeting)).await? {
+            meeting = Meeting::Again;
             self.client.lock().unwrap_or_else(PoisonError::into_inner).replace(connection.client.clone());
             self.clone().run_lanes(&connection, &self.stop.child_token()).await?;
             if self.stop.is_cancelled() {
@@ -145,15 +154,22 @@ impl Daemon {
 
     /// Waits for both servers. A server that is away is waited for; one that says no ends the daemon at once, for only an
     /// operator can change that. `None`: told to stop.
-    async fn meet_both(&self) -> Result<Option<Connection>, Failure> {
+    async fn meet_both(&self, meeting: Meeting) -> Result<Option<Connection>, Failure> {
         let mut backoff = Backoff::for_dependency();
         let mut is_first = true;
-        let mut postgres_met = false;
+        // The lanes themselves wait for PostgreSQL once it was met.
+        let mut postgres_met = meeting == Meeting::Again;
         let mut connection = None;
         loop {
             let (postgres, nats) = tokio::join!(self.meet_postgres(postgres_met), self.meet_nats(connection.take()));
             postgres_met = postgres?;
-            connection = nats?;
+            connection = match nats {
+                Err(failure) if meeting == Meeting::Again => {
+                    self.health.nats.down("start", &failure.what);
+                    None
+                }
+                nats => nats?,
+            };
             if let (true, Some(connection)) = (postgres_met, &connection) {
                 systemd::ready(&self.status());
                 tracing::info!(lanes = self.lanes.len(), "ready");

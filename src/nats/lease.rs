@@ -1,5 +1,6 @@
 //! Who tells the server that a held message is still being worked on? A lease does, until it is dropped.
 
+use crate::metrics::Gauge;
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -15,9 +16,16 @@ const WORDS_PER_ACK_WAIT: u32 = 3;
 
 /// The sequences of a lane that this process holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<Mutex<HashSet<i64>>>);
+pub(super) struct Held {
+    sequences: Arc<Mutex<HashSet<i64>>>,
+    count: Gauge,
+}
 
 impl Held {
+    pub(super) fn counted_by(count: Gauge) -> Self {
+        Self { sequences: Arc::default(), count }
+    }
+
     pub(super) fn contains(&self, sequence: i64) -> bool {
         self.lock().contains(&sequence)
     }
@@ -25,11 +33,12 @@ impl Held {
     /// Held until the token is dropped.
     pub(super) fn hold(&self, sequence: i64) -> HeldToken {
         self.lock().insert(sequence);
+        self.count.inc();
         HeldToken { held: self.clone(), sequence }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sequences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -43,6 +52,7 @@ pub(super) struct HeldToken {
 impl Drop for HeldToken {
     fn drop(&mut self) {
         self.held.lock().remove(&self.sequence);
+        self.held.count.dec();
     }
 }
 

@@ -74,7 +74,6 @@ impl Source for LaneSource {
     }
 
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
-        self.metrics.held.dec_by(i64::try_from(tickets.len()).unwrap_or(0));
         // Acknowledgements on one connection are processed in order, so the answer to the last one speaks for all.
         // `double_ack` would take "no such consumer" for a yes.
         let acknowledging = async {
@@ -169,7 +168,12 @@ impl Feed {
         let puller = Puller::new(self.api.client().clone(), &self.stream, self.lane, self.reconnected.clone())
             .await
             .map_err(|Broken(why)| ApiError::Silent(why))?;
-        Ok(Bound { held: Held::default(), incarnation, ack_wait: consumer.config.ack_wait, puller })
+        Ok(Bound {
+            held: Held::counted_by(self.metrics.held.clone()),
+            incarnation,
+            ack_wait: consumer.config.ack_wait,
+            puller,
+        })
     }
 
     /// Pulls until told to stop, or until something is wrong with the consumer.
@@ -269,7 +273,6 @@ impl Feed {
     }
 
     fn lease(&self, taken: Vec<(Message, Subject)>, ack_wait: Duration, held: &Held) -> Vec<Delivery<Ticket>> {
-        self.metrics.held.inc_by(i64::try_from(taken.len()).unwrap_or(0));
         let replies = taken.iter().map(|(_, reply)| reply.clone()).collect();
         let lease = Arc::new(Lease::new(self.api.client().clone(), replies, ack_wait));
         taken

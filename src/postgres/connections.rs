@@ -88,10 +88,11 @@ impl Connections {
 
     /// Waits for a free connection, in the order of asking.
     pub async fn lease(&self) -> Result<Lease<'_>, DatabaseError> {
-        let limit = self.limits.transaction();
-        let permit = timeout(limit, self.permits.acquire()).await;
-        let permit = permit.map_err(|_| DatabaseError::silent("waiting for a free connection", limit))?;
-        let permit = permit.expect("the semaphore is never closed");
+        self.bounded("waiting for a free connection", self.lease_unbounded()).await
+    }
+
+    async fn lease_unbounded(&self) -> Result<Lease<'_>, DatabaseError> {
+        let permit = self.permits.acquire().await.expect("the semaphore is never closed");
         let target = self.lock_target().clone();
         while let Some(mut idle) = self.take_idle() {
             if idle.generation != target.generation {
@@ -100,12 +101,12 @@ impl Connections {
             let is_well = idle.since.elapsed() < TRUSTED_IDLE
                 || matches!(timeout(self.limits.connect, idle.connection.ping()).await, Ok(Ok(())));
             if is_well {
-                let Idle { connection, generation, .. } = idle;
-                return Ok(Lease { home: self, connection, generation, _permit: permit });
+                let Idle { connection, generation, backend_pid, .. } = idle;
+                return Ok(Lease { home: self, connection, generation, backend_pid, _permit: permit });
             }
         }
-        let connection = self.connect(&target).await?;
-        Ok(Lease { home: self, connection, generation: target.generation, _permit: permit })
+        let (connection, backend_pid) = self.connect(&target).await?;
+        Ok(Lease { home: self, connection, generation: target.generation, backend_pid, _permit: permit })
     }
 
     fn take_idle(&self) -> Option<Idle> {
@@ -113,23 +114,31 @@ impl Connections {
     }
 
     /// Tries one host after the other. A standby takes no writes, so it is passed over while there is another to try.
-    async fn connect(&self, target: &Target) -> Result<PgConnection, DatabaseError> {
-        let mut failure = None;
+    async fn connect(&self, target: &Target) -> Result<(PgConnection, i32), DatabaseError> {
+        let mut failures = Vec::new();
         for (position, options) in target.hosts.iter().enumerate() {
             let is_last = position + 1 == target.hosts.len();
             let connecting = async {
                 let mut connection = options.connect().await?;
-                let is_standby = self.prepare_session(&mut connection).await?;
-                Ok::<_, sqlx::Error>((connection, is_standby))
+                let session = self.prepare_session(&mut connection).await?;
+                Ok::<_, sqlx::Error>((connection, session))
             };
             match timeout(self.limits.connect, connecting).await {
-                Ok(Ok((connection, is_standby))) if is_last || !is_standby => return Ok(connection),
+                Ok(Ok((_, session))) if session.encoding != "UTF8" => {
+                    failures.push(DatabaseError::unusable(format!(
+                        "the database has the encoding {}, which cannot hold every record: create it with encoding 'UTF8'",
+                        session.encoding
+                    )));
+                }
+                Ok(Ok((connection, session))) if is_last || !session.is_standby => {
+                    return Ok((connection, session.backend_pid));
+                }
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => failure = Some(DatabaseError::connecting(error)),
-                Err(_) => failure = Some(DatabaseError::silent("connecting", self.limits.connect)),
+                Ok(Err(error)) => failures.push(DatabaseError::connecting(error)),
+                Err(_) => failures.push(DatabaseError::silent("connecting", self.limits.connect)),
             }
         }
-        Err(failure.unwrap_or_else(|| DatabaseError::of_the_operator("database.url names no host".to_owned())))
+        Err(DatabaseError::of_all_hosts(failures))
     }
 
     /// Runs a short conversation, bounded as a whole: a server that is frozen answers nothing at all.
@@ -144,8 +153,7 @@ impl Connections {
 
     /// Bounds the session on the server's side too. Where the server was told not to wait for the disk at a commit, this
     /// session waits all the same: an acknowledgement is a promise.
-    /// Says whether the server is a standby.
-    async fn prepare_session(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    async fn prepare_session(&self, connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
         let row = sqlx::query(
             "select
                 set_config('statement_timeout', $1, false),
@@ -159,13 +167,19 @@ impl Connections {
                     case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end,
                     false
                 ),
-                pg_is_in_recovery() as is_standby",
+                pg_is_in_recovery() as is_standby,
+                pg_backend_pid() as backend_pid,
+                getdatabaseencoding()::text as encoding",
         )
         .bind(format!("{}ms", self.limits.statement.as_millis()))
         .bind(format!("{}ms", self.limits.lock().as_millis()))
         .fetch_one(connection)
         .await?;
-        row.try_get("is_standby")
+        Ok(Session {
+            is_standby: row.try_get("is_standby")?,
+            backend_pid: row.try_get("backend_pid")?,
+            encoding: row.try_get("encoding")?,
+        })
     }
 }
 
@@ -191,7 +205,15 @@ fn parse_url(url: &str) -> Result<Vec<PgConnectOptions>, String> {
 struct Idle {
     connection: PgConnection,
     generation: u64,
+    backend_pid: i32,
     since: Instant,
+}
+
+/// What a server says about a session.
+struct Session {
+    is_standby: bool,
+    backend_pid: i32,
+    encoding: String,
 }
 
 /// A connection in use. Dropping it closes it, which rolls back whatever it was doing; [`Lease::keep`] gives it back.
@@ -200,18 +222,21 @@ pub struct Lease<'a> {
     home: &'a Connections,
     connection: PgConnection,
     generation: u64,
+    backend_pid: i32,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Lease<'_> {
     /// The connection is well, and outside a transaction.
     pub fn keep(self) {
-        let Self { home, connection, generation, .. } = self;
-        home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle {
-            connection,
-            generation,
-            since: Instant::now(),
-        });
+        let Self { home, connection, generation, backend_pid, .. } = self;
+        let idle = Idle { connection, generation, backend_pid, since: Instant::now() };
+        home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+    }
+
+    /// The server's process behind this connection.
+    pub(super) fn backend_pid(&self) -> i32 {
+        self.backend_pid
     }
 }
 

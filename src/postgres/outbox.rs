@@ -22,9 +22,9 @@ impl Queue for DeadLetterQueue {
         self.0.bounded("reading a dead letter", read(&self.0, leaf_index)).await.map_err(|error| error.to_string())
     }
 
-    async fn mark(&self, leaf_index: i64) -> Result<(), String> {
+    async fn mark(&self, letter: &DeadLetter) -> Result<(), String> {
         self.0
-            .bounded("marking a dead letter", mark_published(&self.0, leaf_index))
+            .bounded("marking a dead letter", mark_published(&self.0, letter))
             .await
             .map_err(|error| error.to_string())
     }
@@ -82,13 +82,16 @@ fn dead_letter(leaf_index: i64, row: &sqlx::postgres::PgRow) -> Result<DeadLette
     })
 }
 
-/// Another instance may have marked it already.
-async fn mark_published(connections: &Connections, leaf_index: i64) -> Result<(), DatabaseError> {
+/// Another instance may have marked it already. The subject tells it from a letter of another database, to which a reload
+/// has moved the connections in the meantime.
+async fn mark_published(connections: &Connections, letter: &DeadLetter) -> Result<(), DatabaseError> {
     let mut lease = connections.lease().await?;
     sqlx::query(
-        "update ledger.dead_letter set published_at = current_timestamp where leaf_index = $1 and published_at is null",
+        "update ledger.dead_letter set published_at = current_timestamp
+        where leaf_index = $1 and dlq_subject = $2 and published_at is null",
     )
-    .bind(leaf_index)
+    .bind(letter.leaf_index)
+    .bind(&letter.dlq_subject)
     .execute(&mut *lease)
     .await
     .map_err(DatabaseError::new)?;

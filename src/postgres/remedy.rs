@@ -22,6 +22,8 @@ pub struct DatabaseError {
     pub(super) cure: Cure,
     pub(super) code: Option<String>,
     pub(super) constraint: Option<String>,
+    /// The server says no, and will go on saying so.
+    is_refusal: bool,
     what: String,
 }
 
@@ -35,12 +37,15 @@ impl DatabaseError {
                 let cure = code.as_deref().map_or(Cure::Operator, |code| cure(code, constraint.as_deref()));
                 let hint = code.as_deref().and_then(hint).map(|hint| format!("; {hint}")).unwrap_or_default();
                 let what = format!("{} (SQLSTATE {}){hint}", refusal.message(), code.as_deref().unwrap_or("unknown"));
-                Self { cure, code, constraint, what }
+                let is_refusal = code.as_deref().is_some_and(|code| code.starts_with("28") || code == "3D000");
+                Self { cure, code, constraint, is_refusal, what }
             }
             sqlx::Error::Io(error) => Self::of_the_world(format!("the connection failed: {error}")),
             sqlx::Error::Tls(error) => Self::of_the_world(format!("TLS failed: {error}")),
             sqlx::Error::Protocol(error) => Self::of_the_world(format!("the conversation broke off: {error}")),
-            error => Self { cure: Cure::Operator, code: None, constraint: None, what: error.to_string() },
+            error => {
+                Self { cure: Cure::Operator, code: None, constraint: None, is_refusal: false, what: error.to_string() }
+            }
         }
     }
 
@@ -59,17 +64,32 @@ impl DatabaseError {
 
     /// The server or the network fails; by and by it will not.
     pub(super) fn of_the_world(what: String) -> Self {
-        Self { cure: Cure::Time, code: None, constraint: None, what }
+        Self { cure: Cure::Time, code: None, constraint: None, is_refusal: false, what }
     }
 
     /// Something in the database is not as the migrations made it.
     pub(super) fn of_the_operator(what: String) -> Self {
-        Self { cure: Cure::Operator, code: None, constraint: None, what }
+        Self { cure: Cure::Operator, code: None, constraint: None, is_refusal: false, what }
+    }
+
+    /// The database can never hold a ledger as it is.
+    pub(super) fn unusable(what: String) -> Self {
+        Self { is_refusal: true, ..Self::of_the_operator(what) }
+    }
+
+    /// None of the hosts of a URL would do. If one was merely away, the others' word is not the last.
+    pub(super) fn of_all_hosts(failures: Vec<Self>) -> Self {
+        let what = failures.iter().map(|failure| failure.what.as_str()).collect::<Vec<_>>().join("; ");
+        let away = failures.iter().any(Self::is_absence);
+        match failures.into_iter().next_back() {
+            Some(last) if !away => Self { what, ..last },
+            _ => Self::of_the_world(what),
+        }
     }
 
     /// The server knows the caller and sends it away, or has no such database: waiting would not help.
     pub fn is_refusal(&self) -> bool {
-        self.code.as_deref().is_some_and(|code| code.starts_with("28") || code == "3D000")
+        self.is_refusal
     }
 
     /// Time helps: the server is away, silent, out of room, or somebody holds a lock.
@@ -90,9 +110,10 @@ impl std::error::Error for DatabaseError {}
 /// sequence that lags behind its table, as after a restore.
 fn cure(code: &str, constraint: Option<&str>) -> Cure {
     match (code, constraint) {
-        ("40001" | "40P01" | "55P03" | "25P03", _) => Cure::Time,
-        ("23514", None) | ("23505", Some("audit_events_pkey")) => Cure::Operator,
-        ("57014", _) => Cure::SmallerBatch,
+        ("40001" | "40P01" | "55P03", _) => Cure::Time,
+        // 22023 is what a trigger of the operator's hears from its own calls, pg_notify for one; no value of ours brings it about.
+        ("23514", None) | ("23505", Some("audit_events_pkey")) | ("22023", _) => Cure::Operator,
+        ("57014" | "25P03", _) => Cure::SmallerBatch,
         _ => match &code[..code.len().min(2)] {
             "08" | "53" | "57" | "58" => Cure::Time,
             "22" | "23" | "54" => Cure::Record,
@@ -125,6 +146,7 @@ mod tests {
         for (code, constraint, expected) in [
             ("22P05", None, Cure::Record),
             ("22001", None, Cure::Record),
+            ("22023", None, Cure::Operator),
             ("23514", Some("some_check"), Cure::Record),
             ("23503", Some("some_key"), Cure::Record),
             ("54000", None, Cure::Record),

@@ -19,8 +19,6 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 pub enum State {
     /// As this program expects.
     Current,
-    /// The database is not UTF8, and could not hold every record.
-    Encoding(String),
     /// These versions are missing.
     Behind(Vec<i64>),
     /// A newer program added these versions.
@@ -34,9 +32,6 @@ impl State {
     pub fn complaint(&self) -> Option<String> {
         match self {
             State::Current => None,
-            State::Encoding(encoding) => Some(format!(
-                "the database has the encoding {encoding}, which cannot hold every record: create it with encoding 'UTF8'"
-            )),
             State::Behind(missing) => Some(format!(
                 "the database lacks the migrations {missing:?}: run `ledgerd migrate` as the owner of the database"
             )),
@@ -77,10 +72,6 @@ pub async fn state(connections: &Connections) -> Result<State, DatabaseError> {
 }
 
 async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
-    let encoding: String = sqlx::query_scalar("select getdatabaseencoding()::text").fetch_one(&mut *connection).await?;
-    if encoding != "UTF8" {
-        return Ok(State::Encoding(encoding));
-    }
     let exists: bool =
         sqlx::query_scalar("select to_regclass('ledger.migration') is not null").fetch_one(&mut *connection).await?;
     let applied: Vec<(i64, Vec<u8>)> = if exists {

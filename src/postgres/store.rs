@@ -16,7 +16,7 @@ use crate::domain::rules::Verdict;
 use crate::lifecycle::{Judged, Remedy, Store, StoreError, Tally};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub struct Ledger {
     writers: Connections,
+    /// Processes of the server that did not answer a commit in time.
+    silent_backends: Mutex<Vec<i32>>,
     /// Rung when dead letters were committed.
     pub dead_letters_waiting: Arc<Notify>,
 }
@@ -31,7 +33,7 @@ pub struct Ledger {
 impl Ledger {
     /// Writes through these connections, one for each commit that may run at a time.
     pub fn new(writers: Connections) -> Self {
-        Self { writers, dead_letters_waiting: Arc::new(Notify::new()) }
+        Self { writers, silent_backends: Mutex::default(), dead_letters_waiting: Arc::new(Notify::new()) }
     }
 
     /// The connections, for a reload of their credentials.
@@ -44,7 +46,11 @@ impl Store for Ledger {
     async fn commit(&self, rows: &[Judged]) -> Result<Tally, StoreError> {
         let mut lease = self.writers.lease().await.map_err(|error| Failure::of_custody(error).into_store_error())?;
         let limit = self.writers.limits().transaction();
-        match timeout(limit, commit(&mut lease, rows)).await {
+        let committing = async {
+            self.end_silent_backends(&mut lease).await?;
+            commit(&mut lease, rows).await
+        };
+        match timeout(limit, committing).await {
             Ok(Ok(tally)) => {
                 lease.keep();
                 if !tally.rejected.is_empty() {
@@ -56,12 +62,39 @@ impl Store for Ledger {
                 drop(lease);
                 Err(self.find_remedy(failure, rows).await)
             }
-            Err(_) => Err(Failure::of_custody(DatabaseError::silent("committing", limit)).into_store_error()),
+            Err(_) => {
+                self.lock_silent_backends().push(lease.backend_pid());
+                let what = DatabaseError::silent("committing", limit).to_string();
+                Err(StoreError { remedy: Remedy::Halve, what })
+            }
         }
     }
 }
 
 impl Ledger {
+    /// A backend that waits for a synchronous standby does not notice that its client is gone, and would keep its place among
+    /// the server's connections. What it committed is found by the next look, and waited for again.
+    async fn end_silent_backends(&self, connection: &mut PgConnection) -> Result<(), Failure> {
+        let pids = self.lock_silent_backends().clone();
+        if pids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "select pg_terminate_backend(pid)
+            from pg_stat_activity
+            where pid = any($1) and application_name = 'ledgerd' and usename = current_user",
+        )
+        .bind(&pids)
+        .execute(connection)
+        .await?;
+        self.lock_silent_backends().retain(|pid| !pids.contains(pid));
+        Ok(())
+    }
+
+    fn lock_silent_backends(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.silent_backends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn find_remedy(&self, failure: Failure, rows: &[Judged]) -> StoreError {
         if failure.cure() != Cure::Record {
             return failure.into_store_error();

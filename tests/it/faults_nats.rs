@@ -124,6 +124,30 @@ async fn a_stream_that_is_made_anew_is_a_new_epoch_and_keeps_the_old_rows() {
     assert_eq!(world.database.count(changed).await, 0, "old rows are untouched");
 }
 
+/// A header that ends the client comes while PostgreSQL refuses the login: both were survivable alone.
+#[tokio::test]
+async fn a_client_that_ends_while_postgres_refuses_the_login_does_not_end_the_daemon() {
+    let world = World::builder().limited_role().start().await;
+    let mut daemon = world.daemon().await;
+    let (role, name) = (&world.role, world.database.name());
+    let cut = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and usename = '{role}'"
+    );
+    world.database.execute(&format!("alter role {role} nologin; {cut}")).await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(110)).await;
+    daemon.unready().await;
+    let block = b"NATS/1.0\r\nA: x\ry\r\n\r\n";
+    published.publish_raw(&world.publisher, block, next_event("ERR").good()).await;
+    daemon.says("the NATS client has ended").await;
+    world.database.execute(&format!("alter role {role} login")).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (111, 0));
+    assert!(daemon.is_running());
+    let held = daemon.metric("ledgerd_held_messages", "").await;
+    assert!(held.abs() < 0.5, "{held} messages are counted as held");
+}
+
 #[tokio::test]
 async fn a_flood_in_one_lane_does_not_delay_another() {
     let world = World::start().await;
