@@ -5,6 +5,7 @@ mod connect;
 mod dlq;
 mod emit;
 mod manual;
+mod meet;
 mod migrate;
 mod output;
 mod rules;

@@ -1,23 +1,21 @@
 //! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
 
+use super::meet::Meeting;
 use super::{Exit, Failure, connect, rules};
 use crate::config::Config;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
 use crate::health::Health;
 use crate::metrics::{LaneMetrics, Metrics};
-use crate::nats::api::{Api, ApiError};
-use crate::nats::client::{self, Client, Connection};
+use crate::nats::api::Api;
+use crate::nats::client::{Client, Connection};
 use crate::nats::dead_letters::DeadLetterStream;
-use crate::nats::definitions::Names;
 use crate::nats::pull::PullLimits;
-use crate::nats::setup::{Mode, Outcome, setup, version_complaint};
 use crate::nats::source::{Feed, LaneSource};
 use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
+use crate::postgres::Ledger;
 use crate::postgres::outbox::DeadLetterQueue;
-use crate::postgres::{Ledger, schema};
-use crate::retry::Backoff;
 use crate::systemd::{self, Wish};
 use crate::{http, telemetry};
 use std::path::PathBuf;
@@ -29,18 +27,18 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The daemon, as its tasks share it.
-struct Daemon {
-    config: Config,
+pub(super) struct Daemon {
+    pub(super) config: Config,
     file: Option<PathBuf>,
     rules: watch::Sender<Arc<Rules>>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     queue: DeadLetterQueue,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     metrics: Arc<Metrics>,
-    lanes: Vec<(Lane, LaneMetrics)>,
+    pub(super) lanes: Vec<(Lane, LaneMetrics)>,
     /// The client in use, for a reload of its credentials.
     client: Mutex<Option<Client>>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 pub(super) fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> {
@@ -56,13 +54,6 @@ pub(super) fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> 
     }
     // The log has told why; a second telling on the terminal would only repeat it.
     ended.map_err(|failure| Failure { what: String::new(), ..failure })
-}
-
-/// What only an operator can mend ends the daemon at its first meeting with the servers, and is waited for later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meeting {
-    First,
-    Again,
 }
 
 /// Serves until the daemon has ended by itself, or was told twice to stop.
@@ -149,107 +140,6 @@ impl Daemon {
         }
         tracing::info!("stopped; {}", self.counts());
         self.health.nats.retire();
-        Ok(())
-    }
-
-    /// Waits for both servers. A server that is away is waited for; one that says no ends the daemon at once, for only an
-    /// operator can change that. `None`: told to stop.
-    async fn meet_both(&self, meeting: Meeting) -> Result<Option<Connection>, Failure> {
-        let mut backoff = Backoff::for_dependency();
-        let mut is_first = true;
-        // The lanes themselves wait for PostgreSQL once it was met.
-        let mut postgres_met = meeting == Meeting::Again;
-        let mut connection = None;
-        loop {
-            let (postgres, nats) = tokio::join!(self.meet_postgres(postgres_met), self.meet_nats(connection.take()));
-            postgres_met = postgres?;
-            connection = match nats {
-                Err(failure) if meeting == Meeting::Again => {
-                    self.health.nats.down("start", &failure.what);
-                    None
-                }
-                nats => nats?,
-            };
-            if let (true, Some(connection)) = (postgres_met, &connection) {
-                systemd::ready(&self.status());
-                tracing::info!(lanes = self.lanes.len(), "ready");
-                return Ok(Some(connection.clone()));
-            }
-            if std::mem::take(&mut is_first) {
-                // Started, though not ready: systemd must not end what only waits.
-                systemd::ready(&self.status());
-            }
-            systemd::status(&self.status());
-            self.tell_alive();
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next_wait()) => {}
-                () = self.stop.cancelled() => return Ok(None),
-            }
-        }
-    }
-
-    async fn meet_postgres(&self, met: bool) -> Result<bool, Failure> {
-        if met {
-            return Ok(true);
-        }
-        match schema::state(self.ledger.connections()).await {
-            Ok(state) => {
-                if let Some(complaint) = state.complaint() {
-                    return Err(Failure::new(Exit::Configuration, complaint));
-                }
-                self.health.postgres.up("start");
-                Ok(true)
-            }
-            Err(error) if error.is_refusal() => Err(error.into()),
-            Err(error) => {
-                self.health.postgres.down("start", &error.to_string());
-                Ok(false)
-            }
-        }
-    }
-
-    async fn meet_nats(&self, met: Option<Connection>) -> Result<Option<Connection>, Failure> {
-        if met.is_some() {
-            return Ok(met);
-        }
-        match client::connect(&connect::nats_settings(&self.config.nats)?, Some(self.health.clone())).await {
-            Ok(connection) => {
-                if let Some(complaint) = version_complaint(&connection.client.server_info()) {
-                    return Err(Failure::new(Exit::Configuration, complaint));
-                }
-                self.refuse_dangerous_drift(&Api::new(connection.client.clone())).await?;
-                self.health.nats.up("start");
-                Ok(Some(connection))
-            }
-            Err(error) if error.refused => Err(Failure::new(Exit::Configuration, format!("NATS: {error}"))),
-            Err(error) => {
-                self.health.nats.down("start", &error.to_string());
-                Ok(None)
-            }
-        }
-    }
-
-    async fn refuse_dangerous_drift(&self, api: &Api) -> Result<(), Failure> {
-        let items = match setup(api, &Names::from(&self.config.nats), &self.config.lanes, Mode::Look).await {
-            Ok(items) => items,
-            // Each lane asks again for what it needs, and says what is missing.
-            Err(ApiError::Silent(why)) => {
-                tracing::warn!("streams and consumers were not compared with nats/: {why}");
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        for item in &items {
-            if let Some(drift) = item.outcome.dangerous_drift() {
-                return Err(Failure::new(
-                    Exit::Configuration,
-                    format!("{drift}: mend it, or run `ledgerd setup --apply`"),
-                ));
-            }
-            if let Outcome::Differs(drift) = &item.outcome {
-                tracing::warn!("{} differs from nats/ in {} settings: see `ledgerd check`", item.name, drift.len());
-            }
-        }
         Ok(())
     }
 
@@ -352,14 +242,14 @@ impl Daemon {
         }
     }
 
-    fn tell_alive(&self) {
+    pub(super) fn tell_alive(&self) {
         match self.health.hanging_loop() {
             None => systemd::alive(),
             Some(hanging) => tracing::error!("{hanging} hangs: the watchdog is not fed"),
         }
     }
 
-    fn status(&self) -> String {
+    pub(super) fn status(&self) -> String {
         match self
             .health
             .dependencies()
