@@ -3,7 +3,7 @@
 use crate::faults_postgres::COMMIT;
 use crate::support::events::{bad_events, good_events, next_event};
 use crate::support::ledger::check_ledger;
-use crate::support::proxy::Direction;
+use crate::support::proxy::{Direction, Hold, TcpProxy};
 use crate::support::published::Published;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
@@ -15,87 +15,83 @@ async fn publish_some(world: &World) -> Published {
     published
 }
 
+/// What becomes of the bytes that the proxy held when the daemon was killed.
+enum Held {
+    /// They never arrive.
+    Lost,
+    /// They arrive late, while the next daemon is at work already.
+    Late,
+}
+
+/// Kills the daemon at the instant at which the proxy holds something.
+async fn kill_at(world: &World, proxy: &TcpProxy, hold: impl FnOnce(&TcpProxy) -> Hold, fate: Held) -> Published {
+    let mut daemon = world.daemon().await;
+    let mut hold = hold(proxy);
+    let published = publish_some(world).await;
+    hold.happened().await;
+    daemon.sigkill();
+    match fate {
+        Held::Lost => proxy.drop_held().await,
+        Held::Late => proxy.release(),
+    }
+    published
+}
+
+/// Checks what the next daemon makes of it.
+async fn restart_and_check(world: &World, published: &Published) {
+    let _again = world.daemon().await;
+    let counts = check_ledger(world, published).await;
+    assert_eq!((counts.rows, counts.rejects), (110, published.bad()));
+}
+
 #[tokio::test]
 async fn killed_before_the_commit() {
     let world = World::builder().postgres_proxy().start().await;
-    let mut daemon = world.daemon().await;
-    let mut held = world.postgres_proxy().hold_when(Direction::ToServer, COMMIT);
-    let published = publish_some(&world).await;
-    held.happened().await;
-    daemon.sigkill();
-    world.postgres_proxy().drop_held().await;
-    let _again = world.daemon().await;
-    assert_eq!(check_ledger(&world, &published).await.rows, 110);
+    let hold = |proxy: &TcpProxy| proxy.hold_when(Direction::ToServer, COMMIT);
+    let published = kill_at(&world, world.postgres_proxy(), hold, Held::Lost).await;
+    restart_and_check(&world, &published).await;
 }
 
-/// The commit is on its way when its client dies, and takes effect while the next daemon is at work already.
 #[tokio::test]
 async fn killed_while_the_commit_is_on_its_way() {
     let world = World::builder().postgres_proxy().start().await;
-    let mut daemon = world.daemon().await;
-    let mut held = world.postgres_proxy().hold_when(Direction::ToServer, COMMIT);
-    let published = publish_some(&world).await;
-    held.happened().await;
-    daemon.sigkill();
-    world.postgres_proxy().release();
-    let _again = world.daemon().await;
-    assert_eq!(check_ledger(&world, &published).await.rows, 110);
+    let hold = |proxy: &TcpProxy| proxy.hold_when(Direction::ToServer, COMMIT);
+    let published = kill_at(&world, world.postgres_proxy(), hold, Held::Late).await;
+    restart_and_check(&world, &published).await;
 }
 
 #[tokio::test]
 async fn killed_between_the_commit_and_the_acknowledgement() {
     let world = World::builder().postgres_proxy().start().await;
-    let mut daemon = world.daemon().await;
-    let mut held = world.postgres_proxy().hold_answer_after(COMMIT);
-    let published = publish_some(&world).await;
-    held.happened().await;
-    daemon.sigkill();
-    world.postgres_proxy().drop_held().await;
-    let _again = world.daemon().await;
-    assert_eq!(check_ledger(&world, &published).await.rows, 110);
+    let published = kill_at(&world, world.postgres_proxy(), |proxy| proxy.hold_answer_after(COMMIT), Held::Lost).await;
+    restart_and_check(&world, &published).await;
 }
 
 #[tokio::test]
 async fn killed_while_the_acknowledgement_is_on_its_way() {
     let world = World::builder().nats_proxy().start().await;
-    let mut daemon = world.daemon().await;
-    let mut held = world.nats_proxy().hold_when(Direction::ToServer, b"PUB $JS.ACK.");
-    let published = publish_some(&world).await;
-    held.happened().await;
-    daemon.sigkill();
-    world.nats_proxy().drop_held().await;
-    let _again = world.daemon().await;
-    assert_eq!(check_ledger(&world, &published).await.rows, 110);
+    let hold = |proxy: &TcpProxy| proxy.hold_when(Direction::ToServer, b"PUB $JS.ACK.");
+    let published = kill_at(&world, world.nats_proxy(), hold, Held::Lost).await;
+    restart_and_check(&world, &published).await;
 }
 
+/// The mark is what is held: the publication came before it.
 #[tokio::test]
 async fn killed_between_a_dead_letters_publication_and_its_mark() {
     let world = World::builder().postgres_proxy().start().await;
-    let mut daemon = world.daemon().await;
-    let mut held = world.postgres_proxy().hold_when(Direction::ToServer, b"update ledger.dead_letter");
-    let published = publish_some(&world).await;
-    held.happened().await;
-    daemon.sigkill();
-    world.postgres_proxy().drop_held().await;
+    let hold = |proxy: &TcpProxy| proxy.hold_when(Direction::ToServer, b"update ledger.dead_letter");
+    let published = kill_at(&world, world.postgres_proxy(), hold, Held::Lost).await;
     let unmarked = world.database.count("select count(*) from ledger.dead_letter where published_at is null").await;
     assert!(unmarked > 0, "the kill came before the mark");
-    let _again = world.daemon().await;
-    let counts = check_ledger(&world, &published).await;
-    assert_eq!(counts.rejects, published.bad());
+    restart_and_check(&world, &published).await;
 }
 
 #[tokio::test]
 async fn killed_while_a_dead_letter_is_on_its_way() {
     let world = World::builder().nats_proxy().start().await;
-    let mut daemon = world.daemon().await;
-    let mut held = world.nats_proxy().hold_when(Direction::ToServer, b"HPUB dlq.ledger.");
-    let published = publish_some(&world).await;
-    held.happened().await;
-    daemon.sigkill();
-    world.nats_proxy().release();
-    let _again = world.daemon().await;
-    let counts = check_ledger(&world, &published).await;
-    assert_eq!(counts.rejects, published.bad());
+    let hold = |proxy: &TcpProxy| proxy.hold_when(Direction::ToServer, b"HPUB dlq.ledger.");
+    let published = kill_at(&world, world.nats_proxy(), hold, Held::Late).await;
+    restart_and_check(&world, &published).await;
 }
 
 #[tokio::test]
