@@ -1,7 +1,7 @@
 -- LDG-002, table 2. Departures from the specification's text, each for a reason it gives itself:
 -- * the sums are wider: a day's sum that overflowed would stop the lane for everybody;
 -- * `exact_cost` is the sum: a thousand calls at 0.00003 must not add up to 0. `total_cost` shows it to four places;
--- * `budget_pool` names the limit that the agent shares when it has none of its own.
+-- * `budget_group` names whose limit binds the agent when it has none of its own.
 create table public.token_ledger (
     agent_name          varchar(50)   not null,
     date                date          not null,
@@ -11,7 +11,7 @@ create table public.token_ledger (
     last_updated        timestamp,
     budget_status       varchar(20),
     exact_cost          numeric       not null default 0,
-    budget_pool         varchar(50),
+    budget_group        varchar(50),
     primary key (agent_name, date)
 );
 

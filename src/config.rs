@@ -1,8 +1,11 @@
 //! What was configured? Text from files and environment, parsed to meaning; each error names the key, the value and where it
 //! stands. The only file that knows the `config` crate.
 
+use crate::domain::budget::Budget;
+use crate::domain::model_tiers::ModelTiers;
 use crate::domain::rules::Settings;
 use crate::domain::subject::Lane;
+use crate::domain::writers::Writers;
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,6 +38,8 @@ pub struct Config {
     pub registry: RegistryFiles,
     /// Limits and leniencies of the judging.
     pub judging: Settings,
+    /// When a day's spending is a warning.
+    pub budget: Budget,
     /// The lanes to serve.
     pub lanes: Vec<Lane>,
     /// Messages in one pull, at most.
@@ -123,6 +128,8 @@ pub struct Nats {
     pub dlq_stream: String,
     /// The stream of receipts.
     pub receipts_stream: String,
+    /// The stream of budget alerts.
+    pub alerts_stream: String,
     /// Copies of each stream.
     pub replicas: usize,
 }
@@ -218,12 +225,12 @@ impl Reader {
                 agents: self.path("registry.agents_file")?,
                 extra_actors: self.list("registry.extra_actors")?,
             },
-            judging: Settings {
-                record_bytes_max: self.number("limits.record_bytes_max", 1, 16 * 1024 * 1024)?,
-                nesting_max: self.number("limits.nesting_max", 1, 128)?,
-                any_event_id_suffix: self.one_of("audit.event_id", &[("strict", false), ("any_suffix", true)])?,
-                stamp_missing_timestamp: self
-                    .one_of("audit.missing_timestamp", &[("reject", false), ("stamp", true)])?,
+            judging: self.judging()?,
+            budget: Budget {
+                yellow_percent: self.percent("budget.yellow_percent")?,
+                red_percent: self.percent("budget.red_percent")?,
+                exceeded_percent: self.percent("budget.exceeded_percent")?,
+                shared_groups: self.list("budget.shared_groups")?,
             },
             lanes: self.lanes()?,
             batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
@@ -239,6 +246,29 @@ impl Reader {
             shutdown_deadline: self.duration("shutdown.deadline", SHUTDOWN_DEADLINE_MAX)?,
         };
         Ok(config)
+    }
+
+    fn judging(&self) -> Result<Settings, ConfigError> {
+        let model_tiers = ModelTiers::parse(&self.list("tokens.model_tiers")?);
+        Ok(Settings {
+            record_bytes_max: self.number("limits.record_bytes_max", 1, 16 * 1024 * 1024)?,
+            nesting_max: self.number("limits.nesting_max", 1, 128)?,
+            any_event_id_suffix: self.one_of("audit.event_id", &[("strict", false), ("any_suffix", true)])?,
+            stamp_missing_timestamp: self.one_of("audit.missing_timestamp", &[("reject", false), ("stamp", true)])?,
+            model_tiers: model_tiers
+                .map_err(|why| self.fault("tokens.model_tiers", &format!("a list of pattern=TIER ({why})")))?,
+            writers: Writers {
+                token_reporters: self.list("tokens.reporters")?,
+                trails: self.list("trails.writers")?,
+                daily_limits: self.list("metrics.daily_limit_setters")?,
+                token_rates: self.list("metrics.token_rate_setters")?,
+                finances: self.list("metrics.finance_setters")?,
+            },
+        })
+    }
+
+    fn percent(&self, key: &str) -> Result<i32, ConfigError> {
+        Ok(i32::try_from(self.number(key, 1, 1000)?).expect("at most 1000"))
     }
 
     fn database(&self) -> Result<Database, ConfigError> {
@@ -263,6 +293,7 @@ impl Reader {
             stream: self.token("nats.stream")?,
             dlq_stream: self.token("nats.dlq_stream")?,
             receipts_stream: self.token("nats.receipts_stream")?,
+            alerts_stream: self.token("nats.alerts_stream")?,
             replicas: self.number("nats.replicas", 1, 5)?,
         })
     }

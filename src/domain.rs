@@ -3,13 +3,23 @@
 //! Nothing here does IO, knows a clock, or panics on any bytes.
 
 pub mod agents;
+pub mod budget;
 pub mod dead_letter;
 pub mod event;
+pub mod fields;
 pub mod json;
 pub mod leaf;
 pub mod message;
+pub mod metric;
+pub mod model_tiers;
+pub mod record;
+pub mod reference;
 pub mod registry;
 pub mod reject;
 pub mod rules;
 pub mod subject;
 pub mod timestamp;
+pub mod token_usage;
+pub mod tool_usage;
+pub mod trail;
+pub mod writers;

@@ -158,6 +158,8 @@ pub struct Health {
     pub nats: Dependency,
     /// The way of rejects to their subject. It holds up nothing else.
     pub dead_letters: Dependency,
+    /// The way of budget alerts to their subject. It holds up nothing else.
+    pub alerts: Dependency,
     pulses: Mutex<Vec<Arc<Pulse>>>,
     silence_max: Duration,
 }
@@ -170,6 +172,7 @@ impl Health {
             postgres: Dependency::new("PostgreSQL"),
             nats: Dependency::new("NATS"),
             dead_letters: Dependency::new("the dead-letter stream"),
+            alerts: Dependency::new("the stream of budget alerts"),
             pulses: Mutex::new(Vec::new()),
             silence_max,
         }
@@ -191,8 +194,8 @@ impl Health {
     }
 
     /// All dependencies.
-    pub fn dependencies(&self) -> [&Dependency; 3] {
-        [&self.postgres, &self.nats, &self.dead_letters]
+    pub fn dependencies(&self) -> [&Dependency; 4] {
+        [&self.postgres, &self.nats, &self.dead_letters, &self.alerts]
     }
 
     /// Whether records can flow.

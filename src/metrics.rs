@@ -110,6 +110,8 @@ pub struct Metrics {
     last_reload_successful: Gauge,
     /// Dead letters that reached their subject.
     pub dead_letters_published: Counter,
+    /// Budget alerts that reached their subject.
+    pub budget_alerts_published: Counter,
 }
 
 impl Metrics {
@@ -135,6 +137,7 @@ impl Metrics {
             reloads: Family::default(),
             last_reload_successful: Gauge::default(),
             dead_letters_published: Counter::default(),
+            budget_alerts_published: Counter::default(),
         };
         metrics.registered()
     }
@@ -189,6 +192,11 @@ impl Metrics {
             "Dead letters that reached their subject",
             self.dead_letters_published.clone(),
         );
+        registry.register(
+            "budget_alerts_published",
+            "Changes of an agent's budget status that reached their subject",
+            self.budget_alerts_published.clone(),
+        );
         registry.register("config_reloads", "Reloads by SIGHUP", self.reloads.clone());
         registry.register(
             "config_last_reload_successful",
@@ -237,9 +245,12 @@ impl Metrics {
 
     /// The text that Prometheus scrapes.
     pub fn render(&self, health: &Health) -> String {
-        for (label, dependency) in
-            [("postgres", &health.postgres), ("nats", &health.nats), ("dead_letters", &health.dead_letters)]
-        {
+        for (label, dependency) in [
+            ("postgres", &health.postgres),
+            ("nats", &health.nats),
+            ("dead_letters", &health.dead_letters),
+            ("alerts", &health.alerts),
+        ] {
             self.dependency_up.get_or_create(&DependencyLabel { dependency: label }).set(i64::from(dependency.is_up()));
         }
         let mut text = String::new();

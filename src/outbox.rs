@@ -1,7 +1,6 @@
-//! How do rejects get from the database to their subject? Each is published, and then marked; a kill in between publishes
-//! again, and the server refuses the second copy.
+//! How do rejects and alerts get from the database to their subjects? Each is published, and then marked; a kill in between
+//! publishes again, and the server refuses the second copy.
 
-use crate::domain::dead_letter::DeadLetter;
 use crate::health::{Dependency, Pulse};
 use crate::metrics::Counter;
 use crate::retry::Backoff;
@@ -11,25 +10,28 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The rejects that wait.
+/// The letters that wait.
 pub trait Queue {
-    /// The leaves of rejects that are not marked and come after `after`, the oldest first, at most `limit`.
+    /// A reject, or an alert.
+    type Letter: Send + Sync;
+
+    /// The numbers of letters that are not marked and come after `after`, the oldest first, at most `limit`.
     fn waiting(&self, after: i64, limit: i64) -> impl Future<Output = Result<Vec<i64>, String>> + Send;
 
-    /// One reject, whole.
-    fn read(&self, leaf_index: i64) -> impl Future<Output = Result<DeadLetter, String>> + Send;
+    /// One letter, whole.
+    fn read(&self, number: i64) -> impl Future<Output = Result<Self::Letter, String>> + Send;
 
-    /// Marks a reject as published, once and for all. Another that has come to stand at its place stays unmarked.
-    fn mark(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), String>> + Send;
+    /// Marks a letter as published, once and for all. Another that has come to stand at its place stays unmarked.
+    fn mark(&self, letter: &Self::Letter) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// Where they go.
-pub trait DeadLetterSink {
-    /// Publishes a reject; once this returned, exactly one message is on its subject, however often it is called.
-    fn deliver(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), Undelivered>> + Send;
+pub trait Sink<L> {
+    /// Publishes a letter; once this returned, exactly one message is on its subject, however often it is called.
+    fn deliver(&self, letter: &L) -> impl Future<Output = Result<(), Undelivered>> + Send;
 }
 
-/// A reject that did not reach its subject.
+/// A letter that did not reach its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undelivered {
     /// Nobody answered: the others would fare no better.
@@ -48,11 +50,13 @@ impl fmt::Display for Undelivered {
 /// What the outbox needs besides its doors.
 #[derive(Debug)]
 pub struct Outbox<'a> {
-    /// Rung when rejects were committed.
+    /// Its name, for the dependencies.
+    pub name: &'a str,
+    /// Rung when letters were committed.
     pub rung: &'a Notify,
     /// Told when the queue cannot be read.
     pub queue_health: &'a Dependency,
-    /// Told when rejects cannot be published.
+    /// Told when letters cannot be published.
     pub delivery_health: &'a Dependency,
     /// Its sign of life.
     pub pulse: &'a Pulse,
@@ -62,16 +66,13 @@ pub struct Outbox<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// Rejects that are looked up at a time.
+/// Letters that are looked up at a time.
 const PAGE_MAX: i64 = 100;
-/// Another instance may have left rejects behind.
+/// Another instance may have left letters behind.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Who waits, for the dependencies.
-const OUTBOX: &str = "outbox";
-
 /// Runs until told to stop.
-pub async fn run<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
+pub async fn run<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
     let mut backoff = Backoff::for_dependency();
     loop {
         outbox.pulse.beat();
@@ -109,35 +110,35 @@ enum Round {
     Failed,
 }
 
-/// Goes once through all rejects that wait. One that is refused does not hold up those after it.
-async fn round<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
+/// Goes once through all letters that wait. One that is refused does not hold up those after it.
+async fn round<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
     let mut undelivered = None;
     let mut published = false;
     let mut after = -1;
     loop {
-        let leaves = match queue.waiting(after, PAGE_MAX).await {
-            Ok(leaves) => leaves,
+        let numbers = match queue.waiting(after, PAGE_MAX).await {
+            Ok(numbers) => numbers,
             Err(why) => {
-                outbox.queue_health.down(OUTBOX, &why);
+                outbox.queue_health.down(outbox.name, &why);
                 return Round::Failed;
             }
         };
-        outbox.queue_health.up(OUTBOX);
-        let Some(&last) = leaves.last() else { break };
+        outbox.queue_health.up(outbox.name);
+        let Some(&last) = numbers.last() else { break };
         after = last;
-        for leaf_index in leaves {
+        for number in numbers {
             outbox.pulse.beat();
-            match publish_one(queue, delivery, outbox, leaf_index).await {
+            match publish_one(queue, delivery, outbox, number).await {
                 Ok(()) => {
                     published = true;
                     outbox.published.inc();
                 }
                 Err(Failed::Queue(why)) => {
-                    outbox.queue_health.down(OUTBOX, &why);
+                    outbox.queue_health.down(outbox.name, &why);
                     return Round::Failed;
                 }
                 Err(Failed::Delivery(Undelivered::Away(why))) => {
-                    outbox.delivery_health.down(OUTBOX, &why);
+                    outbox.delivery_health.down(outbox.name, &why);
                     return Round::Failed;
                 }
                 Err(Failed::Delivery(Undelivered::Refused(why))) => undelivered = Some(why),
@@ -145,10 +146,10 @@ async fn round<Q: Queue, D: DeadLetterSink>(queue: &Q, delivery: &D, outbox: &Ou
         }
     }
     if let Some(why) = undelivered {
-        outbox.delivery_health.down(OUTBOX, &why);
+        outbox.delivery_health.down(outbox.name, &why);
         return Round::Failed;
     }
-    outbox.delivery_health.up(OUTBOX);
+    outbox.delivery_health.up(outbox.name);
     if published { Round::Published } else { Round::Empty }
 }
 
@@ -157,13 +158,13 @@ enum Failed {
     Delivery(Undelivered),
 }
 
-async fn publish_one<Q: Queue, D: DeadLetterSink>(
+async fn publish_one<Q: Queue, D: Sink<Q::Letter>>(
     queue: &Q,
     delivery: &D,
     outbox: &Outbox<'_>,
-    leaf_index: i64,
+    number: i64,
 ) -> Result<(), Failed> {
-    let letter = queue.read(leaf_index).await.map_err(Failed::Queue)?;
+    let letter = queue.read(number).await.map_err(Failed::Queue)?;
     outbox.pulse.beat();
     delivery.deliver(&letter).await.map_err(Failed::Delivery)?;
     outbox.pulse.beat();

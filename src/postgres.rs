@@ -1,5 +1,7 @@
 //! PostgreSQL: the store. The only place that knows `sqlx`.
 
+pub mod alerts;
+mod budget;
 mod connections;
 mod custody;
 mod epochs;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ledgerd::domain::agents::Agents;
 use ledgerd::domain::event::integrity_hash;
 use ledgerd::domain::message::{Headers, Incarnation, Message};
+use ledgerd::domain::record::Record;
 use ledgerd::domain::registry::Registry;
 use ledgerd::domain::reject::DETAIL_BYTES_MAX;
 use ledgerd::domain::rules::{Rules, Settings, Verdict};
@@ -28,7 +29,16 @@ fn rules(lenient: bool) -> Rules {
     }
 }
 
-const SUBJECTS: [&str; 4] = ["ledger.EXEC.BRM-CTO", "ledger.SEC.WRK-006", "ledger.VOTE.RXY-CEO", "ledger.TOOL.BRM-WFB-01"];
+const SUBJECTS: [&str; 8] = [
+    "ledger.EXEC.BRM-CTO",
+    "ledger.SEC.WRK-006",
+    "ledger.VOTE.RXY-CEO",
+    "ledger.TOOL.BRM-WFB-01",
+    "ledger.TOKENS.WRK-006",
+    "ledger.TRAIL.RXY-CEO",
+    "ledger.METRIC.VRA-CFO",
+    "ledger.USAGE.BRM-CTO",
+];
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (choice, payload) = input;
@@ -43,8 +53,10 @@ fuzz_target!(|input: (u8, &[u8])| {
     };
     let rules = if choice & 0x80 == 0 { &*STRICT } else { &*LENIENT };
     match rules.judge(&message) {
-        Verdict::Record(event) => {
+        Verdict::Record(record) => {
             serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(payload).expect("others read it too");
+            assert!(!record.id().is_empty() && !record.id().contains('\0'));
+            let Record::Event(event) = record else { return };
             let lane = subject.split('.').nth(1).expect("a lane");
             assert!(event.event_id.starts_with(&format!("{lane}-{}-", event.actor)));
             assert!(subject.ends_with(&event.actor));

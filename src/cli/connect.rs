@@ -29,6 +29,7 @@ impl From<&Nats> for Names {
             ledger: nats.stream.clone(),
             dlq: nats.dlq_stream.clone(),
             receipts: nats.receipts_stream.clone(),
+            alerts: nats.alerts_stream.clone(),
             replicas: nats.replicas,
         }
     }

@@ -4,8 +4,8 @@ use super::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::domain::message::{Headers, Incarnation, Message};
 use crate::lifecycle::{Batch, Delivery, Tally};
+use crate::postgres::Ledger;
 use crate::postgres::schema::{self, Applied};
-use crate::postgres::{Connections, Ledger};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     if let Some(role) = &arguments.grant {
         schema::grant(&connections, role).await?;
     }
-    let tally = record(connections, &applied).await?;
+    let tally = record(Ledger::new(connections, config.budget.clone()), &applied).await?;
     let missing = if let schema::State::Behind(missing) = before { missing } else { Vec::new() };
     if as_json {
         let all: Vec<_> = applied
@@ -50,8 +50,7 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 
 /// Records each migration once: an event of ours has the migration's version as its sequence, so one that a killed command
 /// left out is recorded by the next, and none twice.
-async fn record(connections: Connections, applied: &[Applied]) -> Result<Tally, Failure> {
-    let ledger = Ledger::new(connections);
+async fn record(ledger: Ledger, applied: &[Applied]) -> Result<Tally, Failure> {
     let mut taken = HashSet::new();
     let deliveries = applied
         .iter()

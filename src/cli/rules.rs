@@ -2,11 +2,14 @@
 
 use crate::config::Config;
 use crate::domain::agents::Agents;
+use crate::domain::reference;
 use crate::domain::registry::Registry;
 use crate::domain::rules::{Rules, Settings};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const SHIPPED_ACTIONS: &str = include_str!("../../registry/actions.yaml");
+const REFERENCE_METRICS: &str = include_str!("../../registry/reference_metrics.yaml");
 const SHIPPED_AGENTS: &str = include_str!("../../registry/agent_schema.yaml");
 
 /// The rules in force.
@@ -32,6 +35,11 @@ pub(super) fn load(config: &Config) -> Result<Rules, String> {
     let agents = Agents::parse(&agents, &files.extra_actors)
         .map_err(|why| format!("{}: {why}", name(files.agents.as_deref(), "the shipped agents")))?;
     Ok(Rules { agents, registry, settings: config.judging.clone() })
+}
+
+/// The reference limits and rates, for the agents of the configuration.
+pub(super) fn reference_metrics(config: &Config) -> Result<BTreeMap<String, String>, String> {
+    reference::metrics(REFERENCE_METRICS, &load(config)?.agents)
 }
 
 fn name(file: Option<&Path>, shipped: &str) -> String {

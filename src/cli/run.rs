@@ -7,6 +7,7 @@ use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
 use crate::health::Health;
 use crate::metrics::{LaneMetrics, Metrics};
+use crate::nats::alerts::AlertStream;
 use crate::nats::api::Api;
 use crate::nats::client::{Client, Connection};
 use crate::nats::dead_letters::DeadLetterStream;
@@ -15,6 +16,7 @@ use crate::nats::source::{Feed, LaneSource};
 use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
 use crate::postgres::Ledger;
+use crate::postgres::alerts::AlertQueue;
 use crate::postgres::outbox::DeadLetterQueue;
 use crate::systemd::{self, Wish};
 use crate::{http, telemetry};
@@ -32,7 +34,8 @@ pub(super) struct Daemon {
     file: Option<PathBuf>,
     rules: watch::Sender<Arc<Rules>>,
     pub(super) ledger: Ledger,
-    queue: DeadLetterQueue,
+    dead_letters: DeadLetterQueue,
+    alerts: AlertQueue,
     pub(super) health: Arc<Health>,
     metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
@@ -95,8 +98,9 @@ impl Daemon {
         let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
         Ok(Self {
             rules: watch::Sender::new(Arc::new(rules)),
-            ledger: Ledger::new(connect::database(&config, config.database.writers)?),
-            queue: DeadLetterQueue(connect::database(&config, 1)?),
+            ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
+            dead_letters: DeadLetterQueue(connect::database(&config, 1)?),
+            alerts: AlertQueue(connect::database(&config, 1)?),
             health: Arc::new(Health::new(config.silence_max())),
             metrics,
             lanes,
@@ -164,9 +168,12 @@ impl Daemon {
                 pipeline::run(source, &daemon.ledger, lane).await;
             });
         }
-        let (outbox_daemon, outbox_stop) = (self.clone(), stop.clone());
-        let dead_letters = DeadLetterStream::new(api, &self.config.nats.dlq_stream);
-        loops.spawn(async move { outbox_daemon.run_outbox(&dead_letters, &outbox_stop).await });
+        let (daemon, outbox_stop) = (self.clone(), stop.clone());
+        let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
+        loops.spawn(async move { daemon.publish_dead_letters(&dead_letters, &outbox_stop).await });
+        let (daemon, outbox_stop) = (self.clone(), stop.clone());
+        let alerts = AlertStream(api);
+        loops.spawn(async move { daemon.publish_alerts(&alerts, &outbox_stop).await });
 
         let mut deadline = None;
         loop {
@@ -214,9 +221,10 @@ impl Daemon {
         }
     }
 
-    async fn run_outbox(&self, dead_letters: &DeadLetterStream, stop: &CancellationToken) {
+    async fn publish_dead_letters(&self, stream: &DeadLetterStream, stop: &CancellationToken) {
         let pulse = self.health.pulse("the outbox");
         let outbox = Outbox {
+            name: "outbox",
             rung: &self.ledger.dead_letters_waiting,
             queue_health: &self.health.postgres,
             delivery_health: &self.health.dead_letters,
@@ -224,7 +232,21 @@ impl Daemon {
             published: &self.metrics.dead_letters_published,
             stop,
         };
-        outbox::run(&self.queue, dead_letters, outbox).await;
+        outbox::run(&self.dead_letters, stream, outbox).await;
+    }
+
+    async fn publish_alerts(&self, stream: &AlertStream, stop: &CancellationToken) {
+        let pulse = self.health.pulse("the budget alerts");
+        let outbox = Outbox {
+            name: "budget alerts",
+            rung: &self.ledger.alerts_waiting,
+            queue_health: &self.health.postgres,
+            delivery_health: &self.health.alerts,
+            pulse: &pulse,
+            published: &self.metrics.budget_alerts_published,
+            stop,
+        };
+        outbox::run(&self.alerts, stream, outbox).await;
     }
 
     /// Feeds the watchdog from the loops' progress, and keeps the status line true.
@@ -297,7 +319,7 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
-        for connections in [self.ledger.connections(), &self.queue.0] {
+        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0] {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));

@@ -1,9 +1,12 @@
-//! `ledgerd setup`: the streams and consumers of nats/.
+//! `ledgerd setup`: the streams and consumers of nats/, and on demand the reference limits and rates.
 
-use super::{Exit, Failure, connect, output};
+use super::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
+use crate::nats::api::Api;
 use crate::nats::definitions::Names;
+use crate::nats::publish::{NotPublished, publish};
 use crate::nats::setup::{Item, Mode, Outcome, setup};
+use crate::postgres::reads;
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
@@ -11,20 +14,21 @@ pub(super) struct Arguments {
     /// Also change what differs from the shipped definitions
     #[arg(long)]
     apply: bool,
+    /// Also publish the reference limits and rates, as ARCHITECT, where no value is in force yet
+    #[arg(long)]
+    defaults: bool,
 }
 
 pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let api = connect::nats(config).await?;
     let mode = if arguments.apply { Mode::Apply } else { Mode::Create };
     let items = setup(&api, &Names::from(&config.nats), &config.lanes, mode).await?;
+    if !as_json {
+        items.iter().flat_map(lines).for_each(output::line);
+    }
+    let defaults = if arguments.defaults { publish_defaults(config, &api, as_json).await? } else { Vec::new() };
     if as_json {
-        output::json(&Value::Array(items.iter().map(as_value).collect()));
-    } else {
-        for item in &items {
-            for line in lines(item) {
-                output::line(line);
-            }
-        }
+        output::json(&Value::Array(items.iter().map(as_value).chain(defaults).collect()));
     }
     if items.iter().any(|item| matches!(item.outcome, Outcome::Differs(_))) {
         return Err(Failure::new(
@@ -34,6 +38,41 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     }
     Ok(())
 }
+
+/// Publishes each reference metric whose key has no row yet. They take the way of all records: `ledgerd run` stores them.
+async fn publish_defaults(config: &Config, api: &Api, as_json: bool) -> Result<Vec<Value>, Failure> {
+    let reference = rules::reference_metrics(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
+    let in_force = reads::metrics_in_force(&connect::database(config, 1)?).await?;
+    let mut items = Vec::new();
+    for (key, value) in reference {
+        let (outcome, line) = match in_force.get(&key) {
+            Some(found) => ("in force", format!("{key}: {found} is in force, and stays")),
+            None => {
+                publish_metric(api, &key, &value).await?;
+                ("published", format!("{key}: {value} published"))
+            }
+        };
+        if !as_json {
+            output::line(line);
+        }
+        items.push(json!({ "name": key, "outcome": outcome, "value": in_force.get(&key).unwrap_or(&value) }));
+    }
+    Ok(items)
+}
+
+async fn publish_metric(api: &Api, key: &str, value: &str) -> Result<(), Failure> {
+    // The value stands there as the reference writes it: no reader may round it on the way.
+    let payload = format!("{{\"metric_key\":{},\"metric_value\":{value},\"set_by\":\"{SETTER}\"}}", Value::from(key));
+    let message_id = format!("reference-{key}-{value}");
+    let published = publish(api, &format!("ledger.METRIC.{SETTER}"), &message_id, payload.into_bytes()).await;
+    published.map(drop).map_err(|error| {
+        let exit = if error == NotPublished::Unknown { Exit::Unavailable } else { Exit::Failed };
+        Failure::new(exit, format!("{key}: {error}"))
+    })
+}
+
+/// In whose name the reference is published.
+const SETTER: &str = "ARCHITECT";
 
 fn lines(item: &Item) -> Vec<String> {
     let name = &item.name;

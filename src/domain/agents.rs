@@ -15,6 +15,8 @@ pub struct Agents {
 struct Agent {
     status: String,
     parent: Option<String>,
+    /// The list it stands in; an extra actor stands in none.
+    group: Option<String>,
 }
 
 /// The part of `agent_schema.yaml` that the ledger reads; the file holds a schema beside it.
@@ -44,12 +46,15 @@ impl Agents {
     pub fn parse(yaml: &str, extra: &[String]) -> Result<Self, String> {
         let schema: AgentSchema = serde_saphyr::from_str(yaml).map_err(|error| first_line(&error))?;
         let mut by_sim_id = HashMap::new();
-        for agent in schema.registered_agents.into_values().flatten() {
+        let listed = schema.registered_agents.into_iter();
+        for (group, agent) in
+            listed.flat_map(|(group, agents)| agents.into_iter().map(move |agent| (group.clone(), agent)))
+        {
             let sim_id = agent.sim_id;
             if sim_id.is_empty() || sim_id.chars().count() > ACTOR_CHARS_MAX {
                 return Err(format!("sim_id {} must have 1 to {ACTOR_CHARS_MAX} characters", quote(&sim_id)));
             }
-            let entry = Agent { status: agent.status, parent: agent.parent };
+            let entry = Agent { status: agent.status, parent: agent.parent, group: Some(group) };
             if by_sim_id.insert(sim_id.clone(), entry).is_some() {
                 return Err(format!("the agent {sim_id} is registered twice"));
             }
@@ -58,7 +63,7 @@ impl Agents {
             return Err("registered_agents lists no agent".to_owned());
         }
         for sim_id in extra {
-            by_sim_id.insert(sim_id.clone(), Agent { status: ACTIVE.to_owned(), parent: None });
+            by_sim_id.insert(sim_id.clone(), Agent { status: ACTIVE.to_owned(), parent: None, group: None });
         }
         Ok(Self { by_sim_id })
     }
@@ -89,6 +94,30 @@ impl Agents {
             )),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether the agent is listed, active or not.
+    pub(crate) fn is_registered(&self, sim_id: &str) -> bool {
+        self.by_sim_id.contains_key(sim_id)
+    }
+
+    /// The list in which the agent stands: `council`, `subagents`, …
+    pub(crate) fn group(&self, sim_id: &str) -> Option<&str> {
+        self.by_sim_id.get(sim_id)?.group.as_deref()
+    }
+
+    /// Whether there is such a list.
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.by_sim_id.values().any(|agent| agent.group.as_deref() == Some(group))
+    }
+
+    /// The members of a list, in the order of their names.
+    pub fn members(&self, group: &str) -> Vec<&str> {
+        let is_member = |agent: &Agent| agent.group.as_deref() == Some(group);
+        let mut members: Vec<&str> =
+            self.by_sim_id.iter().filter(|(_, agent)| is_member(agent)).map(|(sim_id, _)| sim_id.as_str()).collect();
+        members.sort_unstable();
+        members
     }
 
     /// The actor, its parent, the parent's parent: whose rights it has.

@@ -1,12 +1,12 @@
 //! Which events are good? LDG-002, table 1: a message in, an audit event or a rejection out.
 
-use super::json::{Object, type_name};
+use super::fields::{Field, Fields, readable_text};
+use super::json::Object;
 use super::message::{Message, utc_text};
 use super::reject::{Reason, Rejection, quote};
 use super::rules::Rules;
-use super::subject::{Lane, Subject};
+use super::subject::{Lane, Subject, Table};
 use super::timestamp::EventTime;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// An audit event that passed every rule: exactly what its row in `audit_events` says.
@@ -42,7 +42,7 @@ pub fn integrity_hash(event_id: &str, actor: &str, action: &str, outcome: &str, 
 }
 
 /// The fields of a message, and whether each must be there.
-const FIELDS: [(&str, bool); 8] = [
+const FIELDS: [Field; 8] = [
     ("event_id", true),
     ("actor", true),
     ("action", true),
@@ -53,51 +53,47 @@ const FIELDS: [(&str, bool); 8] = [
     ("integrity_hash", false),
 ];
 
-const EVENT_ID_CHARS_MAX: usize = 255;
+pub(crate) const EVENT_ID_CHARS_MAX: usize = 255;
 /// `actor VARCHAR(50)`.
 pub(crate) const ACTOR_CHARS_MAX: usize = 50;
 const ACTION_CHARS_MAX: usize = 255;
 /// `outcome VARCHAR(32)`.
 pub(crate) const OUTCOME_CHARS_MAX: usize = 32;
-const TASK_ID_CHARS_MAX: usize = 255;
-const TIMESTAMP_CHARS_MAX: usize = 64;
+pub(crate) const TASK_ID_CHARS_MAX: usize = 255;
+pub(crate) const TIMESTAMP_CHARS_MAX: usize = 64;
 const UNIX_MS_DIGITS: usize = 13;
 
 impl AuditEvent {
     /// Judges an object against every rule of its lane.
-    pub(crate) fn judge(object: &Object<'_>, message: &Message, rules: &Rules) -> Result<Self, Rejection> {
-        let subject = Subject::parse(&message.subject).ok_or_else(|| {
-            Rejection::new(Reason::PrefixMismatch, &format!("subject {} belongs to no lane", quote(&message.subject)))
-        })?;
+    pub(crate) fn judge(
+        object: &Object<'_>,
+        message: &Message,
+        subject: Subject<'_>,
+        rules: &Rules,
+    ) -> Result<Self, Rejection> {
         let stamped = rules.settings.stamp_missing_timestamp && object.get("timestamp").is_none();
-        check_fields(object, stamped)?;
+        let known = FIELDS.map(|(name, required)| (name, required && !(stamped && name == "timestamp")));
+        let fields = Fields::of("an audit event", object, &known)?;
 
-        let event_id = text(object, "event_id", EVENT_ID_CHARS_MAX)?;
-        let actor = text(object, "actor", ACTOR_CHARS_MAX)?;
-        let action = text(object, "action", ACTION_CHARS_MAX)?;
-        let outcome = text(object, "outcome", OUTCOME_CHARS_MAX)?;
-        let task_id = optional_text(object, "task_id", TASK_ID_CHARS_MAX)?;
-        let given_hash = optional_text(object, "integrity_hash", usize::MAX)?;
+        let event_id = fields.text("event_id", EVENT_ID_CHARS_MAX)?;
+        let actor = fields.text("actor", ACTOR_CHARS_MAX)?;
+        let action = fields.text("action", ACTION_CHARS_MAX)?;
+        let outcome = fields.text("outcome", OUTCOME_CHARS_MAX)?;
+        let task_id = fields.optional_text("task_id", TASK_ID_CHARS_MAX)?;
+        let given_hash = fields.optional_text("integrity_hash", usize::MAX)?;
         let timestamp = if stamped {
             utc_text(message.server_time_ns)
         } else {
-            text(object, "timestamp", TIMESTAMP_CHARS_MAX)?.to_owned()
+            fields.text("timestamp", TIMESTAMP_CHARS_MAX)?.to_owned()
         };
 
-        if actor != subject.actor {
-            return Err(Rejection::new(
-                Reason::ActorMismatch,
-                &format!("actor {} is not {}, the last token of the subject", quote(actor), quote(subject.actor)),
-            ));
-        }
+        subject.admit("actor", actor)?;
         rules.agents.admit(actor)?;
         check_event_id(event_id, subject.lane, actor, rules.settings.any_event_id_suffix)?;
         rules.registry.admit(actor, action, outcome, &rules.agents)?;
         let time = EventTime::parse(timestamp)?;
-        if let Some(details) = object.get("details") {
-            if !details.is_object() {
-                return Err(wrong_type("details", "an object", details));
-            }
+        let details = fields.optional_object("details")?;
+        if let Some((details, _)) = details {
             rules.registry.check_details(action, details)?;
         }
         let integrity_hash = integrity_hash(event_id, actor, action, outcome, time.text());
@@ -114,7 +110,7 @@ impl AuditEvent {
             actor: actor.to_owned(),
             action: action.to_owned(),
             outcome: outcome.to_owned(),
-            details: object.text_of("details").map(str::to_owned),
+            details: details.map(|(_, text)| text.to_owned()),
             task_id: task_id.map(str::to_owned),
             time,
             stamped,
@@ -125,45 +121,7 @@ impl AuditEvent {
 
 /// The event id of a message that may be bad in any other way.
 pub(crate) fn readable_event_id(object: &Object<'_>) -> Option<String> {
-    text(object, "event_id", EVENT_ID_CHARS_MAX).ok().filter(|id| !id.is_empty()).map(str::to_owned)
-}
-
-fn check_fields(object: &Object<'_>, stamped: bool) -> Result<(), Rejection> {
-    for (name, required) in FIELDS {
-        if required && object.get(name).is_none() && !(name == "timestamp" && stamped) {
-            return Err(Rejection::new(Reason::MissingField, &format!("the field {name} is required and absent")));
-        }
-    }
-    if let Some(unknown) = object.keys().find(|key| FIELDS.iter().all(|(name, _)| name != key)) {
-        let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-        return Err(Rejection::new(
-            Reason::UnknownField,
-            &format!("the field {} is unknown; an audit event has {}", quote(unknown), known.join(", ")),
-        ));
-    }
-    Ok(())
-}
-
-fn text<'o>(object: &'o Object<'_>, field: &str, chars_max: usize) -> Result<&'o str, Rejection> {
-    optional_text(object, field, chars_max)?
-        .ok_or_else(|| Rejection::new(Reason::MissingField, &format!("the field {field} is required and absent")))
-}
-
-fn optional_text<'o>(object: &'o Object<'_>, field: &str, chars_max: usize) -> Result<Option<&'o str>, Rejection> {
-    let Some(value) = object.get(field) else { return Ok(None) };
-    let text = value.as_str().ok_or_else(|| wrong_type(field, "a string", value))?;
-    let chars = text.chars().count();
-    if chars > chars_max {
-        return Err(Rejection::new(
-            Reason::TooLong,
-            &format!("{field} has {chars} characters; {chars_max} are allowed"),
-        ));
-    }
-    Ok(Some(text))
-}
-
-fn wrong_type(field: &str, expected: &str, found: &Value) -> Rejection {
-    Rejection::new(Reason::WrongType, &format!("{field} must be {expected}, and is {}", type_name(found)))
+    readable_text(object, "event_id", EVENT_ID_CHARS_MAX)
 }
 
 /// `{PREFIX}-{ACTOR}-{unix ms, 13 digits}`; with `any_suffix`, any well-formed suffix in the place of the digits.
@@ -175,7 +133,8 @@ fn check_event_id(event_id: &str, lane: Lane, actor: &str, any_suffix: bool) -> 
         ))
     };
     let Some((prefix, rest)) = event_id.split_once('-') else { return bad("has no prefix") };
-    let Ok(named) = prefix.parse::<Lane>() else { return bad("begins with no known prefix") };
+    let named = prefix.parse::<Lane>().ok().filter(|lane| lane.table() == Table::AuditEvents);
+    let Some(named) = named else { return bad("begins with no known prefix") };
     if named != lane {
         return Err(Rejection::new(
             Reason::PrefixMismatch,
@@ -206,7 +165,7 @@ fn check_event_id(event_id: &str, lane: Lane, actor: &str, any_suffix: bool) -> 
     Ok(())
 }
 
-fn is_unix_ms(text: &str) -> bool {
+pub(crate) fn is_unix_ms(text: &str) -> bool {
     text.len() == UNIX_MS_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 

@@ -1,11 +1,12 @@
 use super::super::agents::Agents;
 use super::super::message::{Headers, Incarnation};
+use super::super::record::Record;
 use super::super::registry::Registry;
 use super::super::rules::{Settings, Verdict};
 use super::*;
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
 static RULES: LazyLock<Rules> = LazyLock::new(|| rules(Settings::default()));
@@ -37,7 +38,8 @@ fn good() -> Value {
 
 fn judged(rules: &Rules, subject: &str, event: &Value) -> Result<AuditEvent, Reason> {
     match rules.judge(&message(subject, event.to_string())) {
-        Verdict::Record(event) => Ok(event),
+        Verdict::Record(Record::Event(event)) => Ok(event),
+        Verdict::Record(other) => panic!("{other:?}"),
         Verdict::Reject { rejection, .. } => Err(rejection.reason()),
     }
 }

@@ -37,6 +37,14 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+impl Message {
+    /// The message's place in its stream's incarnation, as a name that it has in every database.
+    pub fn place(&self) -> String {
+        // The time tells two messages apart that had one sequence, before and after the stream lost data.
+        format!("{}-{}-{}", self.incarnation.created_ns, self.sequence, self.server_time_ns)
+    }
+}
+
 /// A subject as text that PostgreSQL can store: the server admits U+0000 in it, and no lane or actor has it.
 pub fn storable_subject(subject: &str) -> String {
     subject.replace('\0', "\u{fffd}")

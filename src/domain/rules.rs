@@ -1,11 +1,14 @@
 //! Is the message good? The rules in force, and the verdict they give: total and pure, on any bytes.
 
 use super::agents::Agents;
-use super::event::{AuditEvent, readable_event_id};
 use super::json::Object;
 use super::message::Message;
+use super::model_tiers::ModelTiers;
+use super::record::{Record, readable_record_id};
 use super::registry::Registry;
-use super::reject::{Reason, Rejection};
+use super::reject::{Reason, Rejection, quote};
+use super::subject::{Subject, Table};
+use super::writers::Writers;
 
 /// Everything that a verdict depends on besides the message.
 #[derive(Debug)]
@@ -29,6 +32,10 @@ pub struct Settings {
     pub any_event_id_suffix: bool,
     /// A missing timestamp becomes the time at which the server stored the message.
     pub stamp_missing_timestamp: bool,
+    /// Which tier a model is of.
+    pub model_tiers: ModelTiers,
+    /// Who may write records that the Action Registry does not know.
+    pub writers: Writers,
 }
 
 impl Default for Settings {
@@ -38,6 +45,8 @@ impl Default for Settings {
             nesting_max: 32,
             any_event_id_suffix: false,
             stamp_missing_timestamp: false,
+            model_tiers: ModelTiers::default(),
+            writers: Writers::default(),
         }
     }
 }
@@ -46,7 +55,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It passed every rule.
-    Record(AuditEvent),
+    Record(Record),
     /// It did not. The record id is kept where it could be read.
     Reject {
         /// Why.
@@ -70,9 +79,14 @@ impl Rules {
             Ok(object) => object,
             Err(rejection) => return reject(rejection, None),
         };
-        match AuditEvent::judge(&object, message, self) {
-            Ok(event) => Verdict::Record(event),
-            Err(rejection) => reject(rejection, readable_event_id(&object)),
+        let Some(subject) = Subject::parse(&message.subject) else {
+            let detail = format!("subject {} belongs to no lane", quote(&message.subject));
+            let record_id = readable_record_id(&object, Table::AuditEvents);
+            return reject(Rejection::new(Reason::PrefixMismatch, &detail), record_id);
+        };
+        match Record::judge(&object, message, subject, self) {
+            Ok(record) => Verdict::Record(record),
+            Err(rejection) => reject(rejection, readable_record_id(&object, subject.lane.table())),
         }
     }
 }
@@ -81,7 +95,7 @@ impl Verdict {
     /// The record's own id, where it could be read.
     pub fn record_id(&self) -> Option<&str> {
         match self {
-            Verdict::Record(event) => Some(&event.event_id),
+            Verdict::Record(record) => Some(record.id()),
             Verdict::Reject { record_id, .. } => record_id.as_deref(),
         }
     }

@@ -1,9 +1,10 @@
 //! Whose message is it, and on which lane? `ledger.<LANE>.<ACTOR>`: text to type.
 
+use super::reject::{Reason, Rejection, quote};
 use std::fmt;
 use std::str::FromStr;
 
-/// The event prefixes of LDG-002: each is a lane with a durable consumer of its own.
+/// The event prefixes of LDG-002, and one lane for each of the other tables. Each has a durable consumer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
     /// Execution events (Brom).
@@ -28,11 +29,51 @@ pub enum Lane {
     N8n,
     /// Error events.
     Err,
+    /// Token usage.
+    Tokens,
+    /// Council votes and their outcomes.
+    Trail,
+    /// Limits, rates, revenue and cost.
+    Metric,
+    /// Uses of tools.
+    Usage,
+}
+
+/// The tables of the specification: each lane fills one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// LDG-002, table 1.
+    AuditEvents,
+    /// LDG-002, table 2.
+    TokenLedger,
+    /// LDG-002, table 3.
+    DecisionTrails,
+    /// LDG-002, table 4.
+    EconomicMetrics,
+    /// The document "tool_usage_ledger".
+    ToolUsageLedger,
+}
+
+impl Table {
+    /// Every table, in the order of the specification.
+    pub const ALL: [Table; 5] =
+        [Table::AuditEvents, Table::TokenLedger, Table::DecisionTrails, Table::EconomicMetrics, Table::ToolUsageLedger];
+
+    /// Its name in the schema `public`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::AuditEvents => "audit_events",
+            Table::TokenLedger => "token_ledger",
+            Table::DecisionTrails => "decision_trails",
+            Table::EconomicMetrics => "economic_metrics",
+            Table::ToolUsageLedger => "tool_usage_ledger",
+        }
+    }
 }
 
 impl Lane {
     /// Every lane, in the order of the specification.
-    pub const ALL: [Lane; 11] = [
+    pub const ALL: [Lane; 15] = [
         Lane::Exec,
         Lane::Vote,
         Lane::Prop,
@@ -44,6 +85,10 @@ impl Lane {
         Lane::Corp,
         Lane::N8n,
         Lane::Err,
+        Lane::Tokens,
+        Lane::Trail,
+        Lane::Metric,
+        Lane::Usage,
     ];
 
     /// The prefix: the lane's name in event ids, subjects and consumers.
@@ -60,6 +105,21 @@ impl Lane {
             Lane::Corp => "CORP",
             Lane::N8n => "N8N",
             Lane::Err => "ERR",
+            Lane::Tokens => "TOKENS",
+            Lane::Trail => "TRAIL",
+            Lane::Metric => "METRIC",
+            Lane::Usage => "USAGE",
+        }
+    }
+
+    /// The table that its records fill.
+    pub const fn table(self) -> Table {
+        match self {
+            Lane::Tokens => Table::TokenLedger,
+            Lane::Trail => Table::DecisionTrails,
+            Lane::Metric => Table::EconomicMetrics,
+            Lane::Usage => Table::ToolUsageLedger,
+            _ => Table::AuditEvents,
         }
     }
 
@@ -116,6 +176,17 @@ impl<'a> Subject<'a> {
         let (lane, actor) = text.strip_prefix("ledger.")?.split_once('.')?;
         let lane = lane.parse().ok()?;
         (!actor.is_empty() && !actor.contains('.')).then_some(Self { lane, actor })
+    }
+
+    /// Passes the actor that the subject names: the server's permissions bind the subject, and this the payload.
+    pub(crate) fn admit(&self, field: &str, actor: &str) -> Result<(), Rejection> {
+        if actor == self.actor {
+            return Ok(());
+        }
+        Err(Rejection::new(
+            Reason::ActorMismatch,
+            &format!("{field} {} is not {}, the last token of the subject", quote(actor), quote(self.actor)),
+        ))
     }
 }
 

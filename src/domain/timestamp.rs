@@ -19,14 +19,16 @@ impl EventTime {
     /// Reads an ISO 8601 date and time, `2026-02-20T17:47:14.568Z` for one. An offset is converted; without one the text
     /// is taken as UTC, as LDG-002 says of `timestamp`. Digits beyond microseconds are rounded, as PostgreSQL does.
     pub fn parse(text: String) -> Result<Self, Rejection> {
+        Self::parse_field("timestamp", text)
+    }
+
+    /// The same for a field of another name.
+    pub(crate) fn parse_field(field: &str, text: String) -> Result<Self, Rejection> {
         match utc_of(&text) {
             Some(utc) => Ok(Self { text, utc }),
             None => Err(Rejection::new(
                 Reason::BadTimestamp,
-                &format!(
-                    "timestamp {} is not an ISO 8601 date and time such as 2026-02-20T17:47:14.568Z",
-                    quote(&text)
-                ),
+                &format!("{field} {} is not an ISO 8601 date and time such as 2026-02-20T17:47:14.568Z", quote(&text)),
             )),
         }
     }
@@ -39,6 +41,11 @@ impl EventTime {
     /// The moment in UTC, to the microsecond, as PostgreSQL reads a `timestamp`.
     pub fn utc(&self) -> String {
         self.utc.to_string()
+    }
+
+    /// The day in UTC, `YYYY-MM-DD`.
+    pub fn utc_date(&self) -> String {
+        self.utc.date().to_string()
     }
 }
 

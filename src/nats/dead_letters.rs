@@ -4,7 +4,7 @@ use super::api::Api;
 use super::client::with_sources;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::utc_text;
-use crate::outbox::{DeadLetterSink, Undelivered};
+use crate::outbox::{Sink, Undelivered};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
@@ -31,7 +31,7 @@ impl DeadLetterStream {
     }
 }
 
-impl DeadLetterSink for DeadLetterStream {
+impl Sink<DeadLetter> for DeadLetterStream {
     async fn deliver(&self, letter: &DeadLetter) -> Result<(), Undelivered> {
         let mut after = 0;
         for _ in 0..FOREIGN_MAX {

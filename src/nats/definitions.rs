@@ -8,6 +8,7 @@ use std::fmt;
 const LEDGER: &str = include_str!("../../nats/streams/LEDGER.json");
 const DLQ: &str = include_str!("../../nats/streams/LEDGER_DLQ.json");
 const RECEIPTS: &str = include_str!("../../nats/streams/LEDGER_RECEIPTS.json");
+const ALERTS: &str = include_str!("../../nats/streams/LEDGER_ALERTS.json");
 
 /// The names of the streams in this deployment.
 #[derive(Clone, Debug)]
@@ -18,14 +19,17 @@ pub struct Names {
     pub dlq: String,
     /// Receipts.
     pub receipts: String,
+    /// Budget alerts.
+    pub alerts: String,
     /// Copies of each stream in the cluster.
     pub replicas: usize,
 }
 
 impl Names {
     /// The streams to have, as the files say.
-    pub fn streams(&self) -> [stream::Config; 3] {
-        [(LEDGER, &self.ledger), (DLQ, &self.dlq), (RECEIPTS, &self.receipts)].map(|(file, name)| {
+    pub fn streams(&self) -> [stream::Config; 4] {
+        let files = [(LEDGER, &self.ledger), (DLQ, &self.dlq), (RECEIPTS, &self.receipts), (ALERTS, &self.alerts)];
+        files.map(|(file, name)| {
             let mut config: stream::Config =
                 serde_json::from_str(file).expect("the shipped file is good, as a test shows");
             config.name.clone_from(name);
@@ -49,6 +53,10 @@ pub fn consumer(lane: Lane) -> consumer::Config {
         Lane::Corp => include_str!("../../nats/consumers/ledgerd-CORP.json"),
         Lane::N8n => include_str!("../../nats/consumers/ledgerd-N8N.json"),
         Lane::Err => include_str!("../../nats/consumers/ledgerd-ERR.json"),
+        Lane::Tokens => include_str!("../../nats/consumers/ledgerd-TOKENS.json"),
+        Lane::Trail => include_str!("../../nats/consumers/ledgerd-TRAIL.json"),
+        Lane::Metric => include_str!("../../nats/consumers/ledgerd-METRIC.json"),
+        Lane::Usage => include_str!("../../nats/consumers/ledgerd-USAGE.json"),
     };
     serde_json::from_str(file).expect("the shipped file is good, as a test shows")
 }
@@ -172,12 +180,18 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        Names { ledger: "LEDGER".into(), dlq: "LEDGER_DLQ".into(), receipts: "LEDGER_RECEIPTS".into(), replicas: 1 }
+        Names {
+            ledger: "LEDGER".into(),
+            dlq: "LEDGER_DLQ".into(),
+            receipts: "LEDGER_RECEIPTS".into(),
+            alerts: "LEDGER_ALERTS".into(),
+            replicas: 1,
+        }
     }
 
     #[test]
     fn the_shipped_files_are_read_and_safe() {
-        let [ledger, dlq, _] = names().streams();
+        let [ledger, dlq, ..] = names().streams();
         assert!(stream_drift(&ledger, &ledger, true).is_empty());
         assert!(Lane::ALL.iter().all(|lane| ledger.subjects.contains(&lane.filter())));
         assert!(dlq.max_message_size > ledger.max_message_size);

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 
 /// What becomes of a message in this commit.
 pub(super) enum Fate<'a> {
-    Recorded { row_id: i64 },
+    Recorded { row_id: Option<i64> },
     Duplicate,
     Rejected(Cow<'a, Rejection>),
 }
@@ -31,7 +31,7 @@ impl Fate<'_> {
     }
 
     pub(super) fn row_id(&self) -> Option<i64> {
-        if let Fate::Recorded { row_id } = self { Some(*row_id) } else { None }
+        if let Fate::Recorded { row_id } = self { *row_id } else { None }
     }
 
     pub(super) fn rejection(&self) -> Option<&Rejection> {

@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct DeadLetterQueue(pub Connections);
 
 impl Queue for DeadLetterQueue {
+    type Letter = DeadLetter;
+
     async fn waiting(&self, after: i64, limit: i64) -> Result<Vec<i64>, String> {
         self.0.bounded("reading the outbox", waiting(&self.0, after, limit)).await.map_err(|error| error.to_string())
     }

@@ -4,6 +4,7 @@ use super::connections::Connections;
 use super::remedy::DatabaseError;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use std::collections::HashMap;
 
 /// What the ledger holds.
 #[derive(Clone, Debug)]
@@ -61,6 +62,18 @@ async fn one(connections: &Connections, question: &'static str) -> Result<PgRow,
     let row = sqlx::query(question).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
     lease.keep();
     Ok(row)
+}
+
+/// The value in force of each metric, by its key.
+pub async fn metrics_in_force(connections: &Connections) -> Result<HashMap<String, String>, DatabaseError> {
+    let mut lease = connections.lease().await?;
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("select metric_key, metric_value::text from ledger.metric_in_force")
+            .fetch_all(&mut *lease)
+            .await
+            .map_err(DatabaseError::new)?;
+    lease.keep();
+    Ok(rows.into_iter().collect())
 }
 
 /// One dead letter in a list.

@@ -4,15 +4,18 @@
 //! The head is locked as late as possible: from there to the commit, nobody else commits. A message that is stored already
 //! is recognised by epoch and sequence before anything is written, so a commit whose answer was lost is simply tried again.
 
+use super::budget::{self, Changes};
 use super::connections::Connections;
 use super::custody::{self, Fate};
 use super::epochs::{self, Epoch};
 use super::failure::{self, Failure};
 use super::projection::{self, Placed};
 use super::remedy::{Cure, DatabaseError};
-use crate::domain::event::AuditEvent;
+use crate::domain::budget::Budget;
 use crate::domain::leaf::payload_sha256;
+use crate::domain::record::Record;
 use crate::domain::rules::Verdict;
+use crate::domain::subject::Table;
 use crate::lifecycle::{Judged, Remedy, Store, StoreError, Tally};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
@@ -26,14 +29,23 @@ pub struct Ledger {
     writers: Connections,
     /// Processes of the server that did not answer a commit in time.
     silent_backends: Mutex<Vec<i32>>,
+    budget: Budget,
     /// Rung when dead letters were committed.
     pub dead_letters_waiting: Arc<Notify>,
+    /// Rung when budget alerts were committed.
+    pub alerts_waiting: Arc<Notify>,
 }
 
 impl Ledger {
     /// Writes through these connections, one for each commit that may run at a time.
-    pub fn new(writers: Connections) -> Self {
-        Self { writers, silent_backends: Mutex::default(), dead_letters_waiting: Arc::new(Notify::new()) }
+    pub fn new(writers: Connections, budget: Budget) -> Self {
+        Self {
+            writers,
+            silent_backends: Mutex::default(),
+            budget,
+            dead_letters_waiting: Arc::new(Notify::new()),
+            alerts_waiting: Arc::new(Notify::new()),
+        }
     }
 
     /// The connections, for a reload of their credentials.
@@ -48,13 +60,16 @@ impl Store for Ledger {
         let limit = self.writers.limits().transaction();
         let committing = async {
             self.end_silent_backends(&mut lease).await?;
-            commit(&mut lease, rows).await
+            commit(&mut lease, rows, &self.budget).await
         };
         match timeout(limit, committing).await {
-            Ok(Ok(tally)) => {
+            Ok(Ok(Committed { tally, alerts })) => {
                 lease.keep();
                 if !tally.rejected.is_empty() {
                     self.dead_letters_waiting.notify_one();
+                }
+                if alerts > 0 {
+                    self.alerts_waiting.notify_one();
                 }
                 Ok(tally)
             }
@@ -106,10 +121,11 @@ impl Ledger {
             Ok(Culprit::Record(error)) => {
                 StoreError { what: error.to_string(), remedy: Remedy::Isolate(failure::rejection(&error)) }
             }
-            Ok(Culprit::Table(error)) => StoreError {
+            Ok(Culprit::Table(table, error)) => StoreError {
                 remedy: Remedy::Operator,
                 what: format!(
-                    "audit_events refuses records that are good: {error}; look at its columns, constraints and triggers"
+                    "{} refuses records that are good: {error}; look at its columns, constraints and triggers",
+                    table.name()
                 ),
             },
             Ok(Culprit::Nobody) => StoreError { remedy: Remedy::Retry, what: failure.error.to_string() },
@@ -122,15 +138,21 @@ impl Ledger {
     async fn find_culprit(&self, rows: &[Judged]) -> Result<Culprit, DatabaseError> {
         let mut lease = self.writers.lease().await?;
         sqlx::raw_sql("begin isolation level read committed").execute(&mut *lease).await.map_err(DatabaseError::new)?;
-        if let Err(error) = projection::insert_a_good_record(&mut lease).await {
-            let error = DatabaseError::new(error);
-            return if error.cure == Cure::Record { Ok(Culprit::Table(error)) } else { Err(error) };
-        }
         let all: Vec<&Judged> = rows.iter().collect();
-        match projection::place(&mut lease, &events_of(&all)).await.map_err(DatabaseError::new) {
+        let records = records_of(&all);
+        for table in Table::ALL {
+            if !records.iter().any(|record| record.table() == table) {
+                continue;
+            }
+            if let Err(error) = projection::insert_a_good_record(&mut lease, table).await {
+                let error = DatabaseError::new(error);
+                return if error.cure == Cure::Record { Ok(Culprit::Table(table, error)) } else { Err(error) };
+            }
+        }
+        match projection::place(&mut lease, &records).await {
             Ok(_) => Ok(Culprit::Nobody),
-            Err(error) if error.cure == Cure::Record => Ok(Culprit::Record(error)),
-            Err(error) => Err(error),
+            Err(failure) if failure.cure() == Cure::Record => Ok(Culprit::Record(failure.error)),
+            Err(failure) => Err(failure.error),
         }
     }
 }
@@ -140,13 +162,21 @@ enum Culprit {
     /// The table takes good records, and refuses these.
     Record(DatabaseError),
     /// The table refuses what it must take.
-    Table(DatabaseError),
+    Table(Table, DatabaseError),
     /// It takes all of them now.
     Nobody,
 }
 
-async fn commit(connection: &mut PgConnection, rows: &[Judged]) -> Result<Tally, Failure> {
-    let Some(first) = rows.first() else { return Ok(Tally::default()) };
+/// What a commit did.
+#[derive(Default)]
+struct Committed {
+    tally: Tally,
+    /// Budget alerts that it raised.
+    alerts: u64,
+}
+
+async fn commit(connection: &mut PgConnection, rows: &[Judged], budget: &Budget) -> Result<Committed, Failure> {
+    let Some(first) = rows.first() else { return Ok(Committed::default()) };
     let incarnation = &first.message.incarnation;
     debug_assert!(rows.iter().all(|row| row.message.incarnation == *incarnation), "one take has one incarnation");
     loop {
@@ -160,6 +190,7 @@ async fn commit(connection: &mut PgConnection, rows: &[Judged]) -> Result<Tally,
                 continue;
             }
         };
+        let mut alerts = 0;
         let mut tally = Tally { known: rows.len() - fresh.len(), ..Tally::default() };
         if fresh.is_empty() {
             // These rows may be on this server's disk alone, their commit having been cut short while it waited for a
@@ -173,12 +204,13 @@ async fn commit(connection: &mut PgConnection, rows: &[Judged]) -> Result<Tally,
                 sqlx::raw_sql("rollback").execute(&mut *connection).await?;
                 continue;
             }
+            alerts = budget::settle(connection, &changes(&fresh, &fates), budget).await?;
             custody::append(connection, head, epochs[0], &fresh, &fates).await?;
             count(&fates, &mut tally);
         }
         // A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
         sqlx::raw_sql("set local statement_timeout = 0; commit").execute(&mut *connection).await?;
-        return Ok(tally);
+        return Ok(Committed { tally, alerts });
     }
 }
 
@@ -234,10 +266,10 @@ async fn not_stored_yet<'a>(
     Ok(Custody::Fresh(fresh))
 }
 
-fn events_of<'a>(rows: &[&'a Judged]) -> Vec<&'a AuditEvent> {
+fn records_of<'a>(rows: &[&'a Judged]) -> Vec<&'a Record> {
     rows.iter()
         .filter_map(|row| match &row.verdict {
-            Verdict::Record(event) => Some(event),
+            Verdict::Record(record) => Some(record),
             Verdict::Reject { .. } => None,
         })
         .collect()
@@ -245,22 +277,32 @@ fn events_of<'a>(rows: &[&'a Judged]) -> Vec<&'a AuditEvent> {
 
 /// Writes the projections, and so learns each message's fate.
 async fn project<'a>(connection: &mut PgConnection, rows: &[&'a Judged]) -> Result<Vec<Fate<'a>>, Failure> {
-    let placed = projection::place(connection, &events_of(rows)).await.map_err(Failure::of_projection)?;
+    let placed = projection::place(connection, &records_of(rows)).await?;
     let mut placed = placed.into_iter();
     rows.iter()
         .map(|row| match &row.verdict {
             Verdict::Reject { rejection, .. } => Ok(Fate::Rejected(std::borrow::Cow::Borrowed(rejection))),
-            Verdict::Record(event) => match placed.next().expect("one place for each event") {
+            Verdict::Record(record) => match placed.next().expect("one place for each record") {
                 Some(Placed::New(row_id)) => Ok(Fate::Recorded { row_id }),
                 Some(Placed::Same) => Ok(Fate::Duplicate),
-                Some(Placed::Conflict(rejection)) => Ok(Fate::Rejected(std::borrow::Cow::Owned(rejection))),
+                Some(Placed::Refused(rejection)) => Ok(Fate::Rejected(std::borrow::Cow::Owned(rejection))),
                 None => Err(Failure::of_custody(DatabaseError::of_the_world(format!(
                     "the row of {} came and went during the commit",
-                    event.event_id
+                    record.id()
                 )))),
             },
         })
         .collect()
+}
+
+fn changes(rows: &[&Judged], fates: &[Fate<'_>]) -> Changes {
+    let mut changes = Changes::default();
+    for (row, fate) in rows.iter().zip(fates) {
+        if let (Verdict::Record(record), Fate::Recorded { row_id }) = (&row.verdict, fate) {
+            changes.note(record, *row_id);
+        }
+    }
+    changes
 }
 
 fn count(fates: &[Fate<'_>], tally: &mut Tally) {
