@@ -45,12 +45,11 @@ async fn publish_defaults(config: &Config, api: &Api, as_json: bool) -> Result<V
     let in_force = reads::metrics_in_force(&connect::database(config, 1)?).await?;
     let mut items = Vec::new();
     for (key, value) in reference {
-        let (outcome, line) = match in_force.get(&key) {
-            Some(found) => ("in force", format!("{key}: {found} is in force, and stays")),
-            None => {
-                publish_metric(api, &key, &value).await?;
-                ("published", format!("{key}: {value} published"))
-            }
+        let (outcome, line) = if let Some(found) = in_force.get(&key) {
+            ("in force", format!("{key}: {found} is in force, and stays"))
+        } else {
+            publish_metric(api, &key, &value).await?;
+            ("published", format!("{key}: {value} published"))
         };
         if !as_json {
             output::line(line);

@@ -53,6 +53,7 @@ impl Default for Settings {
 
 /// What becomes of a message: one of these two, always.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "almost every message is a record")]
 pub enum Verdict {
     /// It passed every rule.
     Record(Record),

@@ -50,7 +50,7 @@ pub enum Table {
     DecisionTrails,
     /// LDG-002, table 4.
     EconomicMetrics,
-    /// The document "tool_usage_ledger".
+    /// The document `tool_usage_ledger`.
     ToolUsageLedger,
 }
 

@@ -1,4 +1,4 @@
-//! Which use of a tool is good? The document "tool_usage_ledger": one use, with what it took.
+//! Which use of a tool is good? The document `tool_usage_ledger`: one use, with what it took.
 
 use super::event::TIMESTAMP_CHARS_MAX;
 use super::fields::{Amount, Field, Fields};
