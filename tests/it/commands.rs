@@ -48,7 +48,7 @@ async fn status_and_dlq_show_what_the_ledger_holds() {
     check_ledger(&world, &published).await;
 
     let status = json(&world.ledgerd_ok(&["status", "--json"]).await);
-    assert_eq!((status["rejected"].as_i64(), status["lanes"].as_array().map(Vec::len)), (Some(1), Some(11)));
+    assert_eq!((status["rejected"].as_i64(), status["lanes"].as_array().map(Vec::len)), (Some(1), Some(15)));
     assert!(world.ledgerd_ok(&["status"]).await.contains("EXEC"));
     let list = json(&world.ledgerd_ok(&["dlq", "list", "--json"]).await);
     let reference = list[0]["reference"].as_str().expect("a reference");

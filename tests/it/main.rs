@@ -10,6 +10,9 @@ mod support_holds;
 /// What becomes of a message.
 mod records;
 
+/// The tables beside `audit_events`.
+mod tables;
+
 /// Starting: what is waited for, and what is an error at once.
 mod starting;
 

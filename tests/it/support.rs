@@ -11,9 +11,11 @@ pub(crate) mod events;
 pub(crate) mod proxy;
 pub(crate) mod published;
 pub(crate) mod publisher;
+pub(crate) mod records;
 
 pub(crate) mod dead_letters;
 pub(crate) mod ledger;
+mod tables;
 pub(crate) mod tree;
 
 pub(crate) mod installation;

@@ -1,12 +1,29 @@
-//! What is published: good events of every lane, and bad ones of every kind.
+//! What is published: good records of every lane, and bad ones of every kind.
 
+use super::records::{bad_records, record};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Every lane: those of the audit events, then one for each of the other tables.
+pub(crate) const LANES: [&str; 15] = [
+    "EXEC", "VOTE", "PROP", "CLR", "SEC", "TOOL", "SYS", "ROUTE", "CORP", "N8N", "ERR", "TOKENS", "TRAIL", "METRIC",
+    "USAGE",
+];
+
 /// The lanes of the audit events.
-pub(crate) const LANES: [&str; 11] =
-    ["EXEC", "VOTE", "PROP", "CLR", "SEC", "TOOL", "SYS", "ROUTE", "CORP", "N8N", "ERR"];
+pub(crate) const AUDIT_LANES: &[&str] = LANES.split_at(11).0;
+
+/// The field that names a record of this lane.
+pub(crate) fn id_field(lane: &str) -> &'static str {
+    match lane {
+        "TOKENS" => "usage_id",
+        "TRAIL" => "trail_id",
+        "METRIC" => "metric_key",
+        "USAGE" => "id",
+        _ => "event_id",
+    }
+}
 
 /// The limit of the configuration's default.
 const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -63,13 +80,18 @@ pub(crate) fn event(lane: &str, actor: &str, n: u64) -> Event {
     Event { lane: lane.to_owned(), publisher: actor.to_owned(), fields }
 }
 
-/// A good event of the lane's usual actor that no other test of this process has.
+/// A good record of the lane's usual actor that no other test of this process has.
 pub(crate) fn next_event(lane: &str) -> Event {
     static NEXT: AtomicU64 = AtomicU64::new(500_000_000);
-    event(lane, usual(lane).0, NEXT.fetch_add(1, Ordering::Relaxed))
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    if AUDIT_LANES.contains(&lane) { event(lane, usual(lane).0, n) } else { record(lane, n) }
 }
 
 impl Event {
+    pub(super) fn new(lane: &str, publisher: &str, fields: Map<String, Value>) -> Self {
+        Self { lane: lane.to_owned(), publisher: publisher.to_owned(), fields }
+    }
+
     pub(crate) fn subject(&self) -> String {
         format!("ledger.{}.{}", self.lane, self.publisher)
     }
@@ -132,7 +154,7 @@ impl Event {
     }
 }
 
-/// Good events, `count` of them, one lane after the other.
+/// Good records, `count` of them, one lane after the other.
 pub(crate) fn good_events(count: usize) -> Vec<Outgoing> {
     LANES.iter().cycle().take(count).map(|lane| next_event(lane).good()).collect()
 }
@@ -148,7 +170,7 @@ pub(crate) fn bad_events() -> Vec<Outgoing> {
         let at = payload.windows(from.len()).position(|bytes| bytes == from.as_bytes()).expect("it stands there");
         raw([&payload[..at], to, &payload[at + from.len()..]].concat(), reason)
     };
-    vec![
+    let mut bad = vec![
         replaced("HERE", b"\xff\xfe", "not_utf8"),
         replaced("}", b"", "malformed_json"),
         raw(b"what is this?".to_vec(), "malformed_json"),
@@ -177,7 +199,9 @@ pub(crate) fn bad_events() -> Vec<Outgoing> {
         good().with("integrity_hash", "0".repeat(64)).bad("hash_mismatch"),
         next_event("VOTE").with("details", json!({"proposal_id": "SRN-1"})).bad("details_mismatch"),
         next_event("VOTE").with("details", vote(["REJECTED"; 4])).bad("details_mismatch"),
-    ]
+    ];
+    bad.extend(bad_records());
+    bad
 }
 
 /// LDG-002, "Integrity Hash Computation".

@@ -2,8 +2,9 @@
 //! every dead letter, the tree, and what the consumers still hold.
 
 use super::dead_letters::check_dead_letters;
-use super::events::{Expectation, LANES, spec_hash};
+use super::events::{AUDIT_LANES, Expectation, id_field, spec_hash};
 use super::published::{Publication, Published};
+use super::tables::check_tables;
 use super::tree::check_tree;
 use super::world::World;
 use super::{eventually, when};
@@ -47,7 +48,8 @@ pub(crate) async fn settled(world: &World, published: &Published) {
         let mut connection = PgConnection::connect(&world.database.url()).await.map_err(|error| error.to_string())?;
         let (entries, unpublished): (i64, i64) = sqlx::query_as(
             "select (select count(*) from ledger.entry join ledger.epoch using (epoch) where stream = $1),
-                    (select count(*) from ledger.dead_letter where published_at is null)",
+                    (select count(*) from ledger.dead_letter where published_at is null)
+                    + (select count(*) from ledger.budget_alert where published_at is null)",
         )
         .bind(STREAM)
         .fetch_one(&mut connection)
@@ -56,7 +58,7 @@ pub(crate) async fn settled(world: &World, published: &Published) {
         connection.close().await.map_err(|error| error.to_string())?;
         let published = published.all().len();
         when(usize::try_from(entries).is_ok_and(|entries| entries >= published) && unpublished == 0, || {
-            format!("{entries} entries of {published} published; {unpublished} dead letters are not published yet")
+            format!("{entries} entries of {published} published; {unpublished} dead letters and alerts are not published yet")
         })?;
         let stream = jetstream.get_stream(STREAM).await.map_err(|error| error.to_string())?;
         let consumers: Vec<_> = stream.consumers().try_collect().await.map_err(|error| error.to_string())?;
@@ -92,6 +94,7 @@ pub(crate) async fn check_settled_ledger(world: &World, published: &Published) -
     }
     check_dispositions(&pairs, &mut faults);
     check_rows(&entries, &rows, &mut faults);
+    check_tables(&mut connection, &mut faults).await.expect("the tables are there");
     check_dead_letters(world, &mut connection, &entries, &pairs, &mut faults).await;
     faults.report();
     counts
@@ -245,11 +248,16 @@ fn check_dispositions(pairs: &Pairs<'_>, faults: &mut Faults) {
         }
         faults.unless(found != "rejected", || format!("{}: rejected, not {expectation:?}", entry.name()));
         let fields: Value = serde_json::from_slice(&publication.outgoing.payload).expect("a good record is JSON");
-        let id = fields["event_id"].as_str().unwrap_or_default();
+        let lane = entry.lane().unwrap_or_default();
+        let id = fields[id_field(lane)].as_str().or(entry.record_id.as_deref()).unwrap_or_default();
         faults.unless(entry.record_id.as_deref() == Some(id), || {
             format!("{}: custody names it {:?} instead of {id}", entry.name(), entry.record_id)
         });
-        *recorded.entry(id.to_owned()).or_default() += usize::from(found == "recorded");
+        // A metric has no id of its own: each message is a row.
+        if lane != "METRIC" {
+            // Each agent names its usage itself.
+            *recorded.entry(format!("{id} on {}", entry.subject)).or_default() += usize::from(found == "recorded");
+        }
     }
     for (id, times) in recorded {
         faults.unless(times == 1, || format!("{id}: recorded {times} times"));
@@ -258,7 +266,7 @@ fn check_dispositions(pairs: &Pairs<'_>, faults: &mut Faults) {
 
 /// Each recorded entry has one row, field by field, and there is no other row.
 fn check_rows(entries: &[Entry], rows: &HashMap<i64, AuditRow>, faults: &mut Faults) {
-    let is_audit = |entry: &&Entry| entry.lane().is_some_and(|lane| LANES.contains(&lane));
+    let is_audit = |entry: &&Entry| entry.lane().is_some_and(|lane| AUDIT_LANES.contains(&lane));
     let recorded: Vec<&Entry> = entries.iter().filter(is_audit).filter(|it| it.disposition == "recorded").collect();
     let claimed: BTreeSet<i64> = recorded.iter().filter_map(|entry| entry.row_id).collect();
     faults.unless(claimed.len() == recorded.len() && rows.len() == recorded.len(), || {

@@ -6,6 +6,7 @@ use super::nats_cluster::NatsCluster;
 use super::postgres::{Cluster, Database, PASSWORD, SUPERUSER, postgres_url};
 use super::proxy::TcpProxy;
 use super::publisher::Publisher;
+use super::records::REGISTRIES;
 use async_nats::jetstream;
 use std::process::Output;
 use std::sync::Arc;
@@ -239,6 +240,7 @@ impl Builder {
         if !self.without_migrations {
             let grant: &[&str] = if self.limited_role { &["migrate", "--grant", &world.role] } else { &["migrate"] };
             world.ledgerd_ok(grant).await;
+            world.database.execute(REGISTRIES).await;
         }
         if !self.without_streams {
             world.ledgerd_ok(&["setup"]).await;

@@ -1,0 +1,340 @@
+//! The four tables beside `audit_events`: what is added up, what is looked up, and what is waited for.
+
+use crate::support::events::{Outgoing, next_event};
+use crate::support::ledger::{check_ledger, settled};
+use crate::support::proxy::{Direction, TcpProxy};
+use crate::support::published::Published;
+use crate::support::records::{AGENT_ID, VENTURE_ID, metric, spend};
+use crate::support::world::World;
+use crate::support::{SOON, eventually, when};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+const DAY: &str = "2026-02-20";
+
+/// A row of one text.
+async fn text(world: &World, query: &str) -> String {
+    let mut connection = world.database.connect().await;
+    let found: Option<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.expect(query);
+    found.unwrap_or_else(|| "null".to_owned())
+}
+
+async fn day(world: &World, agent: &str, date: &str) -> String {
+    text(
+        world,
+        &format!(
+            "select concat_ws(' ', total_tokens_input, total_tokens_output, total_cost, coalesce(budget_status, 'null'))
+            from token_ledger where agent_name = '{agent}' and date = '{date}'"
+        ),
+    )
+    .await
+}
+
+/// What was published on `alert.budget.*`, as `AGENT old→new spent of limit`.
+async fn alerts(world: &World) -> Vec<String> {
+    let stream = world.jetstream().await.get_stream("LEDGER_ALERTS").await.expect("setup made it");
+    let messages = stream.cached_info().state.last_sequence;
+    let mut alerts = Vec::new();
+    for sequence in 1..=messages {
+        let message = stream.get_raw_message(sequence).await.expect("nobody deletes");
+        let said: Value = serde_json::from_slice(&message.payload).expect("JSON");
+        let text = |field: &str| said[field].as_str().expect("a text").to_owned();
+        assert_eq!(message.subject.as_str(), format!("alert.budget.{}", text("agent_name")));
+        let [agent, old, new, spent, limit] =
+            ["agent_name", "old_status", "new_status", "spent_usd", "limit_usd"].map(text);
+        alerts.push(format!("{agent} {old}→{new} {spent} of {limit}"));
+    }
+    alerts
+}
+
+/// Publishes on two lanes in this order: what the first says is in force when the second is judged.
+async fn publish_in_turn(world: &World, published: &mut Published, outgoing: Vec<Outgoing>) {
+    for message in outgoing {
+        published.publish(&world.publisher, message).await;
+        settled(world, published).await;
+    }
+}
+
+#[tokio::test]
+async fn usage_adds_to_its_day_once_and_exactly() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let thousand = (0..1000).map(|_| spend("RXY-CEO", 0.000_03, DAY).good()).collect();
+    published.publish_all(&world.publisher, thousand).await;
+    let named = spend("RXY-CEO", 0.1, DAY).with("usage_id", "call-1");
+    publish_in_turn(&world, &mut published, vec![named.good(), named.again(), named.again()]).await;
+    let other = named.clone().with("tokens_input", 101);
+    published.publish(&world.publisher, other.bad("conflict")).await;
+    // Another agent's id of the same name is another usage: nobody can take a name away from anybody.
+    let others = spend("SRN-CIO", 0.1, DAY).with("usage_id", "call-1");
+    published.publish(&world.publisher, others.good()).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.duplicates, counts.rejects), (1002, 2, 1));
+    assert_eq!(day(&world, "RXY-CEO", DAY).await, "100100 10010 0.1300 null");
+}
+
+#[tokio::test]
+async fn usage_of_several_daemons_of_which_one_is_killed_adds_up() {
+    let world = World::start().await;
+    let mut first = world.daemon().await;
+    let _second = world.daemon().await;
+    let mut published = Published::default();
+    let agents = ["RXY-CEO", "WRK-001", "WRK-002"];
+    let some = || (0..1500).map(|n| spend(agents[n % 3], 0.000_01, DAY).good()).collect::<Vec<_>>();
+    published.publish_all(&world.publisher, some()).await;
+    first.sigkill();
+    published.publish_all(&world.publisher, some()).await;
+    check_ledger(&world, &published).await;
+    assert_eq!(day(&world, "WRK-002", DAY).await, "100000 10000 0.0100 null");
+}
+
+#[tokio::test]
+async fn a_cost_is_computed_from_the_rates_in_force_and_an_unknown_rate_is_a_reject_that_can_come_again() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let call = spend("RXY-CEO", 0.0, DAY).without("cost_usd").with("tokens_input", 1).with("tokens_output", 2);
+    let call = call.with("model_used", "Claude Haiku").with("usage_id", "call-1");
+    published.publish(&world.publisher, call.bad("unknown_reference")).await;
+    settled(&world, &published).await;
+    let detail = text(&world, "select detail from ledger.dead_letter").await;
+    assert!(detail.contains("economic_metrics has no token_rate_ECONOMY_input"), "{detail}");
+
+    let rates = vec![
+        metric("VRA-CFO", "token_rate_ECONOMY_input", 9.0).good(),
+        metric("VRA-CFO", "token_rate_ECONOMY_output", 0.001_25).good(),
+        metric("VRA-CFO", "token_rate_ECONOMY_input", 0.000_25).good(),
+        call.good(),
+        metric("VRA-CFO", "token_rate_ECONOMY_input", 7.0).good(),
+        // The same call again costs what it did.
+        call.again(),
+    ];
+    publish_in_turn(&world, &mut published, rates).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.duplicates, counts.rejects), (5, 1, 1));
+    let exact = text(&world, "select exact_cost::text from token_ledger").await;
+    assert_eq!(exact.parse::<f64>(), Ok(0.000_002_75), "{exact}");
+}
+
+#[tokio::test]
+async fn a_days_status_follows_its_limit_and_each_change_is_told_once() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    let limit = |usd| metric("ARCHITECT", "daily_limit_RXY-CEO", usd).good();
+    let spends = |usd| spend("RXY-CEO", usd, &today()).good();
+    let steps = vec![limit(1.0), spends(0.6999), spends(0.0001), spends(0.2), spends(0.1), spends(0.0001)];
+    let mut seen = Vec::new();
+    for step in steps {
+        publish_in_turn(&world, &mut published, vec![step]).await;
+        seen.push(text(&world, "select coalesce(max(budget_status), 'none') from token_ledger").await);
+    }
+    // 70 %, 90 %, 100 % (which is not above it), and more.
+    assert_eq!(seen, ["none", "GREEN", "YELLOW", "RED", "RED", "EXCEEDED"]);
+    // A higher limit, and one that is the same.
+    publish_in_turn(&world, &mut published, vec![limit(2.0), limit(2.0)]).await;
+    assert_eq!(text(&world, "select budget_status from token_ledger").await, "GREEN");
+    check_ledger(&world, &published).await;
+    assert_eq!(
+        alerts(&world).await,
+        [
+            "RXY-CEO GREEN→YELLOW 0.7000 of 1.0",
+            "RXY-CEO YELLOW→RED 0.9000 of 1.0",
+            "RXY-CEO RED→EXCEEDED 1.0001 of 1.0",
+            "RXY-CEO EXCEEDED→GREEN 1.0001 of 2.0",
+        ]
+    );
+    assert!((daemon.metric("ledgerd_budget_alerts_published_total", "").await - 4.0).abs() < f64::EPSILON);
+}
+
+fn today() -> String {
+    let now = std::process::Command::new("date").args(["-u", "+%F"]).output().expect("a clock");
+    String::from_utf8(now.stdout).expect("digits").trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_group_lends_its_limit_and_the_workers_share_theirs() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let messages = vec![
+        metric("ARCHITECT", "daily_limit_SUBAGENTS", 1.0).good(),
+        metric("ARCHITECT", "daily_limit_WORKERS", 2.0).good(),
+        metric("ARCHITECT", "daily_limit_WRK-012", 10.0).good(),
+        spend("SRN-MRS-01", 0.75, DAY).good(),
+        spend("SRN-FIN-01", 0.75, DAY).good(),
+        spend("WRK-001", 0.5, DAY).good(),
+        // Who has a limit of its own spends nothing of the others'.
+        spend("WRK-012", 5.0, DAY).good(),
+        spend("WRK-002", 1.0, DAY).good(),
+    ];
+    publish_in_turn(&world, &mut published, messages).await;
+    check_ledger(&world, &published).await;
+    let status = text(
+        &world,
+        "select string_agg(agent_name || ' ' || budget_status, ', ' order by agent_name) from token_ledger",
+    );
+    assert_eq!(status.await, "SRN-FIN-01 YELLOW, SRN-MRS-01 YELLOW, WRK-001 YELLOW, WRK-002 YELLOW, WRK-012 GREEN");
+}
+
+#[tokio::test]
+async fn killed_between_an_alerts_publication_and_its_mark() {
+    let world = World::builder().postgres_proxy().start().await;
+    let proxy: &TcpProxy = world.postgres_proxy();
+    let mut hold = proxy.hold_when(Direction::ToServer, b"update ledger.budget_alert");
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish(&world.publisher, metric("ARCHITECT", "daily_limit_RXY-CEO", 1.0).good()).await;
+    eventually("the limit is in force", SOON, async || {
+        let limits = world.database.count("select count(*) from economic_metrics").await;
+        when(limits == 1, || "no limit".to_owned())
+    })
+    .await;
+    published.publish(&world.publisher, spend("RXY-CEO", 0.95, DAY).good()).await;
+    hold.happened().await;
+    daemon.sigkill();
+    proxy.drop_held().await;
+    assert_eq!(alerts(&world).await.len(), 1);
+    let _again = world.daemon().await;
+    check_ledger(&world, &published).await;
+    assert_eq!(alerts(&world).await, ["RXY-CEO GREEN→RED 0.95 of 1.0"]);
+}
+
+/// Whoever listens without a stream hears it too, as n8n does.
+#[tokio::test]
+async fn an_alert_is_heard_by_a_plain_subscriber() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let client = world.nats().connect().await;
+    let mut heard = client.subscribe("alert.budget.>").await.expect("subscribed");
+    client.flush().await.expect("the server has it");
+    let mut published = Published::default();
+    let messages = vec![metric("VRA-CFO", "daily_limit_VRA-CFO", 3.0).good(), spend("VRA-CFO", 3.01, DAY).good()];
+    publish_in_turn(&world, &mut published, messages).await;
+    let message = heard.next().await.expect("it comes");
+    assert_eq!(message.subject.as_str(), "alert.budget.VRA-CFO");
+}
+
+#[tokio::test]
+async fn the_reference_limits_and_rates_come_on_demand_and_only_where_none_is_in_force() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    publish_in_turn(&world, &mut published, vec![metric("VRA-CFO", "daily_limit_RXY-CEO", 4.5).good()]).await;
+    assert_eq!(world.database.count("select count(*) from economic_metrics").await, 1);
+    let said = world.ledgerd_ok(&["setup", "--defaults"]).await;
+    assert!(said.contains("daily_limit_RXY-CEO: 4.5 is in force, and stays"), "{said}");
+    assert!(said.contains("token_rate_ECONOMY_input: 0.00025 published"), "{said}");
+    eventually("the reference is stored", SOON, async || {
+        let rows = world.database.count("select count(*) from economic_metrics where set_by = 'ARCHITECT'").await;
+        when(rows == 29, || format!("{rows} rows"))
+    })
+    .await;
+    assert_eq!(
+        text(&world, "select metric_value::text from economic_metrics where metric_key = 'token_rate_ECONOMY_output'")
+            .await,
+        "0.00125"
+    );
+    let again = world.ledgerd_ok(&["setup", "--defaults"]).await;
+    assert!(!again.contains("published"), "{again}");
+}
+
+#[tokio::test]
+async fn a_council_vote_may_name_an_event_that_comes_later_and_is_stored_once() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let trail = next_event("TRAIL").with("ledger_ref", "VOTE-RXY-CEO-1999999999999");
+    let other = trail.clone().with("outcome", "VETOED");
+    publish_in_turn(&world, &mut published, vec![trail.good(), trail.again(), other.bad("conflict")]).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.duplicates, counts.rejects), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn tool_usage_of_an_unknown_agent_can_come_again_and_survives_its_venture() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let newcomer = "11111111-d9cb-469f-a165-70867728950e";
+    let usage = next_event("USAGE").with("agent_id", newcomer);
+    publish_in_turn(&world, &mut published, vec![usage.bad("unknown_reference")]).await;
+    world.database.execute(&format!("insert into agent_registry (id) values ('{newcomer}')")).await;
+    publish_in_turn(&world, &mut published, vec![usage.good(), usage.again()]).await;
+    // One without an id or a time of its own.
+    let plain = next_event("USAGE").without("id").without("created_at").without("venture_id").good();
+    publish_in_turn(&world, &mut published, vec![plain]).await;
+
+    let delete = format!("delete from agent_registry where id = '{newcomer}'");
+    let refused = world.cluster().try_execute(world.database.name(), &delete).await;
+    assert!(refused.is_err(), "usage keeps its agent");
+    world.database.execute(&format!("delete from ventures where id = '{VENTURE_ID}'")).await;
+    assert_eq!(world.database.count("select count(*) from tool_usage_ledger where venture_id is null").await, 2);
+    let other = usage.clone().with("agent_id", AGENT_ID).without("venture_id");
+    publish_in_turn(&world, &mut published, vec![usage.again(), other.bad("conflict")]).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.duplicates, counts.rejects), (2, 2, 2));
+}
+
+/// An operator's own rule about some records is those records' fault; one about all of them is the operator's.
+#[tokio::test]
+async fn a_rule_of_the_operators_rejects_the_records_it_names_and_none_where_it_refuses_all() {
+    for (lane, table, field, column) in [
+        ("TRAIL", "decision_trails", "ledger_ref", "ledger_ref <> 'poison'"),
+        ("METRIC", "economic_metrics", "metric_key", "metric_key <> 'venture_capital_poison'"),
+        ("USAGE", "tool_usage_ledger", "execution_ms", "execution_ms <> 666"),
+    ] {
+        let world = World::start().await;
+        world.database.execute(&format!("alter table {table} add constraint no_poison check ({column})")).await;
+        let mut published = Published::default();
+        let mut batch: Vec<_> = (0..50).map(|_| next_event(lane).good()).collect();
+        let poison = match lane {
+            "TRAIL" => Value::from("poison"),
+            "METRIC" => Value::from("venture_capital_poison"),
+            _ => Value::from(666),
+        };
+        batch.insert(20, next_event(lane).without("period").with(field, poison).bad("database_rejected"));
+        published.publish_all(&world.publisher, batch).await;
+        let daemon = world.daemon().await;
+        check_ledger(&world, &published).await;
+
+        world.database.execute(&format!("alter table {table} add constraint nothing check (false) not valid")).await;
+        published.publish_all(&world.publisher, (0..50).map(|_| next_event(lane).good()).collect()).await;
+        let missing = daemon.unready().await;
+        assert!(missing.contains(&format!("{table} refuses records that are good")), "{missing}");
+        world.database.execute(&format!("alter table {table} drop constraint nothing")).await;
+        let counts = check_ledger(&world, &published).await;
+        assert_eq!((counts.rows, counts.rejects), (100, 1), "{lane}");
+    }
+}
+
+/// The days and the usage behind them are the daemon's own: whatever is wrong there, no usage is to blame.
+#[tokio::test]
+async fn usage_waits_while_its_day_cannot_be_written() {
+    let world = World::builder().limited_role().start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    for (break_it, mend_it) in [
+        (
+            format!("revoke update on token_ledger from {}", world.role),
+            format!("grant update on token_ledger to {}", world.role),
+        ),
+        (
+            "alter table token_ledger add constraint nothing check (false) not valid".to_owned(),
+            "alter table token_ledger drop constraint nothing".to_owned(),
+        ),
+        (
+            "alter table ledger.token_usage add constraint nothing check (false) not valid".to_owned(),
+            "alter table ledger.token_usage drop constraint nothing".to_owned(),
+        ),
+    ] {
+        world.database.execute(&break_it).await;
+        published.publish_all(&world.publisher, (0..20).map(|_| spend("RXY-CEO", 0.01, DAY).good()).collect()).await;
+        daemon.unready().await;
+        world.database.execute(&mend_it).await;
+        let counts = check_ledger(&world, &published).await;
+        assert_eq!(counts.rejects, 0);
+    }
+}
