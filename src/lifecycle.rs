@@ -37,6 +37,13 @@ pub trait Source {
     /// Waits for one message, then gives all that are ready. `None` once the source was told to stop; never empty.
     fn take(&mut self) -> impl Future<Output = Option<Vec<Delivery<Self::Ticket>>>> + Send;
 
+    /// Whether every record that was published before this sequence, and that the records of this source refer to, has
+    /// reached its durable end.
+    ///
+    /// # Errors
+    /// A sentence that says why it is not known.
+    fn references_settled(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
+
     /// Acknowledges. A failure is not reported: the message is delivered again, and the store knows it.
     fn acknowledge(&mut self, tickets: Vec<Self::Ticket>) -> impl Future<Output = ()> + Send;
 }
@@ -49,7 +56,17 @@ pub trait Store {
     /// # Errors
     /// After an error it is unknown whether the rows were stored. The remedy says what to do; committing them again is
     /// always safe.
-    fn commit(&self, rows: &[Judged]) -> impl Future<Output = Result<Tally, StoreError>> + Send;
+    fn commit(&self, rows: &[Judged], references: References)
+    -> impl Future<Output = Result<Tally, StoreError>> + Send;
+}
+
+/// Whether the records that others refer to may still be on their way to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum References {
+    /// A reference that leads nowhere may lead somewhere soon.
+    MayFollow,
+    /// A reference that leads nowhere is the record's own fault.
+    Settled,
 }
 
 /// A message and its verdict.
@@ -70,6 +87,9 @@ pub enum Remedy {
     Isolate(Rejection),
     /// The rows are too many for the time that a statement has: half of them, soon.
     Halve,
+    /// A record refers to one that may be on its way on another lane: the same rows again, once that lane has settled what
+    /// was published before.
+    AwaitReferences,
     /// Only an operator can mend it: the same rows again, slowly, and loudly.
     Operator,
 }
@@ -130,6 +150,7 @@ impl<T> Delivery<T> {
 pub struct Batch<T> {
     rows: Vec<Judged>,
     tickets: Vec<T>,
+    references: References,
 }
 
 /// Messages that are durable, and may be acknowledged.
@@ -152,8 +173,11 @@ pub struct Undone<T> {
 impl<T> Batch<T> {
     /// Judges every delivery. Each becomes a record or a reject.
     pub fn judge(deliveries: Vec<Delivery<T>>, rules: &Rules) -> Self {
-        let mut batch =
-            Self { rows: Vec::with_capacity(deliveries.len()), tickets: Vec::with_capacity(deliveries.len()) };
+        let mut batch = Self {
+            rows: Vec::with_capacity(deliveries.len()),
+            tickets: Vec::with_capacity(deliveries.len()),
+            references: References::MayFollow,
+        };
         for Delivery { message, ticket } in deliveries {
             let verdict = rules.judge(&message);
             batch.rows.push(Judged { message, verdict });
@@ -174,13 +198,24 @@ impl<T> Batch<T> {
 
     /// Makes the batch durable.
     pub async fn commit<S: Store>(self, store: &S) -> Result<Durable<T>, Undone<T>> {
-        match store.commit(&self.rows).await {
+        match store.commit(&self.rows, self.references).await {
             Ok(tally) => {
                 assert_eq!(tally.total(), self.rows.len(), "a commit accounts for each of its rows");
                 Ok(Durable { tickets: self.tickets, tally })
             }
             Err(error) => Err(Undone { batch: self, error }),
         }
+    }
+
+    /// The last sequence among its messages.
+    pub fn last_sequence(&self) -> i64 {
+        self.rows.iter().map(|row| row.message.sequence).max().unwrap_or(0)
+    }
+
+    /// What its records refer to is stored, or will never be.
+    #[must_use]
+    pub fn with_settled_references(self) -> Self {
+        Self { references: References::Settled, ..self }
     }
 
     /// Halves the batch, so that the unacceptable row ends up alone; there it becomes a reject. At most 3n − 1 commits
@@ -199,7 +234,11 @@ impl<T> Batch<T> {
             return vec![self];
         }
         let middle = self.rows.len() / 2;
-        let second = Self { rows: self.rows.split_off(middle), tickets: self.tickets.split_off(middle) };
+        let second = Self {
+            rows: self.rows.split_off(middle),
+            tickets: self.tickets.split_off(middle),
+            references: self.references,
+        };
         vec![second, self]
     }
 }

@@ -61,6 +61,10 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
             }
             Err(Undone { batch, error }) => match error.remedy {
                 Remedy::Isolate(rejection) => pending.extend(batch.isolate(&rejection)),
+                Remedy::AwaitReferences => match await_references(&batch, source, lane, &error.what).await {
+                    Awaited::Settled => pending.push(batch.with_settled_references()),
+                    Awaited::Stopped => return tell_abandoned(lane, &[batch]),
+                },
                 Remedy::Retry | Remedy::Halve | Remedy::Operator => {
                     lane.store_health.down(lane.name, &error.what);
                     if error.remedy == Remedy::Halve {
@@ -74,6 +78,38 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
                     }
                 }
             },
+        }
+    }
+}
+
+enum Awaited {
+    Settled,
+    Stopped,
+}
+
+/// Waits until what the batch refers to has been stored, if it was published at all. The other lane may wait for an operator.
+async fn await_references<S: Source>(
+    batch: &Batch<S::Ticket>,
+    source: &S,
+    lane: &LaneContext<'_>,
+    what: &str,
+) -> Awaited {
+    let mut backoff = Backoff::for_dependency();
+    let mut told = false;
+    loop {
+        lane.pulse.beat();
+        let why = match source.references_settled(batch.last_sequence()).await {
+            Ok(true) => return Awaited::Settled,
+            Ok(false) => "it may be on its way".to_owned(),
+            Err(why) => why,
+        };
+        if !told {
+            tracing::info!(lane = lane.name, "{}: waiting before {what}: {why}", lane.name);
+            told = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+            () = lane.stop.cancelled() => return Awaited::Stopped,
         }
     }
 }
@@ -108,7 +144,7 @@ impl Patience {
     fn next_wait(&mut self, remedy: &Remedy) -> Duration {
         match remedy {
             Remedy::Operator => self.operator.next_wait(),
-            Remedy::Retry | Remedy::Halve | Remedy::Isolate(_) => self.retry.next_wait(),
+            Remedy::Retry | Remedy::Halve | Remedy::Isolate(_) | Remedy::AwaitReferences => self.retry.next_wait(),
         }
     }
 }

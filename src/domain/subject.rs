@@ -123,6 +123,14 @@ impl Lane {
         }
     }
 
+    /// The lane whose records those of this one refer to: a usage is priced at rates that were published before it.
+    pub const fn refers_to(self) -> Option<Lane> {
+        match self {
+            Lane::Tokens => Some(Lane::Metric),
+            _ => None,
+        }
+    }
+
     /// The name of the lane's durable consumer.
     pub fn consumer(self) -> String {
         format!("ledgerd-{}", self.prefix())

@@ -34,6 +34,9 @@ pub struct Ticket {
 #[derive(Debug)]
 pub struct LaneSource {
     batches: mpsc::Receiver<Vec<Delivery<Ticket>>>,
+    lane: Lane,
+    stream: String,
+    api: Api,
     client: Client,
     metrics: LaneMetrics,
 }
@@ -73,6 +76,14 @@ impl Source for LaneSource {
         self.batches.recv().await
     }
 
+    async fn references_settled(&self, sequence: i64) -> Result<bool, String> {
+        let Some(lane) = self.lane.refers_to() else { return Ok(true) };
+        let info = self.api.consumer_info(&self.stream, lane).await.map_err(|error| error.to_string())?;
+        let is_idle = info.num_pending == 0 && info.num_ack_pending == 0;
+        // What is not acknowledged is not settled; what is, was committed before.
+        Ok(is_idle || i64::try_from(info.ack_floor.stream_sequence).is_ok_and(|floor| floor >= sequence))
+    }
+
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
         // Acknowledgements on one connection are processed in order, so the answer to the last one speaks for all.
         // `double_ack` would take "no such consumer" for a yes.
@@ -98,7 +109,14 @@ impl LaneSource {
     pub fn start(feed: Feed) -> Self {
         // One batch may wait here while the one before it is being committed.
         let (sender, batches) = mpsc::channel(1);
-        let source = Self { batches, client: feed.api.client().clone(), metrics: feed.metrics.clone() };
+        let source = Self {
+            batches,
+            lane: feed.lane,
+            stream: feed.stream.clone(),
+            api: feed.api.clone(),
+            client: feed.api.client().clone(),
+            metrics: feed.metrics.clone(),
+        };
         tokio::spawn(feed.run(sender));
         source
     }

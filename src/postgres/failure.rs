@@ -32,6 +32,7 @@ impl Failure {
         let remedy = match self.cure() {
             Cure::Time => Remedy::Retry,
             Cure::SmallerBatch => Remedy::Halve,
+            Cure::References => Remedy::AwaitReferences,
             Cure::Record | Cure::Operator => Remedy::Operator,
         };
         StoreError { remedy, what: self.error.to_string() }

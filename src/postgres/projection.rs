@@ -10,6 +10,7 @@ use super::failure::Failure;
 use crate::domain::record::Record;
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::subject::Table;
+use crate::lifecycle::References;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 
@@ -26,7 +27,11 @@ pub(super) enum Placed {
 
 /// Writes the records, and says for each, in their order, what became of it. `None` for one whose id another transaction
 /// took away again in the meantime: try again.
-pub(super) async fn place(connection: &mut PgConnection, records: &[&Record]) -> Result<Vec<Option<Placed>>, Failure> {
+pub(super) async fn place(
+    connection: &mut PgConnection,
+    records: &[&Record],
+    references: References,
+) -> Result<Vec<Option<Placed>>, Failure> {
     let mut placed: Vec<Option<Placed>> = vec![None; records.len()];
     // Always in the same order of tables, so that two transactions never wait for each other.
     for table in Table::ALL {
@@ -35,7 +40,7 @@ pub(super) async fn place(connection: &mut PgConnection, records: &[&Record]) ->
             continue;
         }
         let here: Vec<&Record> = positions.iter().map(|&index| records[index]).collect();
-        for (position, verdict) in positions.into_iter().zip(place_in(connection, table, &here).await?) {
+        for (position, verdict) in positions.into_iter().zip(place_in(connection, table, &here, references).await?) {
             placed[position] = verdict;
         }
     }
@@ -46,6 +51,7 @@ async fn place_in(
     connection: &mut PgConnection,
     table: Table,
     records: &[&Record],
+    references: References,
 ) -> Result<Vec<Option<Placed>>, Failure> {
     /// The records of one kind.
     macro_rules! of_kind {
@@ -59,7 +65,7 @@ async fn place_in(
     match table {
         Table::AuditEvents => place_keyed::<audit_events::AuditEvents>(connection, &of_kind!(Event)).await,
         Table::TokenLedger => {
-            return token_usage::place(connection, &of_kind!(TokenUsage)).await.map_err(Failure::from);
+            return token_usage::place(connection, &of_kind!(TokenUsage), references).await;
         }
         Table::DecisionTrails => place_keyed::<decision_trails::DecisionTrails>(connection, &of_kind!(Trail)).await,
         Table::EconomicMetrics => economic_metrics::place(connection, &of_kind!(Metric)).await,

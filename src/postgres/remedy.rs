@@ -12,6 +12,8 @@ pub(super) enum Cure {
     Record,
     /// Time too; and fewer rows, which one statement can handle within its bound.
     SmallerBatch,
+    /// Another lane, which may bring what a record refers to.
+    References,
     /// An operator: a grant, a table, a setting.
     Operator,
 }
@@ -65,6 +67,11 @@ impl DatabaseError {
     /// The server or the network fails; by and by it will not.
     pub(super) fn of_the_world(what: String) -> Self {
         Self { cure: Cure::Time, code: None, constraint: None, is_refusal: false, what }
+    }
+
+    /// A record refers to what is not there yet.
+    pub(super) fn of_a_reference(what: String) -> Self {
+        Self { cure: Cure::References, ..Self::of_the_world(what) }
     }
 
     /// Something in the database is not as the migrations made it.

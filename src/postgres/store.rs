@@ -16,7 +16,7 @@ use crate::domain::leaf::payload_sha256;
 use crate::domain::record::Record;
 use crate::domain::rules::Verdict;
 use crate::domain::subject::Table;
-use crate::lifecycle::{Judged, Remedy, Store, StoreError, Tally};
+use crate::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,12 +55,12 @@ impl Ledger {
 }
 
 impl Store for Ledger {
-    async fn commit(&self, rows: &[Judged]) -> Result<Tally, StoreError> {
+    async fn commit(&self, rows: &[Judged], references: References) -> Result<Tally, StoreError> {
         let mut lease = self.writers.lease().await.map_err(|error| Failure::of_custody(error).into_store_error())?;
         let limit = self.writers.limits().transaction();
         let committing = async {
             self.end_silent_backends(&mut lease).await?;
-            commit(&mut lease, rows, &self.budget).await
+            commit(&mut lease, rows, references, &self.budget).await
         };
         match timeout(limit, committing).await {
             Ok(Ok(Committed { tally, alerts })) => {
@@ -149,7 +149,7 @@ impl Ledger {
                 return if error.cure == Cure::Record { Ok(Culprit::Table(table, error)) } else { Err(error) };
             }
         }
-        match projection::place(&mut lease, &records).await {
+        match projection::place(&mut lease, &records, References::Settled).await {
             Ok(_) => Ok(Culprit::Nobody),
             Err(failure) if failure.cure() == Cure::Record => Ok(Culprit::Record(failure.error)),
             Err(failure) => Err(failure.error),
@@ -175,7 +175,12 @@ struct Committed {
     alerts: u64,
 }
 
-async fn commit(connection: &mut PgConnection, rows: &[Judged], budget: &Budget) -> Result<Committed, Failure> {
+async fn commit(
+    connection: &mut PgConnection,
+    rows: &[Judged],
+    references: References,
+    budget: &Budget,
+) -> Result<Committed, Failure> {
     let Some(first) = rows.first() else { return Ok(Committed::default()) };
     let incarnation = &first.message.incarnation;
     debug_assert!(rows.iter().all(|row| row.message.incarnation == *incarnation), "one take has one incarnation");
@@ -197,7 +202,7 @@ async fn commit(connection: &mut PgConnection, rows: &[Judged], budget: &Budget)
             // synchronous standby. A record in the log makes this commit wait for it.
             sqlx::query("select pg_logical_emit_message(true, 'ledgerd', '')").execute(&mut *connection).await?;
         } else {
-            let fates = project(connection, &fresh).await?;
+            let fates = project(connection, &fresh, references).await?;
             let head = custody::lock_head(connection).await?;
             // Another instance may have opened an epoch since we looked; from here on, nobody can.
             if epochs::of(connection, incarnation).await?[0] != epochs[0] {
@@ -276,8 +281,12 @@ fn records_of<'a>(rows: &[&'a Judged]) -> Vec<&'a Record> {
 }
 
 /// Writes the projections, and so learns each message's fate.
-async fn project<'a>(connection: &mut PgConnection, rows: &[&'a Judged]) -> Result<Vec<Fate<'a>>, Failure> {
-    let placed = projection::place(connection, &records_of(rows)).await?;
+async fn project<'a>(
+    connection: &mut PgConnection,
+    rows: &[&'a Judged],
+    references: References,
+) -> Result<Vec<Fate<'a>>, Failure> {
+    let placed = projection::place(connection, &records_of(rows), references).await?;
     let mut placed = placed.into_iter();
     rows.iter()
         .map(|row| match &row.verdict {

@@ -118,6 +118,25 @@ async fn a_cost_is_computed_from_the_rates_in_force_and_an_unknown_rate_is_a_rej
     assert_eq!(exact.parse::<f64>(), Ok(0.000_002_75), "{exact}");
 }
 
+/// After an outage all lanes are worked off at once, and none waits for another but for what it refers to.
+#[tokio::test]
+async fn usage_waits_for_a_rate_that_was_published_before_it() {
+    let world = World::start().await;
+    world.database.execute("alter table economic_metrics add constraint nothing check (false) not valid").await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    let call = || next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
+    published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_input", 0.003).good()).await;
+    published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good()).await;
+    published.publish(&world.publisher, call().good()).await;
+    published.publish(&world.publisher, call().with("model_tier", "GOLDEN").bad("unknown_reference")).await;
+    daemon.says("waiting before rejecting usage for the lack of token_rate_").await;
+    assert_eq!(world.database.count("select count(*) from ledger.dead_letter").await, 0);
+    world.database.execute("alter table economic_metrics drop constraint nothing").await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (3, 1));
+}
+
 #[tokio::test]
 async fn a_days_status_follows_its_limit_and_each_change_is_told_once() {
     let world = World::start().await;

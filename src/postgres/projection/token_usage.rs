@@ -1,10 +1,13 @@
 //! How does token usage become a row? The statements on `ledger.token_usage`. The days of `public.token_ledger` are summed up
 //! under the lock on the tree's head (`budget.rs`), where no other commit can be between its usage and its day.
 
+use super::super::failure::Failure;
+use super::super::remedy::DatabaseError;
 use super::{Comparison, Keyed, Placed, RowIds, column, place_keyed};
 use crate::domain::fields::Amount;
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::token_usage::TokenUsage;
+use crate::lifecycle::References;
 use sqlx::PgConnection;
 use std::collections::HashSet;
 
@@ -14,8 +17,13 @@ struct TokenUsages;
 pub(super) async fn place(
     connection: &mut PgConnection,
     usages: &[&TokenUsage],
-) -> Result<Vec<Option<Placed>>, sqlx::Error> {
+    references: References,
+) -> Result<Vec<Option<Placed>>, Failure> {
     let missing = missing_rates(connection, usages).await?;
+    if let (References::MayFollow, Some(rate)) = (references, missing.iter().min()) {
+        let what = format!("rejecting usage for the lack of {rate}");
+        return Err(Failure::of_custody(DatabaseError::of_a_reference(what)));
+    }
     let mut placed: Vec<Option<Placed>> = usages.iter().map(|usage| unpriced(usage, &missing)).collect();
     let good: Vec<usize> = (0..usages.len()).filter(|&index| placed[index].is_none()).collect();
     let records: Vec<&TokenUsage> = good.iter().map(|&index| usages[index]).collect();
