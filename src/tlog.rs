@@ -7,6 +7,12 @@ pub mod tile;
 pub mod plan;
 pub mod proof;
 
+pub mod key;
+pub mod note;
+
+pub mod checkpoint;
+pub mod cosignature;
+
 mod text;
 
 #[cfg(test)]
