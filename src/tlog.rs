@@ -13,6 +13,9 @@ pub mod note;
 pub mod checkpoint;
 pub mod cosignature;
 
+pub mod receipt;
+pub mod witness;
+
 mod text;
 
 #[cfg(test)]
