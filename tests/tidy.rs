@@ -45,11 +45,11 @@ const LAYERS: [(&str, &[&str]); 18] = [
 ];
 
 /// Where each foreign crate may be named.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 17] = [
     ("sqlx", &["postgres"]),
     ("async_nats", &["nats"]),
     ("nkeys", &["nats"]),
-    ("base64", &["nats"]),
+    ("base64", &["nats", "tlog"]),
     ("backoff", &["retry"]),
     ("signal_hook", &["systemd"]),
     ("sd_notify", &["systemd"]),
@@ -59,6 +59,9 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("jsonschema", &["domain"]),
     ("serde_saphyr", &["domain"]),
     ("sha2", &["domain", "tlog"]),
+    ("ed25519_dalek", &["tlog"]),
+    ("ct_merkle", &["tlog"]),
+    ("signed_note", &["tlog"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
 

@@ -9,6 +9,26 @@ pub type Hash = [u8; 32];
 /// A tile of tlog-tiles spans 2^8 nodes, so a complete subtree is kept at every eighth height.
 const TILE_HEIGHT: u32 = 8;
 
+/// A tree at one size: all that a checkpoint says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeHead {
+    /// How many leaves it has.
+    pub size: u64,
+    /// RFC 6962's `MTH(D[size])`.
+    pub root: Hash,
+}
+
+impl TreeHead {
+    /// The tree without leaves; its root is SHA-256 of nothing.
+    pub const EMPTY: TreeHead = TreeHead {
+        size: 0,
+        root: [
+            0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae,
+            0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+        ],
+    };
+}
+
 /// A subtree of 256^level leaves that is complete, and so never changes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subtree {
@@ -76,13 +96,26 @@ impl Frontier {
     /// The root of the whole tree; for the empty tree, SHA-256 of nothing.
     pub fn root(&self) -> Hash {
         let mut from_the_right = self.roots.iter().rev();
-        let Some(smallest) = from_the_right.next() else { return Sha256::digest([]).into() };
+        let Some(smallest) = from_the_right.next() else { return TreeHead::EMPTY.root };
         from_the_right.fold(*smallest, |right, left| node_hash(left, &right))
+    }
+
+    /// The tree as it is now.
+    pub fn head(&self) -> TreeHead {
+        TreeHead { size: self.size, root: self.root() }
     }
 }
 
+/// RFC 6962 §2.1: SHA-256 over a zero byte and the leaf's bytes.
+pub fn leaf_hash(leaf: &[u8]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update([0]);
+    hasher.update(leaf);
+    hasher.finalize().into()
+}
+
 /// RFC 6962 §2.1: SHA-256 over a one byte and both children.
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+pub(super) fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let mut hasher = Sha256::new();
     hasher.update([1]);
     hasher.update(left);
@@ -93,23 +126,8 @@ fn node_hash(left: &Hash, right: &Hash) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tlog::naive::naive_root;
     use proptest::prelude::*;
-
-    /// RFC 6962's definition, word for word.
-    fn naive_root(leaves: &[Hash]) -> Hash {
-        match leaves {
-            [] => Sha256::digest([]).into(),
-            [leaf] => *leaf,
-            _ => {
-                let split = leaves.len().next_power_of_two() / 2;
-                node_hash(&naive_root(&leaves[..split]), &naive_root(&leaves[split..]))
-            }
-        }
-    }
-
-    fn leaf_hash(data: &[u8]) -> Hash {
-        Sha256::digest([&[0], data].concat()).into()
-    }
 
     fn hex(hash: Hash) -> String {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()

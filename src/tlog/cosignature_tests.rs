@@ -1,0 +1,137 @@
+use super::*;
+use crate::tlog::checkpoint::{Log, SignedCheckpoint};
+use crate::tlog::note;
+use crate::tlog::proof::ConsistencyProof;
+use crate::tlog::text::from_base64;
+use crate::tlog::tree::TreeHead;
+use ed25519_dalek::{Signer as _, SigningKey};
+
+fn name(name: &str) -> KeyName {
+    KeyName::parse(name).expect("a name")
+}
+
+fn log() -> note::SignerKey {
+    note::SignerKey::from_seed(name("example.com/ledger"), &[1; 32]).expect("a key")
+}
+
+fn witness(number: u8) -> SignerKey {
+    SignerKey::from_seed(name(&format!("witness.example/w{number}")), &[number; 32]).expect("a key")
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_posix_seconds(seconds).expect("a time")
+}
+
+fn checkpoint() -> SignedCheckpoint {
+    let proof = ConsistencyProof { path: Vec::new() };
+    let head = TreeHead { size: 9, root: [3; 32] };
+    SignedCheckpoint::sign(head, &TreeHead::EMPTY, &proof, &log()).expect("any tree grew out of nothing")
+}
+
+/// The formula of the specification, with nothing of this file's code.
+#[test]
+fn a_cosignature_is_the_specifications_formula() {
+    let checkpoint = checkpoint();
+    let line = cosign(&checkpoint, &witness(2), at(1_679_315_147));
+    let message = format!("cosignature/v1\ntime 1679315147\n{}", checkpoint.checkpoint());
+    let ed25519 = SigningKey::from_bytes(&[2; 32]).sign(message.as_bytes()).to_bytes();
+    assert_eq!(line.bytes(), [&[0, 0, 0, 0, 0x64, 0x18, 0x50, 0xcb], ed25519.as_slice()].concat());
+    assert_eq!(line.name().as_str(), "witness.example/w2");
+    assert!(witness(2).verifier().verifies(checkpoint.text(), line.bytes()));
+    assert!(!witness(3).verifier().verifies(checkpoint.text(), line.bytes()));
+    assert!(!witness(2).verifier().verifies("another text\n", line.bytes()));
+    for place in [0, 7, 8, 71] {
+        let mut changed = line.bytes().to_vec();
+        changed[place] ^= 1;
+        assert!(!witness(2).verifier().verifies(checkpoint.text(), &changed), "{place}");
+    }
+    for length in [0, 7, 8, 64, 71] {
+        assert!(!witness(2).verifier().verifies(checkpoint.text(), &line.bytes()[..length]), "{length}");
+    }
+}
+
+/// A line from the tests of transparency-dev/formats, and that of the specification: where the time stands.
+#[test]
+fn the_time_of_published_cosignatures() {
+    for (base64, seconds) in [
+        (
+            "ZGhGuQAAAABm/qTPeyKXD+R2rzyQsxPiP8mXum7qq/iF0u4vanlqJyocWODBt97w9uL+8qT7S5gxEHWWOworDcFiEBYJXORmnFBOBA==",
+            1_727_964_367,
+        ),
+        (
+            "jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==",
+            1_679_315_147,
+        ),
+    ] {
+        let decoded = from_base64(base64).expect("base64");
+        let (time, ed25519) = split_timestamp(&decoded[4..]).expect("a cosignature");
+        assert_eq!((time, ed25519.len()), (at(seconds), 64));
+    }
+}
+
+#[test]
+fn a_time_is_neither_zero_nor_above_63_bits() {
+    assert_eq!(Timestamp::from_posix_seconds(0), None);
+    assert_eq!(Timestamp::from_posix_seconds(1 << 63), None);
+    assert_eq!(at((1 << 63) - 1).posix_seconds(), (1 << 63) - 1);
+    let checkpoint = checkpoint();
+    for seconds in [0_u64, 1 << 63, u64::MAX] {
+        let message = format!("cosignature/v1\ntime {seconds}\n{}", checkpoint.text());
+        let ed25519 = SigningKey::from_bytes(&[2; 32]).sign(message.as_bytes()).to_bytes();
+        let signature = [seconds.to_be_bytes().as_slice(), &ed25519].concat();
+        assert!(!witness(2).verifier().verifies(checkpoint.text(), &signature));
+    }
+}
+
+#[test]
+fn an_answer_is_added_to_the_checkpoint() {
+    let mut signed = checkpoint();
+    let (two, three) = (cosign(&signed, &witness(2), at(5)), cosign(&signed, &witness(3), at(6)));
+    let known = [witness(2).verifier().clone(), witness(4).verifier().clone()];
+    assert_eq!(collect(&mut signed, &format!("{two}{three}"), &known), Ok(1));
+    let cosigned = Cosignature { witness: &known[0], at: at(5) };
+    assert_eq!(cosignatures(&signed, &known), Ok(vec![cosigned]));
+
+    // What was collected is part of the note that others read; a newer one takes the older one's place.
+    let newer = cosign(&signed, &witness(2), at(7));
+    assert_eq!(collect(&mut signed, &newer.to_string(), &known), Ok(1));
+    let bytes = signed.to_string().into_bytes();
+    let read = SignedCheckpoint::parse(&bytes, &Log::of_key(log().verifier().clone())).expect("the log's");
+    assert_eq!(read, signed);
+    assert_eq!(cosignatures(&read, &known), Ok(vec![Cosignature { witness: &known[0], at: at(7) }]));
+
+    let before = signed.clone();
+    let forged = Signature::new(name("witness.example/w4"), known[1].id(), two.bytes().to_vec());
+    let invalid = Err(NoteError::InvalidSignature { name: name("witness.example/w4") });
+    assert_eq!(collect(&mut signed, &format!("{two}{forged}"), &known), invalid);
+    assert_eq!(collect(&mut signed, "nonsense", &known), Err(NoteError::SignatureLine { number: 1 }));
+    assert_eq!(collect(&mut signed, "", &known), Ok(0));
+    assert_eq!(signed, before);
+}
+
+#[test]
+fn a_quorum_counts_keys() {
+    let known: Vec<_> = [2, 3, 4].map(|number| witness(number).verifier().clone()).to_vec();
+    let quorum = |threshold| Quorum::new(known.clone(), threshold).expect("reachable");
+    let mut signed = checkpoint();
+    assert_eq!(Quorum::NONE.reached(&signed), Ok(Vec::new()));
+    assert_eq!(quorum(1).reached(&signed), Err(QuorumError::TooFew { threshold: 1, found: 0 }));
+    let answer = [2, 4, 5].map(|number| cosign(&signed, &witness(number), at(9)).to_string()).concat();
+    collect(&mut signed, &answer, &known).expect("valid");
+    assert_eq!(quorum(2).reached(&signed).expect("two").len(), 2);
+    assert_eq!(quorum(3).reached(&signed), Err(QuorumError::TooFew { threshold: 3, found: 2 }));
+
+    let unreachable = Quorum::new(known.clone(), 4).expect_err("only three");
+    assert_eq!(unreachable, QuorumError::Unreachable { threshold: 4, witnesses: 3 });
+    let alias = SignerKey::from_seed(name("alias"), &[3; 32]).expect("a key").verifier().clone();
+    let doubled = Quorum::new([known, vec![alias]].concat(), 2).expect_err("one key, two names");
+    assert_eq!(doubled, QuorumError::SameKeyTwice { name: name("alias") });
+}
+
+/// A note that bears a log's own key in a witness's place counts for nothing.
+#[test]
+fn a_logs_signature_is_no_cosignature() {
+    let signed = checkpoint();
+    let same_secret = SignerKey::from_seed(name("example.com/ledger"), &[1; 32]).expect("a key");
+    assert_eq!(cosignatures(&signed, &[same_secret.verifier().clone()]), Ok(Vec::new()));
+}
