@@ -10,6 +10,7 @@
 pub mod domain;
 pub mod tlog;
 
+pub mod anchor;
 pub mod lifecycle;
 pub mod outbox;
 pub mod pipeline;

@@ -6,6 +6,7 @@ mod connections;
 mod custody;
 mod epochs;
 mod failure;
+pub mod log;
 pub mod outbox;
 mod projection;
 pub mod reads;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each top-level module may import from the crate.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
+    ("anchor", &[]),
     ("clock", &[]),
     ("domain", &["domain"]),
     ("tlog", &["tlog"]),

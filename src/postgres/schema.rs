@@ -144,7 +144,7 @@ pub const GRANTS: &str = "
     grant select on public.audit_events_integrity to {role};
     grant select, insert on public.decision_trails, public.economic_metrics, ledger.token_usage, ledger.tool_usage to {role};
     grant select, insert, update on public.token_ledger to {role};
-    grant insert on ledger.budget_alert to {role};
+    grant insert on ledger.budget_alert, ledger.checkpoint, ledger.cosignature to {role};
     grant update (published_at) on ledger.budget_alert to {role};
 ";
 
