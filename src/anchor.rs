@@ -41,7 +41,7 @@ pub struct Last {
 }
 
 /// A busy log adds a line of about 300 bytes each second. Beyond this, the older lines are put aside as `<name>.1`.
-const BYTES_MAX: u64 = 64 * 1024 * 1024;
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 impl Anchor {
     /// The file at `path`; it is made with the first line.

@@ -1,9 +1,11 @@
 //! The command line: arguments, commands, exit codes. The only place where doors are wired to what is behind them.
 
 mod check;
+mod checkpoint;
 mod connect;
 mod dlq;
 mod emit;
+mod keygen;
 mod manual;
 mod meet;
 mod migrate;
@@ -55,6 +57,10 @@ enum Command {
     Status,
     /// Look at dead letters
     Dlq(dlq::Arguments),
+    /// Make the key that signs the log's checkpoints, and print its public half
+    Keygen(keygen::Arguments),
+    /// Print the newest signed checkpoint, or declare that the log begins anew
+    Checkpoint(checkpoint::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -126,6 +132,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
+        Command::Keygen(arguments) => keygen::run(&arguments, json),
+        Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }

@@ -1,6 +1,10 @@
 //! What was configured? Text from files and environment, parsed to meaning; each error names the key, the value and where it
 //! stands. The only file that knows the `config` crate.
 
+mod checkpoint;
+
+pub use checkpoint::Checkpoints;
+
 use crate::domain::budget::Budget;
 use crate::domain::model_tiers::ModelTiers;
 use crate::domain::rules::Settings;
@@ -40,6 +44,8 @@ pub struct Config {
     pub judging: Settings,
     /// When a day's spending is a warning.
     pub budget: Budget,
+    /// The signing of checkpoints.
+    pub checkpoint: Checkpoints,
     /// The lanes to serve.
     pub lanes: Vec<Lane>,
     /// Messages in one pull, at most.
@@ -232,6 +238,7 @@ impl Reader {
                 exceeded_percent: self.percent("budget.exceeded_percent")?,
                 shared_groups: self.list("budget.shared_groups")?,
             },
+            checkpoint: self.checkpoint()?,
             lanes: self.lanes()?,
             batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,

@@ -160,6 +160,8 @@ pub struct Health {
     pub dead_letters: Dependency,
     /// The way of budget alerts to their subject. It holds up nothing else.
     pub alerts: Dependency,
+    /// The signing of checkpoints. It holds up nothing else.
+    pub checkpoints: Dependency,
     pulses: Mutex<Vec<Arc<Pulse>>>,
     silence_max: Duration,
 }
@@ -173,6 +175,7 @@ impl Health {
             nats: Dependency::new("NATS"),
             dead_letters: Dependency::new("the dead-letter stream"),
             alerts: Dependency::new("the stream of budget alerts"),
+            checkpoints: Dependency::new("the signing of checkpoints"),
             pulses: Mutex::new(Vec::new()),
             silence_max,
         }
@@ -194,8 +197,8 @@ impl Health {
     }
 
     /// All dependencies.
-    pub fn dependencies(&self) -> [&Dependency; 4] {
-        [&self.postgres, &self.nats, &self.dead_letters, &self.alerts]
+    pub fn dependencies(&self) -> [&Dependency; 5] {
+        [&self.postgres, &self.nats, &self.dead_letters, &self.alerts, &self.checkpoints]
     }
 
     /// Whether records can flow.

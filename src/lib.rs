@@ -12,6 +12,7 @@ pub mod tlog;
 
 pub mod anchor;
 pub mod lifecycle;
+pub mod notary;
 pub mod outbox;
 pub mod pipeline;
 

@@ -88,6 +88,17 @@ impl LaneMetrics {
     }
 }
 
+/// The gauges of the log's checkpoints.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointMetrics {
+    /// Checkpoints that were signed.
+    pub signed: Counter,
+    /// The size of the newest.
+    pub size: Gauge,
+    /// Whether signing is refused, for the tree is not the one that was signed before: 1 or 0.
+    pub refusing: Gauge,
+}
+
 /// All metrics. Every label value exists from the start, at zero, so that an alert on a rate works from the first fault.
 #[derive(Debug)]
 pub struct Metrics {
@@ -112,6 +123,8 @@ pub struct Metrics {
     pub dead_letters_published: Counter,
     /// Budget alerts that reached their subject.
     pub budget_alerts_published: Counter,
+    /// The log's checkpoints.
+    pub checkpoints: CheckpointMetrics,
 }
 
 impl Metrics {
@@ -138,6 +151,7 @@ impl Metrics {
             last_reload_successful: Gauge::default(),
             dead_letters_published: Counter::default(),
             budget_alerts_published: Counter::default(),
+            checkpoints: CheckpointMetrics::default(),
         };
         metrics.registered()
     }
@@ -197,6 +211,14 @@ impl Metrics {
             "Changes of an agent's budget status that reached their subject",
             self.budget_alerts_published.clone(),
         );
+        let CheckpointMetrics { signed, size, refusing } = self.checkpoints.clone();
+        registry.register("checkpoints_signed", "Checkpoints that were signed", signed);
+        registry.register("checkpoint_leaves", "Leaves of the newest signed checkpoint", size);
+        registry.register(
+            "checkpoint_refusing",
+            "Whether signing is refused, for the tree is not the one that was signed before: 1 or 0",
+            refusing,
+        );
         registry.register("config_reloads", "Reloads by SIGHUP", self.reloads.clone());
         registry.register(
             "config_last_reload_successful",
@@ -250,6 +272,7 @@ impl Metrics {
             ("nats", &health.nats),
             ("dead_letters", &health.dead_letters),
             ("alerts", &health.alerts),
+            ("checkpoints", &health.checkpoints),
         ] {
             self.dependency_up.get_or_create(&DependencyLabel { dependency: label }).set(i64::from(dependency.is_up()));
         }

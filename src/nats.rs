@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod checkpoints;
 pub mod client;
 pub mod dead_letters;
 pub mod definitions;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each top-level module may import from the crate.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("anchor", &[]),
     ("clock", &[]),
     ("domain", &["domain"]),
@@ -14,13 +14,14 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("retry", &[]),
     ("systemd", &[]),
     ("metrics", &["clock", "domain", "health", "lifecycle"]),
-    ("config", &["domain"]),
+    ("config", &["config", "domain", "tlog"]),
     ("telemetry", &["config"]),
     ("http", &["health", "metrics"]),
+    ("notary", &["anchor", "health", "metrics", "retry", "tlog"]),
     ("outbox", &["domain", "health", "metrics", "retry"]),
     ("pipeline", &["domain", "health", "lifecycle", "metrics", "retry"]),
-    ("nats", &["nats", "clock", "domain", "health", "lifecycle", "metrics", "outbox", "retry"]),
-    ("postgres", &["postgres", "domain", "lifecycle", "outbox", "tlog"]),
+    ("nats", &["nats", "clock", "domain", "health", "lifecycle", "metrics", "notary", "outbox", "retry", "tlog"]),
+    ("postgres", &["postgres", "domain", "lifecycle", "notary", "outbox", "tlog"]),
     (
         "cli",
         &[
@@ -30,15 +31,18 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "domain",
             "health",
             "http",
+            "anchor",
             "lifecycle",
             "metrics",
             "nats",
+            "notary",
             "outbox",
             "pipeline",
             "postgres",
             "retry",
             "systemd",
             "telemetry",
+            "tlog",
         ],
     ),
     ("lib", &[]),

@@ -9,6 +9,11 @@ pub(super) fn line(text: impl fmt::Display) {
     println!("{text}");
 }
 
+/// A result that is a text of its own, to the last byte.
+pub(super) fn text(text: &str) {
+    print!("{text}");
+}
+
 /// A result for machines: one JSON document.
 pub(super) fn json(value: &Value) {
     println!("{value:#}");

@@ -2,6 +2,7 @@
 
 use super::meet::Meeting;
 use super::{Exit, Failure, connect, rules};
+use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
@@ -9,16 +10,20 @@ use crate::health::Health;
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::alerts::AlertStream;
 use crate::nats::api::Api;
+use crate::nats::checkpoints::CheckpointSubject;
 use crate::nats::client::{Client, Connection};
 use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::pull::PullLimits;
 use crate::nats::source::{Feed, LaneSource};
+use crate::notary::{self, Desk, Pace, Released};
 use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
 use crate::postgres::Ledger;
 use crate::postgres::alerts::AlertQueue;
+use crate::postgres::log::Log;
 use crate::postgres::outbox::DeadLetterQueue;
 use crate::systemd::{self, Wish};
+use crate::tlog::note::SignerKey;
 use crate::{http, telemetry};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +46,10 @@ pub(super) struct Daemon {
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
     /// The client in use, for a reload of its credentials.
     client: Mutex<Option<Client>>,
+    log: Log,
+    signing: Option<Signing>,
+    /// The newest checkpoint, for those who ask.
+    released: Released,
     pub(super) stop: CancellationToken,
 }
 
@@ -105,6 +114,9 @@ impl Daemon {
             metrics,
             lanes,
             client: Mutex::new(None),
+            log: Log(connect::database(&config, 1)?),
+            signing: Signing::of(&config)?,
+            released: watch::Sender::new(None),
             stop: CancellationToken::new(),
             config,
             file,
@@ -171,6 +183,9 @@ impl Daemon {
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
         loops.spawn(async move { daemon.publish_dead_letters(&dead_letters, &outbox_stop).await });
+        let herald = CheckpointSubject(connection.client.clone());
+        let (daemon, notary_stop) = (self.clone(), stop.clone());
+        loops.spawn(async move { daemon.sign_checkpoints(&herald, &notary_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let alerts = AlertStream(api);
         loops.spawn(async move { daemon.publish_alerts(&alerts, &outbox_stop).await });
@@ -249,6 +264,25 @@ impl Daemon {
         outbox::run(&self.alerts, stream, outbox).await;
     }
 
+    async fn sign_checkpoints(&self, herald: &CheckpointSubject, stop: &CancellationToken) {
+        let Some(Signing { key, anchor }) = &self.signing else {
+            self.health.checkpoints.up("notary");
+            return stop.cancelled().await;
+        };
+        let pulse = self.health.pulse("the notary");
+        let desk = Desk {
+            key,
+            anchor,
+            pace: Pace { interval: self.config.checkpoint.interval, heartbeat: self.config.checkpoint.heartbeat },
+            released: &self.released,
+            health: &self.health.checkpoints,
+            pulse: &pulse,
+            metrics: &self.metrics.checkpoints,
+            stop,
+        };
+        Box::pin(notary::run(&self.log, herald, desk)).await;
+    }
+
     /// Feeds the watchdog from the loops' progress, and keeps the status line true.
     async fn tell_systemd(self: Arc<Self>) {
         let mut ticks = interval(STATUS_INTERVAL);
@@ -319,7 +353,7 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
-        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0] {
+        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0, &self.log.0] {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));
@@ -332,6 +366,22 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+}
+
+/// What signs the log.
+struct Signing {
+    key: SignerKey,
+    anchor: Anchor,
+}
+
+impl Signing {
+    /// `None`: this log is not signed.
+    fn of(config: &Config) -> Result<Option<Self>, Failure> {
+        let broken = |why: String| Failure::new(Exit::Configuration, why);
+        let Some(key) = config.checkpoint.key().map_err(broken)? else { return Ok(None) };
+        let anchor = Anchor::at(&config.checkpoint.anchor_file().map_err(broken)?);
+        Ok(Some(Self { key, anchor }))
     }
 }
 

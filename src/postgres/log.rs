@@ -3,6 +3,7 @@
 
 use super::connections::Connections;
 use super::remedy::DatabaseError;
+use crate::notary::Tree;
 use crate::tlog::checkpoint::{Origin, SignedCheckpoint};
 use crate::tlog::plan::Hashes;
 use crate::tlog::tile::HashRange;
@@ -90,6 +91,24 @@ impl Log {
         .map_err(DatabaseError::new)?;
         lease.keep();
         Ok(())
+    }
+}
+
+impl Tree for Log {
+    async fn head(&self) -> Result<TreeHead, String> {
+        self.head().await.map_err(|error| error.to_string())
+    }
+
+    async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, String> {
+        self.hashes(ranges).await.map_err(|error| error.to_string())
+    }
+
+    async fn last_checkpoint(&self, origin: &Origin) -> Result<Option<String>, String> {
+        self.last_checkpoint(origin).await.map_err(|error| error.to_string())
+    }
+
+    async fn keep(&self, checkpoint: &SignedCheckpoint) -> Result<(), String> {
+        self.keep_checkpoint(checkpoint).await.map_err(|error| error.to_string())
     }
 }
 

@@ -199,6 +199,11 @@ impl<const TYPE: u8> SignerKey<TYPE> {
         if key.verifier.id.to_string() == id { Ok(key) } else { Err(KeyError::Id) }
     }
 
+    /// The same secret under another name: another key to all who verify.
+    pub fn renamed(&self, name: KeyName) -> Result<Self, KeyError> {
+        Self::from_seed(name, self.secret.as_bytes())
+    }
+
     /// The secret, as [`SignerKey::parse`] reads it.
     pub fn secret_text(&self) -> String {
         let VerifierKey { name, id, .. } = &self.verifier;
