@@ -36,7 +36,9 @@ pub struct Access {
 pub async fn apply(connections: &Connections, make_roles: bool, grant: Option<&str>) -> Result<Access, DatabaseError> {
     let mut lease = connections.lease().await?;
     let connection: &mut PgConnection = &mut lease;
-    let session = "set statement_timeout = 0; set ledgerd.migrating = on";
+    // Two that do this at a time would trip over each other's rows in the catalogue.
+    let session =
+        "set statement_timeout = 0; set ledgerd.migrating = on; select pg_advisory_lock(hashtext('ledgerd access'))";
     sqlx::raw_sql(session).execute(&mut *connection).await.map_err(DatabaseError::new)?;
     if make_roles {
         create_roles(connection).await?;

@@ -40,14 +40,13 @@ begin
         from pg_class
         where relnamespace = 'public'::regnamespace
             and relname in ('agent_registry', 'tool_registry', 'ventures')
-            and relowner in (migrator, 'ledgerd_owner'::regrole)
+            and relowner in (migrator, current_user::regrole)
             and relowner <> 'ledgerd_owner'::regrole
             and relnatts = 1
     loop
         execute format('alter table public.%s owner to ledgerd_owner', found.relation);
     end loop;
-    if (select relowner from pg_class where oid = 'public.tool_usage_ledger'::regclass) = migrator
-        and migrator <> 'ledgerd_owner'::regrole
+    if (select relowner from pg_class where oid = 'public.tool_usage_ledger'::regclass) <> 'ledgerd_owner'::regrole
         and not exists (
             select
             from pg_class
@@ -59,7 +58,7 @@ begin
     end if;
 
     -- A view acts with its owner's rights, and only the owner of a table is free of its policies: so each of the daemon's
-    -- doors belongs to the owner of what is behind it.
+    -- doors belongs to the owner of what is behind it; and the ledger's own functions may look through it.
     for found in
         select format('%I', view.relname) as door, behind.relowner::regrole as owner
         from pg_class as view
@@ -73,7 +72,11 @@ begin
         join pg_class as behind on behind.relnamespace = 'public'::regnamespace and behind.relname = pair.name
         where view.relnamespace = 'ledger'::regnamespace and view.relowner <> behind.relowner
     loop
-        execute format('alter view ledger.%s owner to %s', found.door, found.owner);
+        execute format(
+            'alter view ledger.%s owner to %s; grant select on ledger.%1$s to ledgerd_owner',
+            found.door,
+            found.owner
+        );
     end loop;
 
     if not (select rolsuper from pg_roles where rolname = current_user) then
