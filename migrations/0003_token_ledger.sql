@@ -10,7 +10,7 @@ create table public.token_ledger (
     total_cost          numeric(18,4) default 0,
     last_updated        timestamp,
     budget_status       varchar(20),
-    exact_cost          numeric       not null default 0,
+    exact_cost          numeric       not null default 0 check (exact_cost >= 0 and exact_cost < 'Infinity'),
     budget_group        varchar(50),
     primary key (agent_name, date)
 );
@@ -25,7 +25,7 @@ create table ledger.token_usage (
     date           date        not null,
     tokens_input   bigint      not null check (tokens_input >= 0),
     tokens_output  bigint      not null check (tokens_output >= 0),
-    cost_usd       numeric     not null check (cost_usd >= 0),
+    cost_usd       numeric     not null check (cost_usd >= 0 and cost_usd < 'Infinity'),
     -- False: computed from the rates in force, the two rows of economic_metrics that are named here.
     cost_given     boolean     not null,
     input_rate_id  bigint,
@@ -81,6 +81,7 @@ begin
         and new.total_tokens_input >= old.total_tokens_input
         and new.total_tokens_output >= old.total_tokens_output
         and new.exact_cost >= old.exact_cost
+        and new.total_cost >= old.total_cost
     then
         return new;
     end if;

@@ -1,5 +1,6 @@
 //! PostgreSQL: the store. The only place that knows `sqlx`.
 
+pub mod access;
 pub mod alerts;
 mod budget;
 mod connections;

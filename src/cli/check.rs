@@ -1,5 +1,7 @@
 //! `ledgerd check`: asks both servers, and says line by line what is right and what is not.
 
+mod access;
+
 use super::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::nats::api::Api;
@@ -134,31 +136,7 @@ async fn check_postgres(connections: &Connections, report: &mut Report) -> Resul
         }
         None => report.ok("schema: as this program expects"),
     }
-    let privileges = reads::privileges(connections).await?;
-    let missing: Vec<String> = privileges
-        .iter()
-        .filter(|privilege| privilege.needed && !privilege.granted)
-        .map(|privilege| format!("{} on {}", privilege.privilege, privilege.table))
-        .collect();
-    report.expect(
-        missing.is_empty(),
-        "grants: all that the daemon needs",
-        format!(
-            "grants: {} lacks {}: run `ledgerd migrate --grant {}` as the owner",
-            facts.role,
-            missing.join(", "),
-            facts.role
-        ),
-    );
-    let excess: Vec<String> = privileges
-        .iter()
-        .filter(|privilege| !privilege.needed && privilege.granted)
-        .map(|privilege| format!("{} on {}", privilege.privilege, privilege.table))
-        .collect();
-    if !excess.is_empty() && !facts.is_superuser {
-        report.warn(format!("grants: {} may {}, which the daemon never needs", facts.role, excess.join(", ")));
-    }
-    Ok(())
+    access::check(connections, &facts, report).await
 }
 
 fn check_clock(server: &str, clock_ns: i64, report: &mut Report) {

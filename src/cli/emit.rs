@@ -4,7 +4,7 @@ use super::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::domain::event::integrity_hash;
 use crate::domain::message::utc_text;
-use crate::domain::subject::Lane;
+use crate::domain::subject::{Lane, Table};
 use crate::nats::publish::{NotPublished, publish};
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal as _, Read as _};
@@ -73,6 +73,17 @@ pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) ->
     Ok(())
 }
 
+/// The other lanes take records of other kinds.
+fn must_be_an_audit_lane(lane: Lane) -> Result<Lane, String> {
+    if lane.table() == Table::AuditEvents {
+        return Ok(lane);
+    }
+    Err(format!(
+        "{lane} takes no audit events but records of {}; publish those with any NATS client",
+        lane.table().name()
+    ))
+}
+
 fn read_event(arguments: &Arguments) -> Result<Map<String, Value>, String> {
     let mut event = Map::new();
     let says_nothing = arguments.actor.is_none() && arguments.action.is_none() && arguments.outcome.is_none();
@@ -116,7 +127,7 @@ fn fill(event: &mut Map<String, Value>, lane: Option<Lane>, now_ns: i64) -> Resu
         return Err(format!("actor \"{actor}\" cannot stand in a subject: it has letters, digits, - and _"));
     }
     let prefix = text(event, "event_id").and_then(|id| id.split('-').next()?.parse::<Lane>().ok());
-    let lane = lane.or(prefix).unwrap_or_else(|| usual_lane(&actor, &action));
+    let lane = must_be_an_audit_lane(lane.or(prefix).unwrap_or_else(|| usual_lane(&actor, &action)))?;
     let timestamp = text(event, "timestamp").unwrap_or_else(|| utc_text(now_ns / 1000 * 1000));
     let event_id = text(event, "event_id").unwrap_or_else(|| format!("{lane}-{actor}-{:013}", now_ns / 1_000_000));
     if text(event, "integrity_hash").is_none() {

@@ -4,8 +4,8 @@ use super::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::domain::message::{Headers, Incarnation, Message};
 use crate::lifecycle::{Batch, Delivery, Tally};
-use crate::postgres::Ledger;
 use crate::postgres::schema::{self, Applied};
+use crate::postgres::{Ledger, access};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,6 +15,9 @@ pub(super) struct Arguments {
     /// Grant the daemon's privileges, and no more, to this role
     #[arg(long, value_name = "ROLE")]
     grant: Option<String>,
+    /// Make the four roles (owner, daemon, reader, chairman), and put the ledger into their hands
+    #[arg(long)]
+    roles: bool,
 }
 
 pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
@@ -24,9 +27,7 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         return Err(Failure::new(Exit::Configuration, before.complaint().unwrap_or_default()));
     }
     let applied = schema::migrate(&connections).await?;
-    if let Some(role) = &arguments.grant {
-        schema::grant(&connections, role).await?;
-    }
+    let access = access::apply(&connections, arguments.roles, arguments.grant.as_deref()).await?;
     let tally = record(Ledger::new(connections, config.budget.clone()), &applied).await?;
     let missing = if let schema::State::Behind(missing) = before { missing } else { Vec::new() };
     if as_json {
@@ -34,7 +35,13 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
             .iter()
             .map(|migration| json!({ "version": migration.version, "description": migration.description, "new": missing.contains(&migration.version) }))
             .collect();
-        output::json(&json!({ "migrations": all, "recorded": tally.recorded, "granted": arguments.grant }));
+        output::json(&json!({
+            "migrations": all,
+            "recorded": tally.recorded,
+            "granted": access.daemons,
+            "roles": access.has_roles,
+            "guards": access.unguarded.is_none(),
+        }));
         return Ok(());
     }
     for migration in &applied {
@@ -42,8 +49,17 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         output::line(format_args!("{:>4} {}: {state}", migration.version, migration.description));
     }
     output::line(format_args!("{} SCHEMA_MIGRATION events recorded", tally.recorded));
-    if let Some(role) = &arguments.grant {
+    if access.has_roles {
+        output::line("the ledger belongs to ledgerd_owner; ledgerd_reader and ledgerd_chairman may read it");
+    }
+    for role in &access.daemons {
         output::line(format_args!("granted the daemon's privileges to {role}"));
+    }
+    match &access.unguarded {
+        None => output::line("the tables are guarded against changes of their definition"),
+        Some(why) => output::line(format_args!(
+            "the tables are not guarded against their owner ({why}): a superuser puts the guards up with `ledgerd migrate`"
+        )),
     }
     Ok(())
 }

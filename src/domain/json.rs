@@ -290,7 +290,10 @@ impl Reader<'_> {
         }
         let text = &self.text[start..self.at];
         let double = exact_double(text).map_err(|why| {
-            self.reject(Reason::NumberOutOfRange, &format!("the number {} {why}; send it as a string", quote(text)))
+            self.reject(
+                Reason::NumberOutOfRange,
+                &format!("the number {} {why}; round it, or send it as a string where a string is taken", quote(text)),
+            )
         })?;
         let number = match text.parse::<i64>() {
             Ok(integer) if is_integer && text != "-0" => Number::from(integer),

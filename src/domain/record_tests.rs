@@ -267,6 +267,8 @@ fn a_use_of_a_tool_that_breaks_a_rule_is_rejected() {
     );
     assert_eq!(reason("ledger.USAGE.BRM-CFO", &tool_usage().to_string()), Some(Reason::UnknownActor));
     assert_eq!(reason(&format!("ledger.USAGE.{AGENT}"), &tool_usage().to_string()), None);
+    let shouted = format!("ledger.USAGE.{}", AGENT.to_uppercase());
+    assert_eq!(reason(&shouted, &tool_usage().to_string()), None);
     let other = "ledger.USAGE.7c9e6679-7425-40de-944b-e07fc1f90ae7";
     assert_eq!(reason(other, &tool_usage().to_string()), Some(Reason::ActorMismatch));
 }

@@ -66,8 +66,10 @@ impl ToolUsage {
         let created_at = fields.optional_text("created_at", TIMESTAMP_CHARS_MAX)?;
 
         // The registries of tools know agents by UUID: the subject names the agent so too, or it names a registered actor.
-        if as_uuid(subject.actor).is_some() {
-            subject.admit("agent_id", &agent_id)?;
+        if let Some(publisher) = as_uuid(subject.actor) {
+            if publisher != agent_id {
+                subject.admit("agent_id", &agent_id)?;
+            }
         } else {
             rules.agents.admit(subject.actor)?;
         }

@@ -44,8 +44,8 @@ async fn waiting(connections: &Connections, after: i64, limit: i64) -> Result<Ve
 async fn read(connections: &Connections, id: i64) -> Result<Alert, DatabaseError> {
     let mut lease = connections.lease().await?;
     let row = sqlx::query(
-        "select id, agent_name, date::text as date, old_status, new_status, spent_usd::text as spent_usd,
-            limit_usd::text as limit_usd, limit_key, (extract(epoch from raised_at) * 1000000)::bigint as raised_at_us
+        "select id, agent_name, date::text as date, old_status, new_status, trim_scale(spent_usd)::text as spent_usd,
+            trim_scale(limit_usd)::text as limit_usd, limit_key, (extract(epoch from raised_at) * 1000000)::bigint as raised_at_us
         from ledger.budget_alert
         where id = $1",
     )

@@ -98,6 +98,10 @@ trait Keyed {
     /// What publishers call the name.
     const KEY: &'static str;
 
+    /// The publisher's own name for it.
+    fn shown(record: &Self::Record) -> &str;
+
+    /// What tells it from all other rows.
     fn key(record: &Self::Record) -> String;
 
     /// Inserts records with different keys. Those whose key is taken are left out.
@@ -140,7 +144,7 @@ async fn place_keyed<T: Keyed>(
         placed[index] = Some(if differing.is_empty() {
             Placed::Same
         } else {
-            let (name, key, fields) = (T::KEY, &keys[index], differing.join(", "));
+            let (name, key, fields) = (T::KEY, T::shown(records[index]), differing.join(", "));
             let detail = format!("{name} \"{key}\" is stored already, with another {fields}");
             Placed::Refused(Rejection::new(Reason::Conflict, &detail))
         });

@@ -1,10 +1,11 @@
 //! Does the database have the shape that this program expects? Migrations are applied by `ledgerd migrate` and by nothing
 //! else; everybody else only asks.
 
+use super::access;
 use super::connections::Connections;
 use super::remedy::DatabaseError;
+use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AssertSqlSafe, PgConnection};
 use std::sync::LazyLock;
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
@@ -107,10 +108,13 @@ async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error>
 pub async fn migrate(connections: &Connections) -> Result<Vec<Applied>, DatabaseError> {
     let mut lease = connections.lease().await?;
     let connection: &mut PgConnection = &mut lease;
-    // A migration may take longer than a statement of the daemon.
-    sqlx::raw_sql("set statement_timeout = 0").execute(&mut *connection).await.map_err(DatabaseError::new)?;
+    // A migration may take longer than a statement of the daemon; and it is declared to the guards.
+    let session = "set statement_timeout = 0; set ledgerd.migrating = on";
+    sqlx::raw_sql(session).execute(&mut *connection).await.map_err(DatabaseError::new)?;
     MIGRATOR.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => DatabaseError::new(error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            access::advised(error, "run `ledgerd migrate` as a superuser")
+        }
         error => DatabaseError::of_the_operator(error.to_string()),
     })?;
     let applied: Vec<(i64, String, String, i64)> = sqlx::query_as(
@@ -133,31 +137,7 @@ pub async fn migrate(connections: &Connections) -> Result<Vec<Applied>, Database
         .collect())
 }
 
-/// What the daemon's role may do, and no more.
-pub const GRANTS: &str = "
-    grant usage on schema ledger, public to {role};
-    grant select on all tables in schema ledger to {role};
-    grant insert on ledger.epoch, ledger.entry, ledger.dead_letter, ledger.subtree to {role};
-    grant update (size, root, frontier) on ledger.tree_head to {role};
-    grant update (published_at) on ledger.dead_letter to {role};
-    grant select, insert on public.audit_events to {role};
-    grant select on public.audit_events_integrity to {role};
-    grant select, insert on public.decision_trails, public.economic_metrics, ledger.token_usage, ledger.tool_usage to {role};
-    grant select, insert, update on public.token_ledger to {role};
-    grant insert on ledger.budget_alert, ledger.checkpoint, ledger.cosignature to {role};
-    grant update (published_at) on ledger.budget_alert to {role};
-";
-
-/// Grants the daemon's privileges to a role.
-pub async fn grant(connections: &Connections, role: &str) -> Result<(), DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let quoted: String = sqlx::query_scalar("select quote_ident($1)")
-        .bind(role)
-        .fetch_one(&mut *lease)
-        .await
-        .map_err(DatabaseError::new)?;
-    let statements = GRANTS.replace("{role}", &quoted);
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *lease).await.map_err(DatabaseError::new)?;
-    lease.keep();
-    Ok(())
+/// Whether one of the migrations has this text in it.
+pub(super) fn is_of_a_migration(text: &str) -> bool {
+    MIGRATOR.iter().any(|migration| migration.sql.as_str().contains(text))
 }

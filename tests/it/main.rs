@@ -31,5 +31,8 @@ mod stopping;
 /// The commands around the daemon.
 mod commands;
 
+/// Access in PostgreSQL: four roles, and every way around append-only.
+mod access;
+
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;

@@ -152,17 +152,19 @@ async fn a_days_status_follows_its_limit_and_each_change_is_told_once() {
     }
     // 70 %, 90 %, 100 % (which is not above it), and more.
     assert_eq!(seen, ["none", "GREEN", "YELLOW", "RED", "RED", "EXCEEDED"]);
-    // A higher limit, and one that is the same.
-    publish_in_turn(&world, &mut published, vec![limit(2.0), limit(2.0)]).await;
+    // A higher limit, and the same again, which is no news.
+    let again = metric("ARCHITECT", "daily_limit_RXY-CEO", 2.0).again();
+    publish_in_turn(&world, &mut published, vec![limit(2.0), again]).await;
+    assert_eq!(world.database.count("select count(*) from economic_metrics").await, 2);
     assert_eq!(text(&world, "select budget_status from token_ledger").await, "GREEN");
     check_ledger(&world, &published).await;
     assert_eq!(
         alerts(&world).await,
         [
-            "RXY-CEO GREEN→YELLOW 0.7000 of 1.0",
-            "RXY-CEO YELLOW→RED 0.9000 of 1.0",
-            "RXY-CEO RED→EXCEEDED 1.0001 of 1.0",
-            "RXY-CEO EXCEEDED→GREEN 1.0001 of 2.0",
+            "RXY-CEO GREEN→YELLOW 0.7 of 1",
+            "RXY-CEO YELLOW→RED 0.9 of 1",
+            "RXY-CEO RED→EXCEEDED 1.0001 of 1",
+            "RXY-CEO EXCEEDED→GREEN 1.0001 of 2",
         ]
     );
     assert!((daemon.metric("ledgerd_budget_alerts_published_total", "").await - 4.0).abs() < f64::EPSILON);
@@ -218,7 +220,7 @@ async fn killed_between_an_alerts_publication_and_its_mark() {
     assert_eq!(alerts(&world).await.len(), 1);
     let _again = world.daemon().await;
     check_ledger(&world, &published).await;
-    assert_eq!(alerts(&world).await, ["RXY-CEO GREEN→RED 0.95 of 1.0"]);
+    assert_eq!(alerts(&world).await, ["RXY-CEO GREEN→RED 0.95 of 1"]);
 }
 
 /// Whoever listens without a stream hears it too, as n8n does.

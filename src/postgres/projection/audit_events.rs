@@ -10,6 +10,10 @@ impl Keyed for AuditEvents {
     type Record = AuditEvent;
     const KEY: &'static str = "event_id";
 
+    fn shown(event: &AuditEvent) -> &str {
+        &event.event_id
+    }
+
     fn key(event: &AuditEvent) -> String {
         event.event_id.clone()
     }

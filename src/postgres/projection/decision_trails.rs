@@ -10,6 +10,10 @@ impl Keyed for DecisionTrails {
     type Record = Trail;
     const KEY: &'static str = "trail_id";
 
+    fn shown(trail: &Trail) -> &str {
+        &trail.trail_id
+    }
+
     fn key(trail: &Trail) -> String {
         trail.trail_id.clone()
     }

@@ -58,7 +58,7 @@ fn rate_keys(tier: &str) -> [String; 2] {
 
 fn unpriced(usage: &TokenUsage, missing: &HashSet<String>) -> Option<Placed> {
     let key = rate_keys(usage.cost.tier()?).into_iter().find(|key| missing.contains(key))?;
-    let detail = format!("economic_metrics has no {key}; publish that rate as a METRIC, then requeue this record");
+    let detail = format!("economic_metrics has no {key}; publish that rate as a METRIC, then this record again");
     Some(Placed::Refused(Rejection::new(Reason::UnknownReference, &detail)))
 }
 
@@ -70,6 +70,10 @@ fn key(agent_name: &str, usage_id: &str, usage_id_given: bool) -> String {
 impl Keyed for TokenUsages {
     type Record = TokenUsage;
     const KEY: &'static str = "usage_id";
+
+    fn shown(usage: &TokenUsage) -> &str {
+        &usage.usage_id
+    }
 
     fn key(usage: &TokenUsage) -> String {
         key(&usage.agent_name, &usage.usage_id, usage.usage_id_given)

@@ -17,7 +17,7 @@ pub(super) async fn place(
     let mut placed: Vec<Option<Placed>> = vec![None; usages.len()];
     for (place, field, id) in dangling(connection, usages).await? {
         let index = usize::try_from(place - 1).expect("ordinality counts from 1");
-        let detail = format!("{field} {id} is not in its registry; add it there, and requeue this record");
+        let detail = format!("{field} {id} is not in its registry; add it there, then publish this record again");
         placed[index] = Some(Placed::Refused(Rejection::new(Reason::UnknownReference, &detail)));
     }
     let good: Vec<usize> = (0..usages.len()).filter(|&index| placed[index].is_none()).collect();
@@ -58,6 +58,10 @@ async fn dangling(
 impl Keyed for ToolUsageLedger {
     type Record = ToolUsage;
     const KEY: &'static str = "id";
+
+    fn shown(usage: &ToolUsage) -> &str {
+        &usage.id
+    }
 
     fn key(usage: &ToolUsage) -> String {
         usage.id.clone()

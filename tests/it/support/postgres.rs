@@ -147,14 +147,15 @@ impl Cluster {
         *self.lock() = Some(server);
     }
 
-    /// Runs statements as the superuser.
+    /// Runs statements as a superuser who means it: what changes the ledger's tables is declared to their guards.
     pub(crate) async fn execute(&self, database: &str, sql: &str) {
         self.try_execute(database, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// Runs statements as the superuser; they may be refused.
+    /// Runs statements as a superuser who means it; they may be refused.
     pub(crate) async fn try_execute(&self, database: &str, sql: &str) -> Result<(), sqlx::Error> {
         let mut connection = PgConnection::connect(&self.url(database)).await?;
+        sqlx::raw_sql("set ledgerd.migrating = on").execute(&mut connection).await?;
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
         connection.close().await
     }

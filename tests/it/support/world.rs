@@ -48,6 +48,7 @@ pub(crate) struct Builder {
     nats_cluster: bool,
     nats_login: Option<Login>,
     limited_role: bool,
+    group_roles: bool,
     without_migrations: bool,
     without_streams: bool,
     environment: Environment,
@@ -177,6 +178,13 @@ impl Builder {
         self
     }
 
+    /// The ledger belongs to `ledgerd_owner`, and all that the daemon's role may do is what members of `ledgerd_daemon` may.
+    pub(crate) fn group_roles(mut self) -> Self {
+        self.limited_role = true;
+        self.group_roles = true;
+        self
+    }
+
     /// An empty database.
     pub(crate) fn without_migrations(mut self) -> Self {
         self.without_migrations = true;
@@ -238,9 +246,16 @@ impl Builder {
 
         let world = World { database, nats, publisher, environment, operator, role, postgres_proxy, nats_proxy };
         if !self.without_migrations {
-            let grant: &[&str] = if self.limited_role { &["migrate", "--grant", &world.role] } else { &["migrate"] };
-            world.ledgerd_ok(grant).await;
+            let arguments: &[&str] = match (self.group_roles, self.limited_role) {
+                (true, _) => &["migrate", "--roles"],
+                (false, true) => &["migrate", "--grant", &world.role],
+                (false, false) => &["migrate"],
+            };
+            world.ledgerd_ok(arguments).await;
             world.database.execute(REGISTRIES).await;
+        }
+        if self.group_roles {
+            world.database.execute(&format!("grant ledgerd_daemon to {}", world.role)).await;
         }
         if !self.without_streams {
             world.ledgerd_ok(&["setup"]).await;

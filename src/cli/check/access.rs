@@ -1,0 +1,58 @@
+//! Is the ledger append-only, and is the daemon's role bound by its grants?
+
+use super::Report;
+use crate::cli::Failure;
+use crate::postgres::reads::ServerFacts;
+use crate::postgres::{Connections, access};
+
+pub(super) async fn check(connections: &Connections, facts: &ServerFacts, report: &mut Report) -> Result<(), Failure> {
+    let findings = access::findings(connections).await?;
+    let role = &facts.role;
+
+    let missing = findings.of("missing").join(", ");
+    report.expect(
+        missing.is_empty(),
+        "grants: all that the daemon needs",
+        format!(
+            "grants: {role} lacks {missing}: run `ledgerd migrate --grant {role}` as the owner, or make it a member of ledgerd_daemon"
+        ),
+    );
+    let (owned, excess) = (findings.of("owner"), findings.of("excess"));
+    if facts.is_superuser {
+        // Said already; it owns and may everything.
+    } else if owned.is_empty() {
+        for excess in excess {
+            report.warn(format!("grants: {role} may {excess}, which the daemon never needs"));
+        }
+    } else {
+        report.warn(format!(
+            "grants: {role} is an owner, whom no grant binds, of {}: give the daemon a role of its own",
+            owned.join(", ")
+        ));
+    }
+    for stranger in findings.of("stranger") {
+        report.warn(format!("grants: {stranger}"));
+    }
+
+    let (unrefused, altered) = (findings.of("unrefused"), findings.of("altered"));
+    if unrefused.is_empty() && altered.is_empty() {
+        report.ok("append-only: each table's triggers refuse changes");
+    }
+    for unrefused in unrefused {
+        report.bad(format!("append-only: nothing refuses {unrefused}: a trigger is missing, disabled or altered"));
+    }
+    for altered in altered {
+        report.bad(format!("append-only: {altered} is not of ledgerd's making"));
+    }
+
+    let unguarded = findings.of("unguarded");
+    if unguarded.is_empty() {
+        report.ok("guards: changes of the tables themselves are refused");
+    } else {
+        report.warn(format!(
+            "guards: missing or disabled: {}; an owner could drop the tables: run `ledgerd migrate` as a superuser",
+            unguarded.join(", ")
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+-- What the daemon may do, and no more: `ledgerd migrate` grants it, and `ledgerd check` compares with it.
+--
+-- Columns are named where the whole row would be too much: ids are the database's to give (a writer of the whole row sets
+-- them with OVERRIDING SYSTEM VALUE or COPY), and nothing is born published.
+select schema, name, privilege, columns::text[]
+from (
+    values
+        ('ledger', 'epoch', 'INSERT', '{stream, stream_created_ns, regressions}'),
+        ('ledger', 'entry', 'INSERT', null),
+        ('ledger', 'subtree', 'INSERT', null),
+        ('ledger', 'tree_head', 'UPDATE', '{size, root, frontier}'),
+        ('ledger', 'dead_letter', 'INSERT', '{leaf_index, reason, detail, dlq_subject, rejected_at}'),
+        ('ledger', 'dead_letter', 'UPDATE', '{published_at}'),
+
+        ('public', 'audit_events', 'SELECT', null),
+        ('public', 'audit_events', 'INSERT', '{event_id, actor, action, outcome, details, task_id, timestamp, '
+            'integrity_hash, created_at, timestamp_text}'),
+        ('public', 'audit_events_integrity', 'SELECT', null),
+
+        ('public', 'token_ledger', 'SELECT', null),
+        ('public', 'token_ledger', 'INSERT', null),
+        ('public', 'token_ledger', 'UPDATE', '{total_tokens_input, total_tokens_output, total_cost, last_updated, '
+            'budget_status, exact_cost, budget_group}'),
+        ('ledger', 'token_usage', 'INSERT', '{agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, '
+            'cost_usd, cost_given, input_rate_id, output_rate_id, model_tier, model_used, task_id, operation_type, '
+            'timestamp_text}'),
+        ('ledger', 'budget_alert', 'INSERT', '{agent_name, date, old_status, new_status, spent_usd, limit_usd, '
+            'limit_key, raised_at}'),
+        ('ledger', 'budget_alert', 'UPDATE', '{published_at}'),
+
+        ('public', 'decision_trails', 'SELECT', null),
+        ('public', 'decision_trails', 'INSERT', '{trail_id, council_vote, proposal, outcome, ledger_ref}'),
+
+        ('public', 'economic_metrics', 'SELECT', null),
+        ('public', 'economic_metrics', 'INSERT', '{metric_key, metric_value, period, set_by}'),
+
+        ('ledger', 'checkpoint', 'INSERT', '{origin, tree_size, root, note}'),
+        ('ledger', 'cosignature', 'INSERT', '{origin, tree_size, witness, line}'),
+
+        -- Through the view alone: the table and its policies know nothing of the daemon.
+        ('ledger', 'tool_usage', 'INSERT', null)
+) as written (schema, name, privilege, columns)
+
+union all
+
+-- It reads all of its own schema.
+select schema, name, 'SELECT', null
+from (:relations) as relation
+where schema = 'ledger'
