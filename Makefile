@@ -1,13 +1,14 @@
 # For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-matrix fuzz fmt lint
+.PHONY: help run report build test test-matrix fuzz fmt lint
 
 # rustup puts cargo here; a shell that is not a login shell may not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 help:
-	@echo 'make run          the ledger on this machine, with private servers and sample events; Ctrl-C ends it'
+	@echo 'make run          the ledger on this machine, with private servers and sample records; Ctrl-C ends it'
+	@echo 'make report       measures the cost report over 100,000 uses of tools, on a private PostgreSQL'
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
 	@echo 'make fuzz         the judging, for five minutes; needs a nightly toolchain and cargo-fuzz'
@@ -17,6 +18,9 @@ help:
 
 run:
 	@exec python3 scripts/demo.py
+
+report:
+	@exec python3 scripts/measure_reports.py
 
 build:
 	cargo build --release

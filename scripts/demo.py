@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The whole ledger on this machine, to look at: what `make run` does.
 
-Builds ledgerd, starts private servers, publishes a small mix of good and bad events, and shows what became of each.
+Builds ledgerd, starts private servers, publishes a small mix of good and bad records, and shows what became of each.
 Then it keeps running until Ctrl-C. Servers of your own are used instead when their addresses are set:
 LEDGERD__DATABASE__URL (postgres://…) and LEDGERD__NATS__URL (nats://…), each by itself.
 
@@ -26,14 +26,19 @@ from pathlib import Path
 
 import demo_report
 from demo_database import Database
+from demo_tables import Tables
 from nats_publish import Connection, Refused
 from private_servers import Nats, Postgres, end, free_port, last_lines, remove_leftovers, spawn
-from sample_events import Events, samples
+from sample_events import samples
+from sample_records import Records
 from servers import CHECKOUT, FOLDER, Trouble, nats_server, postgres_bin, psql, say
 
 RUN = FOLDER / "run"
 READY_SECONDS_MAX = 60
 ACCOUNTED_SECONDS_MAX = 60
+# A run takes a few seconds. Around midnight its calls would fall on two days.
+BEFORE_MIDNIGHT_SECONDS_MIN = 30
+DAY_SECONDS = 24 * 60 * 60
 COMMAND_SECONDS_MAX = 120
 # The daemon's own deadline is 30 seconds.
 DRAIN_SECONDS_MAX = 35
@@ -108,6 +113,14 @@ def wait_until(what, seconds_max, condition):
         time.sleep(0.05)
 
 
+def wait_for_a_whole_day():
+    """Until midnight is over, if it is near."""
+    left = DAY_SECONDS - time.time() % DAY_SECONDS
+    if left < BEFORE_MIDNIGHT_SECONDS_MIN:
+        say(f"waiting {left:.0f} s for the next UTC day, so that all calls fall on one ...")
+        time.sleep(left + 1)
+
+
 class Demo:
     def __init__(self, options):
         self.options = options
@@ -155,42 +168,71 @@ class Demo:
             private_nats = self.nats_url = server.url()
         self.database = Database(administration)
         self.daemon = Daemon(program, private_database, private_nats)
-        say("ledgerd migrate, ledgerd setup, ledgerd run ...")
+        say("ledgerd migrate, ledgerd setup, ledgerd run, ledgerd setup --defaults ...")
         grant = ("--grant", "ledgerd") if private_database else ()
+        self.is_private = bool(private_database and private_nats)
         self.daemon.call("migrate", *grant, LEDGERD__DATABASE__URL=administration)
         self.daemon.call("setup")
         self.started.append(self.daemon)
         self.daemon.start()
+        self.set_reference()
 
-    def publish(self):
-        """Publishes everything; returns what is expected of each message, by its sequence in the stream."""
-        connection = Connection(self.nats_url)
-        expected = {}
-        for sample in samples():
+    def set_reference(self):
+        """The reference limits and rates take the way of all records; what a call costs can be told when they are rows."""
+        items = json.loads(self.daemon.call("--json", "setup", "--defaults"))
+        keys = {item["name"] for item in items if item["outcome"] in ("published", "in force")}
+        wait_until("the reference limits and rates are in force", ACCOUNTED_SECONDS_MAX,
+                   lambda: self.daemon.check_alive() and keys <= self.database.metrics_in_force())
+
+    def publish(self, connection, samples):
+        """Publishes some messages; waits until each is accounted for."""
+        step = {}
+        for sample in samples:
             self.stream, sequence = connection.publish(sample.subject, sample.payload)
-            expected[sequence] = sample.expected
-        connection.close()
-        # One more as an agent's script would do it.
-        printed = self.daemon.call("--json", "emit", *demo_report.EMIT)
-        expected[json.loads(printed)["sequence"]] = "recorded"
-        return expected
+            step[sequence] = sample.expected
+        self.expected.update(step)
+        self.wait_for(step)
+
+    def wait_for(self, step):
+        def accounted():
+            self.daemon.check_alive()
+            found = self.database.outcomes(self.stream, step)
+            self.outcome.update(found)
+            return found.keys() == step.keys() and all(entry["settled"] for entry in found.values())
+
+        wait_until("every message is accounted for", ACCOUNTED_SECONDS_MAX, accounted)
+
+    def publish_all(self, connection):
+        """What is expected of each message, and what became of it, by its sequence in the stream."""
+        self.expected, self.outcome = {}, {}
+        events = list(samples())
+        vote = next(event for event in events if event.subject == "ledger.VOTE.RXY-CEO")
+        self.records = Records(json.loads(vote.payload)["event_id"], self.database.registered("agent_registry", 1),
+                               self.database.registered("tool_registry", 1), self.database.registered("ventures", 2))
+        say(f"publishing {len(events) + sum(map(len, self.records.steps)) + 1} messages, and waiting until each is accounted for ...")
+        try:
+            self.publish(connection, events)
+            for step in self.records.steps:
+                self.publish(connection, step)
+            # One more as an agent's script would do it.
+            printed = json.loads(self.daemon.call("--json", "emit", *demo_report.EMIT))
+            step = {printed["sequence"]: "recorded"}
+            self.expected.update(step)
+            self.wait_for(step)
+            wait_until("every alert is published", ACCOUNTED_SECONDS_MAX, lambda: self.database.alerts_waiting() == 0)
+        except Trouble as trouble:
+            say(f"error: {trouble}")
 
     def show(self):
         """Publishes, waits until each message is accounted for, shows them; returns whether all is as expected."""
-        expected = self.publish()
-        say(f"published {len(expected)} messages; waiting until each is accounted for ...")
-        outcome = {}
-
-        def accounted():
-            self.daemon.check_alive()
-            outcome.update(self.database.outcomes(self.stream, expected))
-            return outcome.keys() == expected.keys() and all(entry["settled"] for entry in outcome.values())
-
-        try:
-            wait_until("every message is accounted for", ACCOUNTED_SECONDS_MAX, accounted)
-        except Trouble as trouble:
-            say(f"error: {trouble}")
-        return demo_report.show(expected, outcome, self.database.tree_head())
+        if self.is_private:
+            wait_for_a_whole_day()
+        connection = Connection(self.nats_url)
+        connection.subscribe("alert.budget.*")
+        self.publish_all(connection)
+        tables = Tables(self.database, self.records, self.outcome, connection.heard())
+        connection.close()
+        return demo_report.show(self.expected, self.outcome, self.database.tree_head(), lambda: tables.show(self.is_private))
 
     def keep_running(self):
         demo_report.show_next_steps(self.daemon, None if "LEDGERD__DATABASE__URL" in os.environ else self.database_url, psql(), RUN)

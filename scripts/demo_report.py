@@ -39,7 +39,7 @@ def show_rows(recorded):
 
 def show_duplicates(duplicates):
     title("Duplicates: acknowledged, not stored twice")
-    head, *lines = columns([("leaf", "event id")] + [(row["leaf_index"], row["record_id"]) for row in duplicates])
+    head, *lines = columns([("leaf", "subject", "id")] + [(row["leaf_index"], row["subject"], row["record_id"]) for row in duplicates])
     print(f"  {paint('quiet', head)}")
     for line in lines:
         print(f"  {paint('duplicate', line)}")
@@ -57,31 +57,33 @@ def show_rejects(rejected):
 
 def show_counts(expected, recorded, duplicates, rejected, head):
     letters = sum(row["settled"] for row in rejected)
-    intact = sum(row["intact"] is True for row in recorded)
+    events = [row for row in recorded if row["event_id"]]
+    intact = sum(row["intact"] is True for row in events)
     accounted = recorded + duplicates + rejected
     lost = len(expected) - len(accounted)
     first_leaf = min((row["leaf_index"] for row in accounted), default=head["size"])
     title("Counts")
     for line in columns([
         ("published", len(expected), "messages, acknowledged by the stream"),
-        ("recorded", len(recorded), f"rows; the specification's hash, recomputed in SQL, holds for {intact}"),
+        ("recorded", len(recorded), f"of them {len(events)} audit events; the specification's hash, recomputed in SQL, holds for {intact}"),
         ("duplicate", len(duplicates), ""),
         ("rejected", len(rejected), f"of {len({row['outcome'] for row in rejected})} kinds; {letters} dead letters published"),
         ("not accounted for", lost, ""),
-        ("in the tree", head["size"], f"leaves, {first_leaf} from before (each migration writes one); root {head['root']}"),
+        ("in the tree", head["size"], f"leaves, {first_leaf} from before (migrations and the reference); root {head['root']}"),
     ]):
         print(f"  {line}")
-    return lost == 0 and letters == len(rejected) and intact == len(recorded)
+    return lost == 0 and letters == len(rejected) and intact == len(events)
 
 
-def show(expected, outcomes, head):
-    """Shows what became of each message; returns whether that was what was expected."""
+def show(expected, outcomes, head, show_tables):
+    """Shows what became of each message; returns whether that was what was expected. `show_tables` does so for the other tables."""
     rows = sorted(outcomes.values(), key=lambda row: row["leaf_index"])
     recorded = [row for row in rows if row["outcome"] == "recorded"]
     duplicates = [row for row in rows if row["outcome"] == "duplicate"]
     rejected = [row for row in rows if row["outcome"] not in ("recorded", "duplicate")]
     if recorded:
-        show_rows(recorded)
+        show_rows([row for row in recorded if row["event_id"]])
+    tables_complete = show_tables()
     if duplicates:
         show_duplicates(duplicates)
     if rejected:
@@ -92,8 +94,8 @@ def show(expected, outcomes, head):
                  if sequence not in outcomes or outcomes[sequence]["outcome"] != wanted]
     for sequence, wanted, found in surprises:
         print(paint("wrong", f"  sequence {sequence}: expected {wanted}, found {found['outcome']} {found['detail'] or ''}".rstrip()))
-    if complete and not surprises:
-        print(f"\nEach of the {len(expected)} messages became what it should.")
+    if complete and tables_complete and not surprises:
+        print(f"\nEach of the {len(expected)} messages became what it should, and the tables hold what they must.")
         return True
     print(paint("wrong", "\nNot everything came out as expected."))
     return False
@@ -111,6 +113,7 @@ def show_next_steps(daemon, private_url, psql, run_folder):
     title("Query")
     print(f"  {client} {address} -c 'select leaf_index, subject, disposition, reason from ledger.journal order by leaf_index desc limit 10'")
     print(f"  {client} {address} -c 'select event_id, action, outcome, timestamp from audit_events order by id desc limit 10'")
+    print(f"  {client} {address} -f docs/reports/spend_today.sql")
     title("Look")
     print(f"  metrics  http://127.0.0.1:{daemon.http_port}/metrics (also /readyz, /livez)")
     print(f"  logs     {shortest(str(run_folder))}/ledgerd.log, nats-server.log, postgresql.log")

@@ -1,4 +1,4 @@
-"""Just enough of a NATS client to publish and to be told by JetStream what became of it."""
+"""Just enough of a NATS client to publish, to be told by JetStream what became of it, and to hear what others publish."""
 
 import json
 import os
@@ -21,14 +21,15 @@ class Connection:
         self.lines = self.socket.makefile("rb")
         self.inbox = f"_INBOX.{os.urandom(8).hex()}"
         self.requests = 0
+        # Messages that have come and that nobody has asked for yet: subject, headers, body.
+        self.messages = []
         self.read_line()
         options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "lang": "python", "version": "0"}
         if address.username:
             options.update(user=unquote(address.username), **{"pass": unquote(address.password or "")})
-        self.send(f"CONNECT {json.dumps(options)}\r\nSUB {self.inbox}.* 1\r\nPING\r\n".encode())
+        self.send(f"CONNECT {json.dumps(options)}\r\nSUB {self.inbox}.* 1\r\n".encode())
         # An answer to PING means that the server took the credentials.
-        while self.read_line() != b"PONG":
-            pass
+        self.round_trip()
 
     def send(self, data):
         self.socket.sendall(data)
@@ -41,7 +42,27 @@ class Connection:
             raise Refused(line.decode())
         if line == b"PING":
             self.send(b"PONG\r\n")
+        words = line.split(b" ")
+        if words[0] in (b"MSG", b"HMSG"):
+            data = self.lines.read(int(words[-1]) + 2)[:-2]
+            head = int(words[-2]) if words[0] == b"HMSG" else 0
+            self.messages.append((words[1].decode(), data[:head], data[head:]))
         return line
+
+    def round_trip(self):
+        """Afterwards, all that the server has sent until now is here."""
+        self.send(b"PING\r\n")
+        while self.read_line() != b"PONG":
+            pass
+
+    def subscribe(self, subject):
+        self.send(f"SUB {subject} 2\r\n".encode())
+        self.round_trip()
+
+    def heard(self):
+        """The JSON messages that have come on what was subscribed to, with their subjects."""
+        self.round_trip()
+        return [(subject, json.loads(body)) for subject, _, body in self.messages if not subject.startswith(self.inbox)]
 
     def request(self, subject, payload=b""):
         """Sends one message and returns the JSON that comes back."""
@@ -49,14 +70,12 @@ class Connection:
         reply = f"{self.inbox}.{self.requests}"
         self.send(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
         while True:
-            words = self.read_line().split(b" ")
-            if words[0] not in (b"MSG", b"HMSG"):
+            self.read_line()
+            if not self.messages or self.messages[-1][0] != reply:
                 continue
-            body = self.lines.read(int(words[-1]) + 2)[:-2]
-            if words[1].decode() != reply:
-                continue
-            if words[0] == b"HMSG":
-                raise Refused(f"nothing listens on {subject}: {body.splitlines()[0].decode()}")
+            _, head, body = self.messages.pop()
+            if head and not body:
+                raise Refused(f"nothing listens on {subject}: {head.splitlines()[0].decode()}")
             return json.loads(body)
 
     def publish(self, subject, payload):
