@@ -11,7 +11,7 @@ help:
 	@echo 'make report       measures the cost report over 100,000 uses of tools, on a private PostgreSQL'
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
-	@echo 'make fuzz         the judging, for five minutes; needs a nightly toolchain and cargo-fuzz'
+	@echo 'make fuzz         the judging, for five minutes, and the readers of src/tlog; needs a nightly toolchain and cargo-fuzz'
 	@echo 'make build        target/release/ledgerd'
 	@echo 'make fmt          format the sources'
 	@echo 'make lint         clippy, warnings denied'
@@ -35,6 +35,10 @@ test-matrix:
 fuzz:
 	mkdir -p fuzz/corpus/judge
 	cargo +nightly fuzz run judge -- -dict=fuzz/json.dict -max_total_time=300 -max_len=2048 fuzz/corpus/judge fuzz/seeds/judge
+	for target in note receipt witness tile; do \
+		mkdir -p fuzz/corpus/$$target && \
+		cargo +nightly fuzz run $$target -- -max_total_time=60 -max_len=2048 fuzz/corpus/$$target fuzz/seeds/$$target || exit 1; \
+	done
 
 fmt:
 	cargo fmt

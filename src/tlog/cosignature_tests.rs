@@ -50,6 +50,38 @@ fn a_cosignature_is_the_specifications_formula() {
     }
 }
 
+/// A checkpoint of a public log, as it was served in May 2026, and the keys that this log and one of its witnesses publish. It has
+/// a signature of a type that is unknown here, and cosignatures of three more witnesses.
+const PUBLIC: &str = "arche2025h1.staging.ct.transparency.dev
+1432088532
+U7WM79jrzyhGZ5/GUBTpM7NzwdyfFx61t3RovgcC4Ro=
+
+— arche2025h1.staging.ct.transparency.dev zTM8sQAAAZ5W0WdjBAMARjBEAiBjW5IQf9pvsYLfQFX6hoGREPMHbdQ3urbllzalApkptQIgIpwtEroeW2BXaHAI4kJXFbon5Ch9MNL5zRNZ55lvGt0=
+— arche2025h1.staging.ct.transparency.dev ui8GwCF1+kWqZrxGdhj4aX3gcw7XUlXQQabg/27lefwhUkzbC3NygNI75MdhL1bfTW9g8Ei59RA23oHP7Ry1k3ZFWwQ=
+— transparency.dev/DEV:witness-little-garden 2AQqhwAAAABqEiEgzgFIqqhbUoDwjMWE6UP8nd8/KYTzwZ2rhIgcqoXHAwVkjZr4AscylP3v7sEodkRAErumC2q44vdgJY096st5BQ==
+— witness1.smartit.nu/witness1 pIyCDwAAAABqEiEghIp82KWebrw7/oHQwlTAm3g2RKS4+eebl8eO0WH+/iEcxZ75W3u5hNI7TOQtmJbqmNWVuE0tgh0XwzdZsDsUAQ==
+— remora.n621.de 2net5wAAAABqEiEgPlfF3V06o0Y+fHM+J5J9s27wgxxcOVSpZ/2g/KSiXCg9DEZI+aVCIobWX9sXTynk5XeU/zZ0WBxtqB0DrAWfBw==
+— witness.stagemole.eu Z/euoAAAAABqEiEgw0i+7g2ENfDAWHmtRzCfKTHSDwYDJA2NmKeGi9Y8FtEyOUvVr+AJmIY/2TUFucgKi7lI7cUiOvKFYe/TmN9DAg==
+";
+const PUBLIC_LOG: &str =
+    "arche2025h1.staging.ct.transparency.dev+ba2f06c0+AU0vHmlGCS/PdN8b2OaGmKprLI8HKM+dJ472xgFYh15f";
+const PUBLIC_WITNESS: &str = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
+
+#[test]
+fn a_public_logs_checkpoint_is_opened_and_its_witness_counts() {
+    let log = Log::of_key(note::VerifierKey::parse(PUBLIC_LOG).expect("a key"));
+    let signed = SignedCheckpoint::parse(PUBLIC.as_bytes(), &log).expect("the log's");
+    assert_eq!((signed.head().size, signed.to_string().as_str()), (1_432_088_532, PUBLIC));
+    let quorum = Quorum::new(vec![VerifierKey::parse(PUBLIC_WITNESS).expect("a key")], 1).expect("reachable");
+    assert_eq!(quorum.reached(&signed).expect("cosigned")[0].at, at(0x6a12_2120));
+
+    let forged = PUBLIC.replace("1432088532", "1432088533");
+    assert!(SignedCheckpoint::parse(forged.as_bytes(), &log).is_err());
+    let forged = PUBLIC.replace("2net5wAAAABqEiEg", "2net5wAAAABqEiEh");
+    let signed = SignedCheckpoint::parse(forged.as_bytes(), &log).expect("the log's");
+    assert!(matches!(quorum.reached(&signed), Err(QuorumError::Note(NoteError::InvalidSignature { .. }))));
+}
+
 /// A line from the tests of transparency-dev/formats, and that of the specification: where the time stands.
 #[test]
 fn the_time_of_published_cosignatures() {

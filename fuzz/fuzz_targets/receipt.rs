@@ -1,0 +1,25 @@
+//! A file is a transparency log proof or it is not: whatever bytes are read as one are written as the same bytes, and prove nothing
+//! of a log that did not sign.
+//!
+//! `make fuzz` runs it.
+
+#![no_main]
+
+use ledgerd::tlog::checkpoint::Log;
+use ledgerd::tlog::cosignature::Quorum;
+use ledgerd::tlog::key::KeyName;
+use ledgerd::tlog::note::SignerKey;
+use ledgerd::tlog::receipt::Receipt;
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let name = KeyName::parse("example.com/behind-the-sofa").expect("a name");
+    Log::of_key(SignerKey::from_seed(name, &[7; 32]).expect("a key").verifier().clone())
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(receipt) = Receipt::parse(bytes) else { return };
+    assert_eq!(receipt.to_string().as_bytes(), bytes);
+    assert!(receipt.verify(&[0; 32], &LOG, &Quorum::NONE).is_err());
+});
