@@ -60,7 +60,7 @@ const REGISTERED: &str = "
 ";
 
 /// What the daemon writes, in each table at least once.
-const DAEMON_WRITES: [&str; 14] = [
+const DAEMON_WRITES: [&str; 16] = [
     "insert into ledger.epoch (stream, stream_created_ns, regressions) values ('LEDGER', 1, 0)",
     "insert into public.audit_events
         (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, created_at, timestamp_text)
@@ -86,6 +86,8 @@ const DAEMON_WRITES: [&str; 14] = [
         (leaf_index, epoch, sequence, subject, server_time_ns, payload, payload_sha256, disposition, leaf_hash, committed_at)
         select size, 1, 1000, 'ledger.EXEC.BRM-CTO', 1, '', sha256(''), 'rejected', sha256(''), now() from ledger.tree_head for update",
     "insert into ledger.dead_letter (leaf_index, reason, detail, dlq_subject, rejected_at) values (999, 'r', 'd', 's', now())",
+    "insert into ledger.checkpoint (origin, tree_size, root, note) values ('example.com/ledger', 1, sha256('x'), 'n')",
+    "insert into ledger.cosignature (origin, tree_size, witness, line) values ('example.com/ledger', 1, 'w', 'l')",
     "update ledger.dead_letter set published_at = now() where leaf_index = 999",
     "insert into ledger.subtree (level, index, hash) values (1, 0, sha256(''));
         update ledger.tree_head set size = size + 1, root = sha256(''), frontier = ''",

@@ -12,9 +12,11 @@ use sqlx::{AssertSqlSafe, Executor};
 use std::collections::BTreeSet;
 
 /// A change of each table; none of them may pass, whoever tries.
-const CHANGES: [(&str, &str); 15] = [
+const CHANGES: [(&str, &str); 19] = [
     ("ledger.budget_alert", "published_at = null"),
     ("ledger.budget_alert", "spent_usd = 0"),
+    ("ledger.checkpoint", "note = 'forged'"),
+    ("ledger.cosignature", "line = 'forged'"),
     ("ledger.dead_letter", "published_at = null"),
     ("ledger.dead_letter", "reason = 'forged'"),
     ("ledger.entry", "payload = 'forged'"),
@@ -26,6 +28,8 @@ const CHANGES: [(&str, &str); 15] = [
     ("public.decision_trails", "outcome = 'forged'"),
     ("public.economic_metrics", "metric_value = 0"),
     ("public.token_ledger", "exact_cost = 0"),
+    ("public.token_ledger", "exact_cost = 'NaN'"),
+    ("public.token_ledger", "total_cost = 0"),
     ("public.token_ledger", "agent_name = 'forged'"),
     ("public.tool_usage_ledger", "venture_id = null"),
 ];
