@@ -18,8 +18,7 @@ create table ledger.cosignature (
     witness     text        not null,
     line        text        not null,
     cosigned_at timestamptz not null default current_timestamp,
-    primary key (origin, tree_size, witness, line),
-    foreign key (origin, tree_size) references ledger.checkpoint (origin, tree_size)
+    primary key (origin, tree_size, witness, line)
 );
 
 create trigger append_only before update or delete on ledger.checkpoint
