@@ -16,6 +16,12 @@ mod tables;
 /// Starting: what is waited for, and what is an error at once.
 mod starting;
 
+/// The tree in the commit.
+mod tree;
+
+/// Signed checkpoints.
+mod checkpoints;
+
 /// PostgreSQL goes away, fills up, refuses.
 mod faults_postgres;
 

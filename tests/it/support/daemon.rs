@@ -130,6 +130,16 @@ impl Daemon {
         self.process.signal("HUP");
     }
 
+    /// Freezes it: its connections stay open, and it does nothing.
+    pub(crate) fn sigstop(&mut self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn sigcont(&mut self) {
+        self.process.signal("CONT");
+    }
+
     /// Kills it at this instant, and waits until it is gone.
     pub(crate) fn sigkill(&mut self) {
         self.process.kill();

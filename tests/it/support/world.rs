@@ -95,6 +95,16 @@ impl World {
         String::from_utf8(output.stdout).expect("it prints UTF-8")
     }
 
+    /// Points the daemon and all commands to another database of the same server.
+    pub(crate) fn use_database(&mut self, database: Database) {
+        let (old, new) = (format!("/{}", self.database.name()), format!("/{}", database.name()));
+        for environment in [&mut self.environment, &mut self.operator] {
+            let url = environment.get_mut(DATABASE_URL).expect("it was set");
+            *url = url.replacen(&old, &new, 1);
+        }
+        self.database = database;
+    }
+
     /// The PostgreSQL server, to stop or kill where it is the test's own.
     pub(crate) fn cluster(&self) -> &Cluster {
         self.database.cluster()
