@@ -58,18 +58,18 @@ impl SignedLog {
         .await;
         self.anchored().pop().expect("what is kept was anchored before")
     }
+}
 
-    /// Opens a note as others do: with an implementation that is not ours.
-    fn open(&self, note: &str, verifier_key: &str) -> (String, i64) {
-        let key = signed_note::StandardVerifier::new(verifier_key).expect("a verifier key that others read");
-        let known = signed_note::VerifierList::new(vec![Box::new(key)]);
-        let note = signed_note::Note::from_bytes(note.as_bytes()).expect("a note that others read");
-        note.verify(&known).expect("the log's own signature");
-        let text = String::from_utf8(note.text().to_vec()).expect("UTF-8");
-        let mut lines = text.lines().map(str::to_owned);
-        let origin = lines.next().expect("an origin");
-        (origin, lines.next().expect("a size").parse().expect("a number"))
-    }
+/// Opens a note as others do: with an implementation that is not ours.
+fn open(note: &str, verifier_key: &str) -> (String, i64) {
+    let key = signed_note::StandardVerifier::new(verifier_key).expect("a verifier key that others read");
+    let known = signed_note::VerifierList::new(vec![Box::new(key)]);
+    let note = signed_note::Note::from_bytes(note.as_bytes()).expect("a note that others read");
+    note.verify(&known).expect("the log's own signature");
+    let text = String::from_utf8(note.text().to_vec()).expect("UTF-8");
+    let mut lines = text.lines().map(str::to_owned);
+    let origin = lines.next().expect("an origin");
+    (origin, lines.next().expect("a size").parse().expect("a number"))
 }
 
 fn path(path: &Path) -> &str {
@@ -88,13 +88,13 @@ async fn a_tree_that_grows_is_signed_anchored_announced_and_shown() {
         published.publish_all(&log.world.publisher, good_events(300)).await;
         settled(&log.world, &published).await;
         let note = log.signed_up_to_date().await;
-        let (origin, size) = log.open(&note, &log.verifier_key);
+        let (origin, size) = open(&note, &log.verifier_key);
         assert_eq!((origin.as_str(), size), (LOG, log.world.database.count("select size from ledger.tree_head").await));
         let shown = log.world.ledgerd_ok(&["checkpoint"]).await;
         assert_eq!(shown, note);
     }
     let message = heard.next().await.expect("it is announced");
-    log.open(std::str::from_utf8(&message.payload).expect("UTF-8"), &log.verifier_key);
+    open(std::str::from_utf8(&message.payload).expect("UTF-8"), &log.verifier_key);
     // The check recomputes the root that was signed.
     check_ledger(&log.world, &published).await;
     let differing = "select count(*) from ledger.checkpoint join ledger.tree_head on size = tree_size where checkpoint.root <> tree_head.root";
@@ -146,7 +146,7 @@ async fn a_restored_backup_is_not_signed_until_the_loss_is_declared() {
         when(log.anchored().len() > signed_before, || "nothing is signed".to_owned())
     })
     .await;
-    let (origin, _) = log.open(&log.anchored().pop().expect("signed"), &key);
+    let (origin, _) = open(&log.anchored().pop().expect("signed"), &key);
     assert_eq!(origin, format!("{LOG}/2"));
     eventually("it refuses no more", SOON, async || {
         let refusing = daemon.metric("ledgerd_checkpoint_refusing", "").await;
@@ -194,7 +194,7 @@ async fn killed_between_the_anchor_and_the_database() {
     let _again = log.world.daemon().await;
     check_ledger(&log.world, &published).await;
     let note = log.signed_up_to_date().await;
-    log.open(&note, &log.verifier_key);
+    open(&note, &log.verifier_key);
 }
 
 #[tokio::test]
