@@ -4,10 +4,14 @@ mod check;
 mod connect;
 mod dlq;
 mod emit;
+mod erase;
 mod manual;
 mod meet;
 mod migrate;
 mod output;
+mod own_events;
+mod progress;
+mod retention;
 mod rules;
 mod run;
 mod setup;
@@ -55,6 +59,8 @@ enum Command {
     Status,
     /// Look at dead letters
     Dlq(dlq::Arguments),
+    /// Archive and then remove what is past its retention: days of `token_ledger`, rows of `economic_metrics`
+    Retention(retention::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -126,6 +132,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
+        Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }

@@ -1,6 +1,7 @@
 //! What was configured? Text from files and environment, parsed to meaning; each error names the key, the value and where it
 //! stands. The only file that knows the `config` crate.
 
+use crate::domain::archive::Retention;
 use crate::domain::budget::Budget;
 use crate::domain::model_tiers::ModelTiers;
 use crate::domain::rules::Settings;
@@ -40,6 +41,8 @@ pub struct Config {
     pub judging: Settings,
     /// When a day's spending is a warning.
     pub budget: Budget,
+    /// How long rows stay.
+    pub retention: Retention,
     /// The lanes to serve.
     pub lanes: Vec<Lane>,
     /// Messages in one pull, at most.
@@ -232,6 +235,12 @@ impl Reader {
                 exceeded_percent: self.percent("budget.exceeded_percent")?,
                 shared_groups: self.list("budget.shared_groups")?,
             },
+            retention: Retention {
+                // The specification promises so many days; the database holds on to that too.
+                token_ledger_days: self.days("retention.token_ledger_days", 90)?,
+                economic_metrics_days: self.days("retention.economic_metrics_days", 365)?,
+                archive: Some(self.text("retention.archive")?).filter(|archive| !archive.is_empty()),
+            },
             lanes: self.lanes()?,
             batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
@@ -269,6 +278,10 @@ impl Reader {
 
     fn percent(&self, key: &str) -> Result<i32, ConfigError> {
         Ok(i32::try_from(self.number(key, 1, 1000)?).expect("at most 1000"))
+    }
+
+    fn days(&self, key: &str, min: usize) -> Result<i32, ConfigError> {
+        Ok(i32::try_from(self.number(key, min, 36_500)?).expect("a century"))
     }
 
     fn database(&self) -> Result<Database, ConfigError> {

@@ -13,7 +13,9 @@ pub mod tlog;
 pub mod lifecycle;
 pub mod outbox;
 pub mod pipeline;
+pub mod retention;
 
+pub mod archive;
 pub mod nats;
 pub mod postgres;
 

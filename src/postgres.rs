@@ -5,11 +5,13 @@ mod budget;
 mod connections;
 mod custody;
 mod epochs;
+pub mod erasure;
 mod failure;
 pub mod outbox;
 mod projection;
 pub mod reads;
 mod remedy;
+pub mod retention;
 pub mod schema;
 mod store;
 
