@@ -57,7 +57,9 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         })?;
         archive(config, &ledger, location, &mut report).await
     };
-    report.print();
+    if done.is_ok() || !report.lines.is_empty() {
+        report.print();
+    }
     done
 }
 
@@ -67,8 +69,8 @@ async fn survey(config: &Config, ledger: &Ledger, report: &mut Report) -> Result
         report.would_go_on(&entered);
     }
     for table in Perishable::ALL {
-        let survey = session.survey(table, config.retention.days(table)).await?;
-        report.would_remove(table, &survey);
+        let cutoff = session.cutoff(config.retention.days(table)).await?;
+        report.would_remove(table, &cutoff, &session.survey(table, &cutoff).await?);
     }
     Ok(())
 }
@@ -83,7 +85,7 @@ async fn archive(config: &Config, ledger: &Ledger, location: &str, report: &mut 
     let name = session.ledger().await?;
     let mut progress = Progress::new();
     for table in Perishable::ALL {
-        let cutoff = session.survey(table, config.retention.days(table)).await?.cutoff;
+        let cutoff = session.cutoff(config.retention.days(table)).await?;
         loop {
             let tell = |rows| progress.tell(|| format!("{}: {rows} rows", table.name()));
             let Some(packed) = session.pack(table, &cutoff, tell).await? else { break };
@@ -93,14 +95,13 @@ async fn archive(config: &Config, ledger: &Ledger, location: &str, report: &mut 
             progress.tell(|| format!("{}: {rows} rows are archived, and on their way out", table.name()));
             let removed = verified.record(&mut session, &OwnJournal(ledger)).await?.remove(&mut session).await?;
             progress.clear();
-            let stuck = removed.rows == 0;
+            let is_stuck = removed.rows == 0;
             report.removed(removed);
-            if stuck {
+            if is_stuck {
                 // Each of them changed in these moments. The next run takes them.
                 break;
             }
         }
-        report.done(table, &cutoff);
     }
     Ok(())
 }
@@ -180,8 +181,8 @@ impl Report {
         );
     }
 
-    fn would_remove(&mut self, table: Perishable, survey: &Survey) {
-        let Survey { cutoff, rows, bytes, oldest, newest } = survey;
+    fn would_remove(&mut self, table: Perishable, cutoff: &str, survey: &Survey) {
+        let Survey { rows, bytes, oldest, newest } = survey;
         let range = match (oldest, newest) {
             (Some(oldest), Some(newest)) => format!(", {oldest} to {newest}, {bytes} bytes"),
             _ => String::new(),
@@ -233,16 +234,15 @@ impl Report {
         );
     }
 
-    fn done(&mut self, table: Perishable, cutoff: &str) {
-        self.lines.push(format!("{}: nothing from before {cutoff} is left to remove", table.name()));
-    }
-
     fn print(&self) {
         if self.as_json {
             return output::json(&Value::Array(self.values.clone()));
         }
         for line in &self.lines {
             output::line(line);
+        }
+        if self.lines.is_empty() {
+            output::line("nothing is past its time");
         }
     }
 }

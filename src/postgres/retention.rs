@@ -48,8 +48,6 @@ pub struct Session<'a> {
 /// What stands to be exported from a table.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    /// The UTC day, `YYYY-MM-DD`, from which on rows stay.
-    pub cutoff: String,
     /// Rows that may leave.
     pub rows: i64,
     /// Bytes of their lines.
@@ -73,7 +71,9 @@ impl<'a> Session<'a> {
         let mut lease = connections.lease().await?;
         let longer = format!("{}ms", STATEMENT.as_millis());
         let set = sqlx::query(
-            "select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false)",
+            // Compiling these statements would take longer than running them.
+            "select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
+                set_config('jit', 'off', false)",
         );
         bounded("preparing a session", set.bind(longer).execute(&mut *lease)).await?;
         Ok(Self { lease })
@@ -102,38 +102,30 @@ impl<'a> Session<'a> {
         found.ok_or_else(|| Trouble::new(Cause::Refused, "the ledger is empty: run `ledgerd migrate`"))
     }
 
-    /// Looks at what is older than so many days.
-    pub async fn survey(&mut self, table: Perishable, days: i32) -> Result<Survey, Trouble> {
+    /// The UTC day, `YYYY-MM-DD`, that is so many days ago.
+    pub async fn cutoff(&mut self, days: i32) -> Result<String, Trouble> {
+        let asking = sqlx::query_scalar("select ((current_timestamp at time zone 'UTC')::date - $1)::text").bind(days);
+        bounded("asking for the day", asking.fetch_one(self.connection())).await
+    }
+
+    /// Looks at what is from before the day, and may leave.
+    pub async fn survey(&mut self, table: Perishable, cutoff: &str) -> Result<Survey, Trouble> {
         let question = match table {
             Perishable::TokenLedger => {
-                "select before.day::text as cutoff, count(day.date) as rows,
-                    coalesce(sum(octet_length(row_to_json(day)::text) + 1), 0)::bigint as bytes,
-                    min(day.date)::text as oldest, max(day.date)::text as newest
-                from (select (current_timestamp at time zone 'UTC')::date - $1 as day) as before
-                left join public.token_ledger as day on day.date < before.day
-                group by before.day"
+                "select count(*), coalesce(sum(octet_length(row_to_json(day)::text) + 1), 0)::bigint,
+                    min(day.date)::text, max(day.date)::text
+                from public.token_ledger as day
+                where day.date < $1::date"
             }
             Perishable::EconomicMetrics => {
-                "select before.day::text as cutoff, count(metric.id) as rows,
-                    coalesce(sum(octet_length(row_to_json(metric)::text) + 1), 0)::bigint as bytes,
-                    min(metric.created_at)::text as oldest, max(metric.created_at)::text as newest
-                from (select (current_timestamp at time zone 'UTC')::date - $1 as day) as before
-                left join lateral ledger.removable_metrics(before.day) as metric on true
-                group by before.day"
+                "select count(*), coalesce(sum(octet_length(row_to_json(metric)::text) + 1), 0)::bigint,
+                    min(metric.created_at)::text, max(metric.created_at)::text
+                from ledger.removable_metrics($1::date) as metric"
             }
         };
-        let asking = sqlx::query(question).bind(days).fetch_one(self.connection());
-        let row = bounded("looking at what is past its time", asking).await?;
-        let read = || {
-            Ok::<_, sqlx::Error>(Survey {
-                cutoff: row.try_get("cutoff")?,
-                rows: row.try_get("rows")?,
-                bytes: row.try_get("bytes")?,
-                oldest: row.try_get("oldest")?,
-                newest: row.try_get("newest")?,
-            })
-        };
-        read().map_err(|error| DatabaseError::new(error).into())
+        let asking = sqlx::query_as(question).bind(cutoff).fetch_one(self.connection());
+        let (rows, bytes, oldest, newest) = bounded("looking at what is past its time", asking).await?;
+        Ok(Survey { rows, bytes, oldest, newest })
     }
 
     /// Packs rows from before the day, as many as fit into one file. They stream by: memory holds the file alone.
@@ -300,7 +292,7 @@ pub(super) async fn begin(connection: &mut PgConnection) -> Result<(), Trouble> 
 
 /// A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
 pub(super) async fn commit(connection: &mut PgConnection) -> Result<(), Trouble> {
-    bounded("committing", sqlx::raw_sql("set local statement_timeout = 0; commit").execute(connection)).await.map(drop)
+    bounded("committing", sqlx::raw_sql("set local statement_timeout to 0; commit").execute(connection)).await.map(drop)
 }
 
 async fn settle(connection: &mut PgConnection, id: i64, removed: i64) -> Result<(), Trouble> {

@@ -28,5 +28,11 @@ mod stopping;
 /// The commands around the daemon.
 mod commands;
 
+/// What is past its time is archived, and only then removed.
+mod retention;
+
+/// What the Architect lets go from a permanent table, and nothing else.
+mod erasure;
+
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;

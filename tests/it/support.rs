@@ -16,6 +16,9 @@ pub(crate) mod dead_letters;
 pub(crate) mod ledger;
 pub(crate) mod tree;
 
+pub(crate) mod archived;
+pub(crate) mod object_store;
+
 pub(crate) mod installation;
 pub(crate) mod nats;
 pub(crate) mod nats_cluster;
