@@ -6,10 +6,14 @@ mod connect;
 mod dlq;
 mod emit;
 mod keygen;
+mod erase;
 mod manual;
 mod meet;
 mod migrate;
 mod output;
+mod own_events;
+mod progress;
+mod retention;
 mod rules;
 mod run;
 mod setup;
@@ -61,6 +65,8 @@ enum Command {
     Keygen(keygen::Arguments),
     /// Print the newest signed checkpoint, or declare that the log begins anew
     Checkpoint(checkpoint::Arguments),
+    /// Archive and then remove what is past its retention: days of `token_ledger`, rows of `economic_metrics`
+    Retention(retention::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -134,6 +140,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
+        Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }

@@ -5,6 +5,7 @@ mod checkpoint;
 
 pub use checkpoint::Checkpoints;
 
+use crate::domain::archive::Retention;
 use crate::domain::budget::Budget;
 use crate::domain::model_tiers::ModelTiers;
 use crate::domain::rules::Settings;
@@ -46,6 +47,8 @@ pub struct Config {
     pub budget: Budget,
     /// The signing of checkpoints.
     pub checkpoint: Checkpoints,
+    /// How long rows stay.
+    pub retention: Retention,
     /// The lanes to serve.
     pub lanes: Vec<Lane>,
     /// Messages in one pull, at most.
@@ -239,6 +242,12 @@ impl Reader {
                 shared_groups: self.list("budget.shared_groups")?,
             },
             checkpoint: self.checkpoint()?,
+            retention: Retention {
+                // The specification promises so many days; the database holds on to that too.
+                token_ledger_days: self.days("retention.token_ledger_days", 90)?,
+                economic_metrics_days: self.days("retention.economic_metrics_days", 365)?,
+                archive: Some(self.text("retention.archive")?).filter(|archive| !archive.is_empty()),
+            },
             lanes: self.lanes()?,
             batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
@@ -276,6 +285,10 @@ impl Reader {
 
     fn percent(&self, key: &str) -> Result<i32, ConfigError> {
         Ok(i32::try_from(self.number(key, 1, 1000)?).expect("at most 1000"))
+    }
+
+    fn days(&self, key: &str, min: usize) -> Result<i32, ConfigError> {
+        Ok(i32::try_from(self.number(key, min, 36_500)?).expect("a century"))
     }
 
     fn database(&self) -> Result<Database, ConfigError> {

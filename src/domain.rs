@@ -3,6 +3,7 @@
 //! Nothing here does IO, knows a clock, or panics on any bytes.
 
 pub mod agents;
+pub mod archive;
 pub mod budget;
 pub mod dead_letter;
 pub mod event;

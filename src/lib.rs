@@ -15,7 +15,9 @@ pub mod lifecycle;
 pub mod notary;
 pub mod outbox;
 pub mod pipeline;
+pub mod retention;
 
+pub mod archive;
 pub mod nats;
 pub mod postgres;
 

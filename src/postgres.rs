@@ -6,12 +6,14 @@ mod budget;
 mod connections;
 mod custody;
 mod epochs;
+pub mod erasure;
 mod failure;
 pub mod log;
 pub mod outbox;
 mod projection;
 pub mod reads;
 mod remedy;
+pub mod retention;
 pub mod schema;
 mod store;
 

@@ -1,14 +1,13 @@
 //! `ledgerd migrate`: the schema. Each migration is also an audit event, in the same custody as any record.
 
-use super::{Exit, Failure, connect, output, rules};
+use super::own_events::{self, OwnEvent};
+use super::{Exit, Failure, connect, output};
 use crate::config::Config;
-use crate::domain::message::{Headers, Incarnation, Message};
-use crate::lifecycle::{Batch, Delivery, Tally};
+use crate::lifecycle::Tally;
 use crate::postgres::schema::{self, Applied};
 use crate::postgres::{Ledger, access};
 use serde_json::json;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -64,63 +63,38 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     Ok(())
 }
 
-/// Records each migration once: an event of ours has the migration's version as its sequence, so one that a killed command
-/// left out is recorded by the next, and none twice.
+/// Records each migration once, with its version as its number.
 async fn record(ledger: Ledger, applied: &[Applied]) -> Result<Tally, Failure> {
     let mut taken = HashSet::new();
-    let deliveries = applied
+    let events = applied
         .iter()
         .map(|migration| {
+            let Applied { version, description, checksum, installed_on_us } = migration;
             // Two migrations of one millisecond must not have one event id.
-            let mut unix_ms = migration.installed_on_us / 1000;
+            let mut unix_ms = installed_on_us / 1000;
             while !taken.insert(unix_ms) {
                 unix_ms += 1;
             }
-            Delivery::new(message(migration, unix_ms), ())
+            OwnEvent {
+                sequence: *version,
+                event_id: format!("SYS-ARCHITECT-{unix_ms}"),
+                action: "SCHEMA_MIGRATION",
+                at_us: *installed_on_us,
+                details: json!({ "version": version, "description": description, "sha384": checksum }),
+            }
         })
         .collect();
-    let batch = Batch::judge(deliveries, &rules::shipped());
-    match batch.commit(&ledger).await {
-        Ok(durable) => {
-            let tally = durable.settled();
-            if tally.rejected.is_empty() {
-                return Ok(tally);
-            }
-            Err(Failure::new(
-                Exit::Failed,
-                format!("the schema is migrated, and its events were rejected: {:?}", tally.rejected),
-            ))
-        }
-        Err(undone) => Err(Failure::new(
+    match own_events::record(&ledger, own_events::MIGRATIONS, events).await {
+        Ok(tally) if tally.rejected.is_empty() => Ok(tally),
+        Ok(tally) => Err(Failure::new(
+            Exit::Failed,
+            format!("the schema is migrated, and its events were rejected: {:?}", tally.rejected),
+        )),
+        Err(error) => Err(Failure::new(
             Exit::Failed,
             format!(
-                "the schema is migrated, and its events are not recorded yet ({}): run `ledgerd migrate` again",
-                undone.error
+                "the schema is migrated, and its events are not recorded yet ({error}): run `ledgerd migrate` again"
             ),
         )),
-    }
-}
-
-/// The stream of what the program itself records. It never existed on a server, so it was made at the beginning of time.
-const OWN_STREAM: &str = "ledgerd";
-const OWN_SUBJECT: &str = "ledger.SYS.ARCHITECT";
-
-fn message(migration: &Applied, unix_ms: i64) -> Message {
-    let Applied { version, description, checksum, installed_on_us } = migration;
-    let event = json!({
-        "event_id": format!("SYS-ARCHITECT-{unix_ms}"),
-        "actor": "ARCHITECT",
-        "action": "SCHEMA_MIGRATION",
-        "outcome": "SUCCESS",
-        "timestamp": crate::domain::message::utc_text(installed_on_us * 1000),
-        "details": { "version": version, "description": description, "sha384": checksum },
-    });
-    Message {
-        incarnation: Incarnation { stream: Arc::from(OWN_STREAM), created_ns: 0 },
-        sequence: *version,
-        subject: OWN_SUBJECT.to_owned(),
-        server_time_ns: installed_on_us * 1000,
-        headers: Headers::NONE,
-        payload: event.to_string().into(),
     }
 }

@@ -18,10 +18,11 @@ fn reason(actor: &str, action: &str, outcome: &str) -> Option<Reason> {
 #[test]
 fn the_shipped_files_hold_all_agents_and_the_whole_registry() {
     assert_eq!(agents().len(), 32 + 1);
-    // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. SCHEMA_MIGRATION is added.
+    // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. SCHEMA_MIGRATION is added,
+    // and the three of retention.
     let rows: usize = registry().grants.values().map(Vec::len).sum();
-    assert_eq!((registry().len(), rows), (39, 42 + 1));
-    assert_eq!(registry().details.len(), 5);
+    assert_eq!((registry().len(), rows), (42, 42 + 4));
+    assert_eq!(registry().details.len(), 8);
 }
 
 #[test]
@@ -33,6 +34,8 @@ fn an_action_is_open_to_its_agent_and_to_those_below_it() {
     assert_eq!(reason("VRA-ROI-01", "VOTE_CAST", "ABSTAIN"), None);
     assert_eq!(reason("WRK-001", "INJECTION_SCAN", "BLOCKED"), None);
     assert_eq!(reason("ARCHITECT", "SCHEMA_MIGRATION", "SUCCESS"), None);
+    assert_eq!(reason("ARCHITECT", "DELETION_AUTHORIZED", "APPROVED"), None);
+    assert_eq!(reason("RXY-CEO", "DELETION_AUTHORIZED", "APPROVED"), Some(Reason::ActionNotAllowed));
 }
 
 #[test]
@@ -96,6 +99,15 @@ fn details_have_the_structure_of_their_action() {
         (
             "VOTE_RECORDED",
             r#"{"proposal_id":"SRN-TEL-1","votes":{"RXY-CEO":"APPROVED","SRN-CIO":"APPROVED","BRM-CTO":"REJECTED","VRA-CFO":"ABSTAIN"},"result":"APPROVED","threshold_required":2,"threshold_met":true}"#,
+        ),
+        (
+            "DELETION_AUTHORIZED",
+            r#"{"table":"audit_events","ids":["SEC-WRK-001-1708451234568"],"reason":"a password"}"#,
+        ),
+        ("RECORDS_DELETED", r#"{"table":"audit_events","authorized_by":"SYS-ARCHITECT-1708451234568","rows":1}"#),
+        (
+            "RETENTION_EXPORTED",
+            r#"{"table":"token_ledger","cutoff":"2026-01-01","rows":7,"first":"A/2025-12-01","last":"A/2025-12-07","location":"file:///archive/","file":"a.jsonl.gz","sha256":"0000000000000000000000000000000000000000000000000000000000000000"}"#,
         ),
     ];
     for (action, example) in examples {

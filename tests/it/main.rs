@@ -39,6 +39,11 @@ mod commands;
 
 /// Access in PostgreSQL: four roles, and every way around append-only.
 mod access;
+/// What is past its time is archived, and only then removed.
+mod retention;
+
+/// What the Architect lets go from a permanent table, and nothing else.
+mod erasure;
 
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;

@@ -18,6 +18,9 @@ pub(crate) mod ledger;
 mod tables;
 pub(crate) mod tree;
 
+pub(crate) mod archived;
+pub(crate) mod object_store;
+
 pub(crate) mod installation;
 pub(crate) mod nats;
 pub(crate) mod nats_cluster;

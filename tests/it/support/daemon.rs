@@ -5,6 +5,7 @@ use super::process::{Process, scratch, scratch_folder};
 use super::{SOON, eventually};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -198,6 +199,11 @@ impl Drop for Daemon {
 /// When it takes longer than [`SOON`].
 pub(crate) async fn ledgerd(arguments: &[&str], environment: &Environment) -> Output {
     ledgerd_with_input(arguments, environment, "").await
+}
+
+/// Starts a command of the program, to be killed at some instant. What it prints goes to this file.
+pub(crate) fn spawn_ledgerd(arguments: &[&str], environment: &Environment, log: &Path) -> Process {
+    Process::spawn("ledgerd", program(arguments, environment), log)
 }
 
 /// Runs a command of the program with this on its standard input.

@@ -1,0 +1,336 @@
+//! `ledgerd retention erase`: from a permanent table leaves what the Architect names, and nothing else; and the gap is explained.
+
+use crate::support::archived::texts;
+use crate::support::daemon::{Daemon, ledgerd, spawn_ledgerd, text_of};
+use crate::support::events::{Event, event, next_event};
+use crate::support::ledger::{check_ledger, settled};
+use crate::support::process::scratch_folder;
+use crate::support::proxy::{Direction, Hold, TcpProxy};
+use crate::support::published::Published;
+use crate::support::world::World;
+use crate::support::{SOON, eventually, when};
+use ::ledgerd::domain::leaf::{Disposition, Leaf};
+use ::ledgerd::domain::message::Incarnation;
+use serde_json::{Value, json};
+use sqlx::FromRow;
+use std::sync::Arc;
+
+/// The word of the Architect, number `n`.
+fn authorization(n: u64, table: &str, ids: &[&str]) -> Event {
+    event("SYS", "ARCHITECT", n)
+        .with("action", "DELETION_AUTHORIZED")
+        .with("outcome", "APPROVED")
+        .with("details", json!({ "table": table, "ids": ids, "reason": "it holds a password" }))
+}
+
+async fn publish(world: &World, published: &mut Published, event: &Event) -> String {
+    published.publish(&world.publisher, event.good()).await;
+    settled(world, published).await;
+    event.event_id().to_owned()
+}
+
+async fn count(world: &World, sql: &str) -> i64 {
+    world.database.count(sql).await
+}
+
+async fn leaf_hashes(world: &World) -> Vec<String> {
+    texts(world, "select leaf_index || ' ' || encode(leaf_hash, 'hex') from ledger.entry order by leaf_index").await
+}
+
+#[derive(Debug, FromRow)]
+struct Kept {
+    stream: String,
+    stream_created_ns: i64,
+    regressions: i32,
+    sequence: i64,
+    subject: String,
+    server_time_ns: i64,
+    headers_sha256: Option<Vec<u8>>,
+    payload_sha256: Vec<u8>,
+    disposition: String,
+    record_id: Option<String>,
+    row_id: Option<i64>,
+    committed_at_us: i64,
+    leaf_hash: Vec<u8>,
+}
+
+/// Of each record whose bytes were given up, the leaf can still be computed. Gives their number.
+async fn check_erased_leaves(world: &World) -> usize {
+    let mut connection = world.database.connect().await;
+    let kept: Vec<Kept> = sqlx::query_as(
+        "select stream, stream_created_ns, regressions, sequence, subject, server_time_ns, headers_sha256, payload_sha256,
+            disposition, record_id, row_id, (extract(epoch from committed_at) * 1000000)::bigint as committed_at_us, leaf_hash
+        from ledger.entry join ledger.epoch using (epoch)
+        where erasure_id is not null and payload is null and headers is null",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("the tables are there");
+    for it in &kept {
+        let incarnation = Incarnation { stream: Arc::from(it.stream.as_str()), created_ns: it.stream_created_ns };
+        let hash = |bytes: &Vec<u8>| -> [u8; 32] { bytes.as_slice().try_into().expect("32 bytes") };
+        let leaf = Leaf {
+            incarnation: &incarnation,
+            regressions: it.regressions,
+            sequence: it.sequence,
+            subject: &it.subject,
+            server_time_ns: it.server_time_ns,
+            headers_sha256: it.headers_sha256.as_ref().map(hash),
+            payload_sha256: hash(&it.payload_sha256),
+            disposition: if it.disposition == "recorded" { Disposition::Recorded } else { Disposition::Duplicate },
+            record_id: it.record_id.as_deref(),
+            row_id: it.row_id,
+            committed_at_us: it.committed_at_us,
+            rejection: None,
+        };
+        assert_eq!(leaf.hash().as_slice(), it.leaf_hash, "{it:?}");
+    }
+    kept.len()
+}
+
+#[tokio::test]
+async fn what_the_architect_names_leaves_and_the_gap_is_explained() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let (secret, other, stays) = (next_event("SEC"), next_event("EXEC"), next_event("EXEC"));
+    published.publish_with_headers(&world.publisher, &[("X-Password", "swordfish")], secret.good()).await;
+    published.publish(&world.publisher, other.good()).await;
+    published.publish(&world.publisher, stays.good()).await;
+    // Again in other bytes, which custody keeps too.
+    let mut spaced = secret.again();
+    spaced.payload = [b" ", &spaced.payload[..]].concat();
+    settled(&world, &published).await;
+    published.publish_with_headers(&world.publisher, &[("X-Again", "swordfish")], spaced).await;
+    let approval = authorization(1, "audit_events", &[secret.event_id(), other.event_id()]);
+    let approved_by = publish(&world, &mut published, &approval).await;
+    check_ledger(&world, &published).await;
+    let (leaves, rows) = (leaf_hashes(&world).await, count(&world, "select count(*) from audit_events").await);
+
+    let erase = ["retention", "erase", "--authorized-by", &approved_by, "--json"];
+    let planned: Value =
+        serde_json::from_str(&world.ledgerd_ok(&[&erase[..], &["--dry-run"]].concat()).await).expect("JSON");
+    assert_eq!(planned["ids"], json!([secret.event_id(), other.event_id()]));
+    assert_eq!(count(&world, "select count(*) from audit_events").await, rows);
+
+    let done: Value = serde_json::from_str(&world.ledgerd_ok(&erase).await).expect("JSON");
+    assert_eq!(done["deleted"], true);
+    let again: Value = serde_json::from_str(&world.ledgerd_ok(&erase).await).expect("JSON");
+    assert_eq!((&again["deleted"], &again["event_id"]), (&json!(false), &done["event_id"]));
+
+    // Two are gone, and one tells of it.
+    assert_eq!(count(&world, "select count(*) from audit_events").await, rows - 2 + 1);
+    let recorded = texts(&world, "select details::text from audit_events where action = 'RECORDS_DELETED'").await;
+    let recorded: Value = serde_json::from_str(&recorded[0]).expect("JSON");
+    assert_eq!(recorded, json!({"table": "audit_events", "authorized_by": approved_by, "rows": 2}));
+    let explained = "select count(*) from ledger.removal join ledger.erasure on erasure.id = erasure_id
+        join ledger.entry using (leaf_index)
+        where authorized_by like 'SYS-ARCHITECT-%' and row_key = record_id and entry.erasure_id = erasure.id";
+    assert_eq!(count(&world, explained).await, 2);
+    // Every leaf is where it was, as it was.
+    assert_eq!(leaf_hashes(&world).await[..leaves.len()], leaves);
+    assert_eq!(check_erased_leaves(&world).await, 3);
+    let bytes_left = "select count(*) from ledger.entry
+        where position('swordfish'::bytea in coalesce(payload, '') || coalesce(headers, '')) > 0";
+    assert_eq!(count(&world, bytes_left).await, 0);
+
+    // Nothing takes the place of what was erased, not even itself.
+    let sequence = world.publisher.publish(&secret.subject(), secret.payload()).await;
+    eventually("it is a dead letter", SOON, async || {
+        let sql = format!(
+            "select count(*) from ledger.entry join ledger.dead_letter using (leaf_index)
+            where sequence = {sequence} and reason = 'database_rejected' and detail like '%erased from audit_events%'"
+        );
+        let found = count(&world, &sql).await;
+        when(found == 1, || found.to_string())
+    })
+    .await;
+    // And the lane goes on.
+    published.publish(&world.publisher, next_event("SEC").good()).await;
+    eventually("the lane goes on", SOON, async || {
+        let found = count(&world, "select count(*) from ledger.entry where subject like 'ledger.SEC.%'").await;
+        when(found == 4, || found.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_council_vote_leaves_in_the_same_way() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let [goes, stays] = ["TRAIL-P1-1708451234568", "TRAIL-P1-1708451234569"];
+    for trail in [goes, stays] {
+        let vote = json!({
+            "trail_id": trail, "council_vote": {"RXY-CEO": "APPROVED"}, "proposal": {"proposal_id": "P1"}, "outcome": "APPROVED",
+        });
+        world.publisher.publish("ledger.TRAIL.RXY-CEO", vote.to_string()).await;
+    }
+    let approval = authorization(2, "decision_trails", &[goes]);
+    world.publisher.publish(&approval.subject(), approval.payload()).await;
+    eventually("all are stored", SOON, async || {
+        let found = count(
+            &world,
+            "select count(*) from ledger.entry where subject !~ '^ledger.SYS.' or record_id like '%0002'",
+        )
+        .await;
+        when(found == 3, || found.to_string())
+    })
+    .await;
+    world.ledgerd_ok(&["retention", "erase", "--authorized-by", approval.event_id()]).await;
+    assert_eq!(texts(&world, "select trail_id from decision_trails").await, [stays]);
+    assert_eq!(check_erased_leaves(&world).await, 1);
+}
+
+#[tokio::test]
+async fn nothing_else_leaves() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let (one, two) = (next_event("EXEC"), next_event("EXEC"));
+    for event in [&one, &two] {
+        published.publish(&world.publisher, event.good()).await;
+    }
+    let ids = [one.event_id(), two.event_id()];
+    let approval = publish(&world, &mut published, &authorization(10, "audit_events", &[ids[0]])).await;
+    let unknown = publish(&world, &mut published, &authorization(11, "audit_events", &[ids[0], "EXEC-NOBODY-1"])).await;
+    let itself = authorization(12, "audit_events", &["SYS-ARCHITECT-1708451200012"]);
+    let itself = publish(&world, &mut published, &itself).await;
+    let silent = event("SYS", "ARCHITECT", 13).with("action", "DELETION_AUTHORIZED").with("outcome", "APPROVED");
+    let silent = publish(&world, &mut published, &silent).await;
+    let other = publish(&world, &mut published, &event("SYS", "ARCHITECT", 14)).await;
+    check_ledger(&world, &published).await;
+    let before = texts(&world, "select row_to_json(it)::text from audit_events as it order by id").await;
+    for authorized_by in [unknown.as_str(), &itself, &silent, &other, one.event_id(), "SYS-ARCHITECT-0"] {
+        let output = world.ledgerd(&["retention", "erase", "--authorized-by", authorized_by]).await;
+        assert_eq!(output.status.code(), Some(1), "{authorized_by}: {}", text_of(&output));
+    }
+
+    // As superuser, with whatever one could enter by hand.
+    let erasure = |word: &str, rows: i64| {
+        format!(
+            "insert into ledger.erasure (table_name, authorized_by, row_count, event_id) values ('audit_events', '{word}', {rows}, 'x')"
+        )
+    };
+    let removal = |id: &str| {
+        format!(
+            "insert into ledger.removal (table_name, row_key, erasure_id, leaf_index)
+            select 'audit_events', event_id, (select max(id) from ledger.erasure), leaf_index
+            from audit_events join ledger.entry on record_id = event_id and row_id = audit_events.id where event_id = '{id}'"
+        )
+    };
+    let delete = |id: &str| format!("delete from audit_events where event_id = '{id}'");
+    let give_up = |id: &str| {
+        format!(
+            "update ledger.entry set payload = null, headers = null, headers_sha256 = sha256(headers),
+                erasure_id = (select max(id) from ledger.erasure) where record_id = '{id}'"
+        )
+    };
+    let forged = "insert into audit_events (event_id, actor, action, outcome, details, timestamp, integrity_hash, timestamp_text)
+        select 'SYS-ARCHITECT-1708451299999', actor, action, outcome, details, timestamp, integrity_hash, timestamp_text
+        from audit_events where event_id = 'SYS-ARCHITECT-1708451200010'";
+    let refused = [
+        "delete from audit_events".to_owned(),
+        "delete from decision_trails; delete from audit_events".to_owned(),
+        "set session_replication_role = replica; delete from audit_events".to_owned(),
+        delete(ids[0]),
+        give_up(ids[0]),
+        // Another record than the one that is named.
+        format!("{}; {}; {}", erasure(&approval, 1), removal(ids[1]), delete(ids[1])),
+        // More than what is named, under the cover of it.
+        format!("{}; {}; {}; {}", erasure(&approval, 1), removal(ids[0]), delete(ids[0]), delete(ids[1])),
+        // Its bytes alone, or another's.
+        format!("{}; {}; {}", erasure(&approval, 1), removal(ids[0]), give_up(ids[0])),
+        format!("{}; {}; {}; {}", erasure(&approval, 1), removal(ids[0]), delete(ids[0]), give_up(ids[1])),
+        format!(
+            "{}; {}; {}; update ledger.entry set leaf_hash = payload_sha256",
+            erasure(&approval, 1),
+            removal(ids[0]),
+            delete(ids[0])
+        ),
+        // A removal that removes nothing.
+        format!("{}; {}", erasure(&approval, 1), removal(ids[0])),
+        // An event that never came through the stream, and one that is no authorisation.
+        format!("{forged}; {}; {}; {}", erasure("SYS-ARCHITECT-1708451299999", 1), removal(ids[0]), delete(ids[0])),
+        format!("{}; {}; {}", erasure(&other, 1), removal(ids[0]), delete(ids[0])),
+        // What explains a gap.
+        format!("{}; {}; {}", erasure(&itself, 1), removal(&itself), delete(&itself)),
+    ];
+    // This is how it is done, so that what follows is refused for what differs.
+    let good = format!(
+        "begin; {}; {}; {}; {}; rollback",
+        erasure(&approval, 1),
+        removal(ids[0]),
+        delete(ids[0]),
+        give_up(ids[0])
+    );
+    world.database.execute(&good).await;
+    for statements in refused {
+        let result = world.cluster().try_execute(world.database.name(), &statements).await;
+        assert!(result.is_err(), "{statements}");
+    }
+    assert_eq!(texts(&world, "select row_to_json(it)::text from audit_events as it order by id").await, before);
+    check_ledger(&world, &published).await;
+
+    // The word itself is good, and is good once.
+    world.ledgerd_ok(&["retention", "erase", "--authorized-by", &approval]).await;
+    for statements in [
+        "update ledger.erasure set row_count = 7",
+        "delete from ledger.erasure",
+        "update ledger.removal set erasure_id = null",
+    ] {
+        assert!(world.cluster().try_execute(world.database.name(), statements).await.is_err(), "{statements}");
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_point_it_erases_all_or_nothing_and_tells_once() {
+    let world = World::builder().postgres_proxy().start().await;
+    // The proxy is for the command alone.
+    let _daemon = Daemon::spawn(&world.operator);
+    let log = scratch_folder("erase");
+    let mut published = Published::default();
+    let before = |pattern: &'static [u8]| -> Box<dyn Fn(&TcpProxy) -> Hold> {
+        Box::new(move |proxy| proxy.hold_when(Direction::ToServer, pattern))
+    };
+    let after = |pattern: &'static [u8]| -> Box<dyn Fn(&TcpProxy) -> Hold> {
+        Box::new(move |proxy| proxy.hold_answer_after(pattern))
+    };
+    let instants = [
+        before(b"insert into ledger.erasure"),
+        after(b"insert into ledger.removal"),
+        after(b"delete from public."),
+        after(b"update ledger.entry"),
+        before(b"to 0; commit"),
+        after(b"to 0; commit"),
+        before(b"insert into public.audit_events"),
+        // The first is the erasure's, the second the event's.
+        after(b"= 0; commit"),
+    ];
+    let rounds = instants.len();
+    for (round, hold) in (100..).zip(instants) {
+        let secrets = [next_event("EXEC"), next_event("EXEC")];
+        for secret in &secrets {
+            published.publish(&world.publisher, secret.good()).await;
+        }
+        let ids = [secrets[0].event_id(), secrets[1].event_id()];
+        let approval = publish(&world, &mut published, &authorization(round, "audit_events", &ids)).await;
+        let mut held = hold(world.postgres_proxy());
+        let arguments = ["retention", "erase", "--authorized-by", &approval];
+        let mut process = spawn_ledgerd(&arguments, &world.environment, &log.path().join("log"));
+        held.happened().await;
+        process.kill();
+        world.postgres_proxy().drop_held().await;
+        let left = format!("select count(*) from audit_events where event_id in ('{}', '{}')", ids[0], ids[1]);
+        let found = count(&world, &left).await;
+        assert!([0, 2].contains(&found), "round {round}: {found}");
+        eventually("the next run completes it", SOON, async || {
+            let output = ledgerd(&arguments, &world.environment).await;
+            when(output.status.success(), || text_of(&output))
+        })
+        .await;
+        assert_eq!(count(&world, &left).await, 0);
+        let told = format!("select count(*) from audit_events where details ->> 'authorized_by' = '{approval}'");
+        assert_eq!(count(&world, &told).await, 1, "round {round}");
+    }
+    assert_eq!(check_erased_leaves(&world).await, 2 * rounds);
+}
