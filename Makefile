@@ -10,7 +10,7 @@ help:
 	@echo 'make run          the ledger on this machine, with private servers and sample events; Ctrl-C ends it'
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
-	@echo 'make fuzz         the judging, for five minutes; needs a nightly toolchain and cargo-fuzz'
+	@echo 'make fuzz         the judging and the reading of proofs, for five minutes each; needs a nightly toolchain and cargo-fuzz'
 	@echo 'make build        target/release/ledgerd'
 	@echo 'make fmt          format the sources'
 	@echo 'make lint         clippy, warnings denied'
@@ -31,6 +31,8 @@ test-matrix:
 fuzz:
 	mkdir -p fuzz/corpus/judge
 	cargo +nightly fuzz run judge -- -dict=fuzz/json.dict -max_total_time=300 -max_len=2048 fuzz/corpus/judge fuzz/seeds/judge
+	mkdir -p fuzz/corpus/leaf
+	cargo +nightly fuzz run leaf -- -max_total_time=300 -max_len=4096 fuzz/corpus/leaf fuzz/seeds/leaf
 
 fmt:
 	cargo fmt
