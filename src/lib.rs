@@ -11,9 +11,12 @@ pub mod domain;
 pub mod tlog;
 
 pub mod anchor;
+pub mod cosign;
 pub mod lifecycle;
+pub mod logbook;
 pub mod outbox;
 pub mod pipeline;
+pub mod witness;
 
 pub mod nats;
 pub mod postgres;
