@@ -4,6 +4,7 @@ pub mod alerts;
 mod budget;
 mod connections;
 mod custody;
+pub mod entries;
 mod epochs;
 mod failure;
 pub mod log;

@@ -1,7 +1,7 @@
 //! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
 
 use super::meet::Meeting;
-use super::{Exit, Failure, connect, rules};
+use super::{Exit, Failure, connect, log_pages, rules};
 use crate::config::Config;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
@@ -17,6 +17,7 @@ use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
 use crate::postgres::Ledger;
 use crate::postgres::alerts::AlertQueue;
+use crate::postgres::log::Log;
 use crate::postgres::outbox::DeadLetterQueue;
 use crate::systemd::{self, Wish};
 use crate::{http, telemetry};
@@ -36,6 +37,8 @@ pub(super) struct Daemon {
     pub(super) ledger: Ledger,
     dead_letters: DeadLetterQueue,
     alerts: AlertQueue,
+    /// What the pages of the log are read from.
+    log: Arc<Log>,
     pub(super) health: Arc<Health>,
     metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
@@ -101,6 +104,7 @@ impl Daemon {
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
             dead_letters: DeadLetterQueue(connect::database(&config, 1)?),
             alerts: AlertQueue(connect::database(&config, 1)?),
+            log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(Health::new(config.silence_max())),
             metrics,
             lanes,
@@ -117,7 +121,8 @@ impl Daemon {
             let listener = http::bind(address).await;
             let listener =
                 listener.map_err(|error| Failure::new(Exit::Failed, format!("http.listen {address}: {error}")))?;
-            tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), http_stop.clone()));
+            let pages = Some(log_pages::pages(&self.log));
+            tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), pages, http_stop.clone()));
         }
         let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
         let watching = tokio::spawn(self.clone().tell_systemd());
@@ -319,7 +324,7 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
-        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0] {
+        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0, &self.log.0] {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));
@@ -335,5 +340,7 @@ impl Daemon {
     }
 }
 
+/// Readers of the log wait for each other, and never for a commit.
+const LOG_CONNECTIONS_MAX: usize = 2;
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
