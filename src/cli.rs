@@ -4,14 +4,18 @@ mod check;
 mod connect;
 mod dlq;
 mod emit;
+mod log_pages;
 mod manual;
 mod meet;
 mod migrate;
 mod output;
+mod prove;
 mod rules;
 mod run;
 mod setup;
 mod status;
+mod verify_proof;
+mod witness;
 
 use crate::config::Config;
 use clap::{Parser, Subcommand};
@@ -53,6 +57,12 @@ enum Command {
     Emit(emit::Arguments),
     /// Show what the ledger holds, and how far each lane has come
     Status,
+    /// Write the file that proves a record to others, without database or network
+    Prove(prove::Arguments),
+    /// Check such a file; asks neither database nor network
+    VerifyProof(verify_proof::Arguments),
+    /// Cosign a log's checkpoints on another machine, as long as each grew out of the one before
+    Witness(witness::Arguments),
     /// Look at dead letters
     Dlq(dlq::Arguments),
     /// Print a completion script for a shell
@@ -125,6 +135,9 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => block_on(check::run(&config()?, json)),
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
+        Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
+        Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
+        Command::Witness(arguments) => witness::run(arguments),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),

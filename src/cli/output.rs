@@ -9,6 +9,11 @@ pub(super) fn line(text: impl fmt::Display) {
     println!("{text}");
 }
 
+/// A whole file.
+pub(super) fn text(text: &str) {
+    print!("{text}");
+}
+
 /// A result for machines: one JSON document.
 pub(super) fn json(value: &Value) {
     println!("{value:#}");
