@@ -31,5 +31,14 @@ mod stopping;
 /// The commands around the daemon.
 mod commands;
 
+/// Proofs of entries.
+mod prove;
+
+/// The log over HTTP.
+mod tiles;
+
+/// The witness, and the log that asks it.
+mod witness;
+
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;
