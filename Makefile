@@ -35,7 +35,7 @@ test-matrix:
 fuzz:
 	mkdir -p fuzz/corpus/judge
 	cargo +nightly fuzz run judge -- -dict=fuzz/json.dict -max_total_time=300 -max_len=2048 fuzz/corpus/judge fuzz/seeds/judge
-	for target in note receipt witness tile; do \
+	for target in note receipt witness tile leaf; do \
 		mkdir -p fuzz/corpus/$$target && \
 		cargo +nightly fuzz run $$target -- -max_total_time=60 -max_len=2048 fuzz/corpus/$$target fuzz/seeds/$$target || exit 1; \
 	done

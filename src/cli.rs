@@ -7,6 +7,7 @@ mod dlq;
 mod emit;
 mod keygen;
 mod erase;
+mod log_pages;
 mod manual;
 mod meet;
 mod migrate;
@@ -14,10 +15,13 @@ mod output;
 mod own_events;
 mod progress;
 mod retention;
+mod prove;
 mod rules;
 mod run;
 mod setup;
 mod status;
+mod verify_proof;
+mod witness;
 
 use crate::config::Config;
 use clap::{Parser, Subcommand};
@@ -59,6 +63,12 @@ enum Command {
     Emit(emit::Arguments),
     /// Show what the ledger holds, and how far each lane has come
     Status,
+    /// Write the file that proves a record to others, without database or network
+    Prove(prove::Arguments),
+    /// Check such a file; asks neither database nor network
+    VerifyProof(verify_proof::Arguments),
+    /// Cosign a log's checkpoints on another machine, as long as each grew out of the one before
+    Witness(witness::Arguments),
     /// Look at dead letters
     Dlq(dlq::Arguments),
     /// Make the key that signs the log's checkpoints, and print its public half
@@ -137,6 +147,9 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => block_on(check::run(&config()?, json)),
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
+        Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
+        Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
+        Command::Witness(arguments) => witness::run(arguments),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),

@@ -1,4 +1,9 @@
-//! Who asks over HTTP? Probes and Prometheus: `/livez`, `/readyz`, `/metrics`.
+//! Who asks over HTTP? Probes and Prometheus: `/livez`, `/readyz`, `/metrics`; and whoever reads the log.
+
+pub mod client;
+mod listener;
+pub mod log;
+pub mod witness;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -24,19 +29,21 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until told to stop.
+/// Answers until told to stop, with the pages of the log where there is one.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    log: Option<log::Pages>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
-        .with_state(Served { health, metrics });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        .with_state(Served { health, metrics })
+        .merge(log.map_or_else(Router::new, |pages| pages.0));
+    axum::serve(listener::Limited::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// Fails only if a restart would help.

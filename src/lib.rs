@@ -11,11 +11,14 @@ pub mod domain;
 pub mod tlog;
 
 pub mod anchor;
+pub mod cosign;
 pub mod lifecycle;
 pub mod notary;
 pub mod outbox;
 pub mod pipeline;
 pub mod retention;
+pub mod logbook;
+pub mod witness;
 
 pub mod archive;
 pub mod nats;

@@ -5,6 +5,7 @@ pub mod alerts;
 mod budget;
 mod connections;
 mod custody;
+pub mod entries;
 mod epochs;
 pub mod erasure;
 mod failure;

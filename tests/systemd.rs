@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/");
-const SERVICES: [&str; 2] = ["ledgerd.service", "ledgerd-retention.service"];
+const SERVICES: [&str; 3] = ["ledgerd.service", "ledgerd-retention.service", "ledgerd-witness.service"];
 const TIMER: &str = "ledgerd-retention.timer";
 
 /// Tenths, as `systemd-analyze` takes it.
@@ -38,7 +38,7 @@ fn their_exposure_is_at_most_1_2() {
 /// it ignores.
 #[test]
 fn no_line_of_them_is_ignored() {
-    let output = systemd_analyze(&["verify"], &[SERVICES[0], SERVICES[1], TIMER]);
+    let output = systemd_analyze(&["verify"], &[SERVICES[0], SERVICES[1], SERVICES[2], TIMER]);
     let complaints = String::from_utf8_lossy(&output.stderr);
     let ignored: Vec<&str> = complaints
         .lines()

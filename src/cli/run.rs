@@ -1,7 +1,7 @@
 //! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
 
 use super::meet::Meeting;
-use super::{Exit, Failure, connect, rules};
+use super::{Exit, Failure, connect, log_pages, rules};
 use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::domain::rules::Rules;
@@ -41,6 +41,8 @@ pub(super) struct Daemon {
     pub(super) ledger: Ledger,
     dead_letters: DeadLetterQueue,
     alerts: AlertQueue,
+    /// What the pages of the log are read from.
+    log: Arc<Log>,
     pub(super) health: Arc<Health>,
     metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
@@ -110,6 +112,7 @@ impl Daemon {
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
             dead_letters: DeadLetterQueue(connect::database(&config, 1)?),
             alerts: AlertQueue(connect::database(&config, 1)?),
+            log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(Health::new(config.silence_max())),
             metrics,
             lanes,
@@ -129,7 +132,8 @@ impl Daemon {
             let listener = http::bind(address).await;
             let listener =
                 listener.map_err(|error| Failure::new(Exit::Failed, format!("http.listen {address}: {error}")))?;
-            tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), http_stop.clone()));
+            let pages = Some(log_pages::pages(&self.log));
+            tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), pages, http_stop.clone()));
         }
         let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
         let watching = tokio::spawn(self.clone().tell_systemd());
@@ -385,5 +389,7 @@ impl Signing {
     }
 }
 
+/// Readers of the log wait for each other, and never for a commit.
+const LOG_CONNECTIONS_MAX: usize = 2;
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 /// A SHA-256.
 pub type Hash = [u8; 32];
 
-const MAGIC: &[u8] = b"LEDGER-LEAF\0";
-const VERSION: u8 = 1;
+pub(super) const MAGIC: &[u8] = b"LEDGER-LEAF\0";
+pub(super) const VERSION: u8 = 1;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

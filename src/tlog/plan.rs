@@ -79,6 +79,11 @@ impl Hashes {
         self.0.insert((level, index), hash);
     }
 
+    /// The hashes of a range, in their order: those of a tile.
+    pub fn of_range(&self, range: &HashRange) -> Result<Vec<Hash>, MissingHash> {
+        (range.first..range.first.saturating_add(range.count)).map(|index| self.get(range.level, index)).collect()
+    }
+
     fn get(&self, level: u8, index: u64) -> Result<Hash, MissingHash> {
         self.0.get(&(level, index)).copied().ok_or(MissingHash { level, index })
     }

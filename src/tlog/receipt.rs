@@ -9,8 +9,8 @@ use super::text::{base64, decimal, from_base64, hash};
 use super::tree::Hash;
 use std::fmt;
 
-/// The most extra data, in bytes: a leaf of the largest size fits.
-pub const EXTRA_BYTES_MAX: usize = 1 << 16;
+/// The most extra data, in bytes: the largest record that can be configured (16 MiB) fits, with its headers and its leaf.
+pub const EXTRA_BYTES_MAX: usize = 32 << 20;
 /// The longest file in bytes: a note and what may precede it.
 pub const RECEIPT_BYTES_MAX: usize = NOTE_BYTES_MAX + 2 * EXTRA_BYTES_MAX;
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -108,6 +108,14 @@ impl Receipt {
             return Err(BadReceipt::TooManyProofLines);
         }
         Ok(Self { extra: None, proof, note: checkpoint.note().clone() })
+    }
+
+    /// The same, for one that has the log's note and not its key: a receipt is to be verified by whoever reads it.
+    pub fn unverified(proof: InclusionProof, note: Note) -> Result<Self, BadReceipt> {
+        if proof.path.len() > PATH_MAX {
+            return Err(BadReceipt::TooManyProofLines);
+        }
+        Ok(Self { extra: None, proof, note })
     }
 
     /// With data of the application's, which the receipt does not authenticate.

@@ -83,7 +83,7 @@ fn other_files_are_refused() {
         (example.replace("extra ", "extra"), BadReceipt::Index),
         (example.replace("extra ", "extra !!"), BadReceipt::Extra),
         (example.replace("Lmd6", "Lmd6k"), BadReceipt::Extra),
-        (example.replace("extra ", &format!("extra {}", "AAAA".repeat(30_000))), BadReceipt::Extra),
+        (example.replace("extra ", &format!("extra {}", "AAAA".repeat(EXTRA_BYTES_MAX / 3 + 1))), BadReceipt::Extra),
         (example.replace(line, "AAAA\n"), BadReceipt::ProofLine { number: 1 }),
         (example.replace(line, &format!("{line} {line}")), BadReceipt::ProofLine { number: 2 }),
         (example.replace(line, &line.repeat(61)), BadReceipt::TooManyProofLines),

@@ -44,6 +44,14 @@ mod retention;
 
 /// What the Architect lets go from a permanent table, and nothing else.
 mod erasure;
+/// Proofs of entries.
+mod prove;
+
+/// The log over HTTP.
+mod tiles;
+
+/// The witness, and the log that asks it.
+mod witness;
 
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;

@@ -8,6 +8,7 @@ pub(crate) mod world;
 
 pub(crate) mod daemon;
 pub(crate) mod events;
+pub(crate) mod http;
 pub(crate) mod proxy;
 pub(crate) mod published;
 pub(crate) mod publisher;
@@ -15,6 +16,7 @@ pub(crate) mod records;
 
 pub(crate) mod dead_letters;
 pub(crate) mod ledger;
+pub(crate) mod signed;
 mod tables;
 pub(crate) mod tree;
 

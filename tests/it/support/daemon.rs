@@ -227,7 +227,7 @@ pub(crate) fn text_of(output: &Output) -> String {
 }
 
 /// The program with this configuration alone: nothing of it comes from the machine that the tests run on.
-fn program(arguments: &[&str], environment: &Environment) -> Command {
+pub(crate) fn program(arguments: &[&str], environment: &Environment) -> Command {
     let mut command = Command::new(PROGRAM);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(PREFIX)) {
         command.env_remove(name);

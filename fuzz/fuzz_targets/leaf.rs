@@ -1,0 +1,25 @@
+//! What strangers hand to `ledgerd verify-proof`: any bytes are read without a panic, and what is read has one spelling.
+//!
+//! `make fuzz` runs it.
+
+#![no_main]
+
+use ledgerd::domain::evidence::Evidence;
+use ledgerd::domain::leaf_fields::LeafFields;
+use ledgerd::tlog::receipt::Receipt;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    if let Ok(fields) = LeafFields::decode(input) {
+        assert_eq!(fields.encode(), input);
+    }
+    if let Ok(evidence) = Evidence::decode(input) {
+        assert_eq!(evidence.encode(), input);
+        if let Ok(fields) = evidence.examine() {
+            assert_eq!(fields.encode(), evidence.leaf);
+        }
+    }
+    if let Ok(receipt) = Receipt::parse(input) {
+        assert_eq!(receipt.to_string().as_bytes(), input);
+    }
+});
