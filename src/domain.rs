@@ -5,6 +5,7 @@
 pub mod agents;
 pub mod budget;
 pub mod dead_letter;
+pub mod decimal;
 pub mod event;
 pub mod fields;
 pub mod json;
@@ -16,6 +17,7 @@ pub mod record;
 pub mod reference;
 pub mod registry;
 pub mod reject;
+pub mod row;
 pub mod rules;
 pub mod subject;
 pub mod timestamp;

@@ -79,6 +79,12 @@ pub(crate) fn readable_key(object: &Object<'_>) -> Option<String> {
     readable_text(object, "metric_key", KEY_CHARS_MAX)
 }
 
+/// The period of a metric that was recorded. `None` for a key of no format.
+pub(crate) fn recorded_period(key: &str, given: Option<&str>) -> Option<Option<String>> {
+    let (kind, rest) = parse_key(key)?;
+    implied_period(kind, rest, given).ok()
+}
+
 /// What the key is about, and the part that says which.
 fn parse_key(key: &str) -> Option<(Kind, &str)> {
     let (kind, rest) = [
