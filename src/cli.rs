@@ -8,10 +8,12 @@ mod manual;
 mod meet;
 mod migrate;
 mod output;
+mod progress;
 mod rules;
 mod run;
 mod setup;
 mod status;
+mod verify;
 
 use crate::config::Config;
 use clap::{Parser, Subcommand};
@@ -53,6 +55,8 @@ enum Command {
     Emit(emit::Arguments),
     /// Show what the ledger holds, and how far each lane has come
     Status,
+    /// Recompute everything from custody, and name each difference
+    Verify(verify::Arguments),
     /// Look at dead letters
     Dlq(dlq::Arguments),
     /// Print a completion script for a shell
@@ -125,6 +129,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => block_on(check::run(&config()?, json)),
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
+        Command::Verify(arguments) => verify::run(&config()?, &arguments, json),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),

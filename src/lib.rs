@@ -10,6 +10,8 @@
 pub mod domain;
 pub mod tlog;
 
+pub mod verify;
+
 pub mod lifecycle;
 pub mod outbox;
 pub mod pipeline;

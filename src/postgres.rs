@@ -1,6 +1,7 @@
 //! PostgreSQL: the store. The only place that knows `sqlx`.
 
 pub mod alerts;
+pub mod audit;
 mod budget;
 mod connections;
 mod custody;

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each top-level module may import from the crate.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("domain", &["domain"]),
     ("tlog", &["tlog"]),
+    ("verify", &["verify", "domain", "tlog"]),
     ("lifecycle", &["domain"]),
     ("health", &[]),
     ("retry", &[]),
@@ -19,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("outbox", &["domain", "health", "metrics", "retry"]),
     ("pipeline", &["domain", "health", "lifecycle", "metrics", "retry"]),
     ("nats", &["nats", "clock", "domain", "health", "lifecycle", "metrics", "outbox", "retry"]),
-    ("postgres", &["postgres", "domain", "lifecycle", "outbox", "tlog"]),
+    ("postgres", &["postgres", "domain", "lifecycle", "outbox", "tlog", "verify"]),
     (
         "cli",
         &[
@@ -38,6 +39,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "retry",
             "systemd",
             "telemetry",
+            "verify",
         ],
     ),
     ("lib", &[]),
@@ -45,11 +47,12 @@ const LAYERS: [(&str, &[&str]); 18] = [
 ];
 
 /// Where each foreign crate may be named.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("sqlx", &["postgres"]),
     ("async_nats", &["nats"]),
     ("nkeys", &["nats"]),
-    ("base64", &["nats"]),
+    ("base64", &["nats", "verify"]),
+    ("num_bigint", &["domain"]),
     ("backoff", &["retry"]),
     ("signal_hook", &["systemd"]),
     ("sd_notify", &["systemd"]),
@@ -162,9 +165,18 @@ fn the_readme_names_every_command_and_the_architecture_every_module() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).expect("there");
     let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("there");
-    for command in
-        ["`run`", "`setup", "`migrate", "`check`", "`emit`", "`status`", "`dlq list`", "`completions", "`man"]
-    {
+    for command in [
+        "`run`",
+        "`setup",
+        "`migrate",
+        "`check`",
+        "`emit`",
+        "`status`",
+        "`verify",
+        "`dlq list`",
+        "`completions",
+        "`man",
+    ] {
         assert!(readme.contains(command), "README.md does not name {command}");
     }
     for (module, ..) in sources() {

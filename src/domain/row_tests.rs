@@ -57,7 +57,8 @@ fn a_usage_has_the_day_of_its_timestamp_and_its_place_for_a_name() {
     assert_eq!((&given["date"], &given["tokens_input"]), (&text("2026-02-21"), &text("1000")));
     assert_eq!((&given["cost_usd"], &given["input_rate_id"]), (&number("0.00003"), &Expected::Text(None)));
     assert_eq!(given["usage_id"], text("7-3-1771609634568123456"));
-    let priced = json!({"agent_name": "a", "tokens_input": 1, "tokens_output": 2, "usage_id": "u", "model_tier": "ECONOMY"});
+    let priced =
+        json!({"agent_name": "a", "tokens_input": 1, "tokens_output": 2, "usage_id": "u", "model_tier": "ECONOMY"});
     let priced = row("ledger.TOKENS.a", &priced);
     assert_eq!((&priced["cost_given"], &priced["cost_usd"]), (&text("false"), &Expected::Priced));
     assert_eq!((&priced["usage_id_given"], &priced["date"]), (&text("true"), &text("2026-02-20")));
@@ -101,7 +102,9 @@ fn bytes_that_are_no_record_are_named() {
 
 #[test]
 fn json_is_compared_by_what_it_says() {
-    for (one, other) in [(r#"{"a":1.10,"b":[null,true]}"#, r#" { "b" : [null, true], "a": 11e-1 } "#), (r#""\u00e9""#, "\"é\"")] {
+    for (one, other) in
+        [(r#"{"a":1.10,"b":[null,true]}"#, r#" { "b" : [null, true], "a": 11e-1 } "#), (r#""\u00e9""#, "\"é\"")]
+    {
         assert!(says_the_same(one, other), "{one}");
     }
     for (one, other) in [

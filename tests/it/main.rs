@@ -31,5 +31,8 @@ mod stopping;
 /// The commands around the daemon.
 mod commands;
 
+/// Verification by the program itself: it passes what the daemon did, and finds any tampering.
+mod verify;
+
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;
