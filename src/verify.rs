@@ -10,6 +10,7 @@ pub mod findings;
 pub mod fingerprint;
 pub mod migrations;
 pub mod removal;
+pub mod repaired;
 pub mod report;
 pub mod rows;
 pub mod stored;

@@ -1,5 +1,6 @@
 //! `ledgerd verify`: is the ledger what it says? The specification's hash over a time range, or everything.
 
+mod repair;
 mod time_range;
 mod whole;
 
@@ -23,7 +24,16 @@ pub(super) struct Arguments {
     /// How many sessions read at a time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
+    /// Make damaged rows anew from custody, as the owner of the tables, and record each as an audit event
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    repair_projection: bool,
+    /// Do not ask before a repair
+    #[arg(long, requires = "repair_projection")]
+    yes: bool,
 }
+
+/// A repair shows at most what followed from it, and that shows nothing more.
+const ROUNDS_MAX: usize = 3;
 
 /// More sessions than this help no server.
 const JOBS_MAX: usize = 16;
@@ -42,10 +52,23 @@ async fn verify(config: &Config, arguments: &Arguments, jobs: usize, as_json: bo
         return time_range::verify(&connections, arguments.from.as_deref(), arguments.to.as_deref(), as_json).await;
     }
     let known_roots = arguments.checkpoint.iter().map(|file| read_checkpoint(file)).collect::<Result<Vec<_>, _>>()?;
-    let verified = whole::verify(&connections, &known_roots, jobs).await?;
+    let mut verified = whole::verify(&connections, &known_roots, jobs).await?;
+    let mut repaired = Vec::new();
+    // What was made anew may show that something else, which followed from the damage, is wrong: a day from its usage.
+    for _ in 0..ROUNDS_MAX {
+        if !arguments.repair_projection || !verified.is_repairable() {
+            break;
+        }
+        repaired.extend(
+            repair::repair(config, &connections, &verified, arguments.yes || !repaired.is_empty(), as_json).await?,
+        );
+        verified = whole::verify(&connections, &known_roots, jobs).await?;
+    }
     let report = &verified.report;
     if as_json {
-        output::json(&report.to_json());
+        let mut report = report.to_json();
+        report["repaired"] = repaired.into();
+        output::json(&report);
     } else {
         report.lines().iter().for_each(output::line);
     }

@@ -18,10 +18,10 @@ fn reason(actor: &str, action: &str, outcome: &str) -> Option<Reason> {
 #[test]
 fn the_shipped_files_hold_all_agents_and_the_whole_registry() {
     assert_eq!(agents().len(), 32 + 1);
-    // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. SCHEMA_MIGRATION is added.
+    // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. Two are added.
     let rows: usize = registry().grants.values().map(Vec::len).sum();
-    assert_eq!((registry().len(), rows), (39, 42 + 1));
-    assert_eq!(registry().details.len(), 5);
+    assert_eq!((registry().len(), rows), (40, 42 + 2));
+    assert_eq!(registry().details.len(), 6);
 }
 
 #[test]
@@ -33,6 +33,8 @@ fn an_action_is_open_to_its_agent_and_to_those_below_it() {
     assert_eq!(reason("VRA-ROI-01", "VOTE_CAST", "ABSTAIN"), None);
     assert_eq!(reason("WRK-001", "INJECTION_SCAN", "BLOCKED"), None);
     assert_eq!(reason("ARCHITECT", "SCHEMA_MIGRATION", "SUCCESS"), None);
+    assert_eq!(reason("ARCHITECT", "PROJECTION_REPAIRED", "SUCCESS"), None);
+    assert_eq!(reason("RXY-CEO", "PROJECTION_REPAIRED", "SUCCESS"), Some(Reason::ActionNotAllowed));
 }
 
 #[test]

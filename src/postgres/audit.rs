@@ -3,9 +3,11 @@
 
 mod closing;
 mod pages;
+mod repair;
 mod time_range;
 
 pub use closing::Claimed;
+pub use repair::{Workshop, repair};
 pub use time_range::{HashedEvent, hashed_events};
 
 use super::connections::Connections;
@@ -143,7 +145,7 @@ impl Snapshot {
     pub async fn background(&self) -> Result<Background, DatabaseError> {
         Ok(Background {
             epochs: self.epochs().await?,
-            rates: self.rates().await?,
+            rates: self.with(rates).await?,
             authorities: self.authorities().await?,
             key: Key::default(),
         })
@@ -159,16 +161,6 @@ impl Snapshot {
         Ok(rows.into_iter().map(epoch).collect())
     }
 
-    async fn rates(&self) -> Result<Rates, DatabaseError> {
-        let rows: Vec<(i64, String, String, Option<i64>, Option<i64>)> =
-            self.with(async |reader| answer(sqlx::query_as(RATES).fetch_all(reader)).await).await?;
-        let rate =
-            |(id, key, value, created_at_us, superseded_at_us): (i64, String, String, Option<i64>, Option<i64>)| {
-                (id, Rate { key, value, created_at_us: created_at_us.unwrap_or(i64::MAX), superseded_at_us })
-            };
-        Ok(rows.into_iter().map(rate).collect())
-    }
-
     async fn authorities(&self) -> Result<Authorities, DatabaseError> {
         if !self.shape.retention {
             return Ok(Authorities::default());
@@ -181,6 +173,16 @@ impl Snapshot {
         };
         Ok(Authorities::new(read(exports).await?, read(erasures).await?))
     }
+}
+
+/// All rates that usage may have been charged by.
+async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
+    type Found = (i64, String, String, Option<i64>, Option<i64>);
+    let rows: Vec<Found> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
+    let rate = |(id, key, value, created_at_us, superseded_at_us): Found| {
+        (id, Rate { key, value, created_at_us: created_at_us.unwrap_or(i64::MAX), superseded_at_us })
+    };
+    Ok(rows.into_iter().map(rate).collect())
 }
 
 const RATES: &str = "

@@ -23,9 +23,9 @@ impl Finding {
         Self { table: table.to_owned(), id: id.to_string(), field: field.to_owned(), says: says.into() }
     }
 
-    /// Whether the tree or custody is at fault, and not a projection that can be made anew from it.
+    /// Whether the tree or custody is at fault, and not what can be made anew from it or stands beside it.
     pub fn is_of_custody(&self) -> bool {
-        !PROJECTIONS.contains(&self.table.as_str())
+        !BESIDE_CUSTODY.contains(&self.table.as_str())
     }
 
     /// For machines.
@@ -34,9 +34,17 @@ impl Finding {
     }
 }
 
-/// What custody can make anew.
-const PROJECTIONS: [&str; 6] =
-    ["audit_events", "decision_trails", "economic_metrics", "tool_usage_ledger", "token_ledger", "ledger.token_usage"];
+/// What custody can make anew, and two tables that nothing is made from.
+const BESIDE_CUSTODY: [&str; 8] = [
+    "audit_events",
+    "decision_trails",
+    "economic_metrics",
+    "tool_usage_ledger",
+    "token_ledger",
+    "ledger.token_usage",
+    "ledger.budget_alert",
+    "ledger.migration",
+];
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

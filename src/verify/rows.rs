@@ -84,7 +84,7 @@ pub struct Charge<'a> {
 
 impl Charge<'_> {
     /// The cost follows from the two rates that the row names, and these were those of its tier at that time.
-    fn check(self, key: &str, pricing: &Pricing, found: &Values) -> Vec<Finding> {
+    pub fn check(self, key: &str, pricing: &Pricing, found: &Values) -> Vec<Finding> {
         let value = |name: &str| {
             let index = columns(Table::TokenLedger).iter().position(|column| *column == name);
             index.and_then(|index| found.get(index)).and_then(Option::as_deref)

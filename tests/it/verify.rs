@@ -95,14 +95,14 @@ pub(crate) async fn unguarded(database: &Database) -> Database {
     copy
 }
 
-async fn strings(database: &Database, query: &str) -> Vec<String> {
+pub(crate) async fn strings(database: &Database, query: &str) -> Vec<String> {
     let mut connection = database.connect().await;
     let rows = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_all(&mut connection).await;
     rows.unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
 /// The checkpoint note of the ledger as it is.
-async fn checkpoint(database: &Database) -> String {
+pub(crate) async fn checkpoint(database: &Database) -> String {
     let mut connection = database.connect().await;
     let query = "select size, root from ledger.tree_head";
     let (size, root): (i64, Vec<u8>) = sqlx::query_as(query).fetch_one(&mut connection).await.expect("one row");

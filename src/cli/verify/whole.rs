@@ -26,6 +26,15 @@ pub(super) struct Verified {
     pub(super) damaged: Vec<i64>,
     /// Days that do not add up, `AGENT/DATE`.
     pub(super) damaged_days: Vec<String>,
+    /// What every entry was looked at with.
+    pub(super) background: Arc<Background>,
+}
+
+impl Verified {
+    /// Whether something is damaged that can be made anew.
+    pub(super) fn is_repairable(&self) -> bool {
+        !self.damaged.is_empty() || !self.damaged_days.is_empty()
+    }
 }
 
 pub(super) async fn verify(
@@ -105,7 +114,7 @@ struct Open {
 }
 
 /// The questions that are asked of whole tables.
-async fn close(snapshot: &Snapshot, background: &Background, open: Open) -> Result<Verified, Failure> {
+async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) -> Result<Verified, Failure> {
     let Open { tree, mut all, mut findings, known_roots, leaves, end } = open;
     let beyond = snapshot.checkpoints_beyond(end).await?;
     beyond.findings.into_iter().for_each(|finding| findings.add(finding));
@@ -136,7 +145,7 @@ async fn close(snapshot: &Snapshot, background: &Background, open: Open) -> Resu
     );
     let (dangling, total) = snapshot.dangling().await?;
     (report.dangling, report.dangling_total) = (dangling, u64::try_from(total).unwrap_or(0));
-    Ok(Verified { report, damaged, damaged_days: days.damaged })
+    Ok(Verified { report, damaged, damaged_days: days.damaged, background: Arc::clone(background) })
 }
 
 /// Every row was made by one entry, and no two entries made one row: where the fingerprints differ, the rows are named.

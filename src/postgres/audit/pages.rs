@@ -113,7 +113,12 @@ async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec
     Ok(rows.into_iter().map(|(level, index, hash)| Subtree { level, index, hash }).collect())
 }
 
-async fn page(reader: &mut PgConnection, shape: &Shape, start: i64, end: i64) -> Result<Page, DatabaseError> {
+pub(super) async fn page(
+    reader: &mut PgConnection,
+    shape: &Shape,
+    start: i64,
+    end: i64,
+) -> Result<Page, DatabaseError> {
     let erased = if shape.retention { "erasure_id, headers_sha256" } else { "null::bigint, null::bytea" };
     let query = format!(
         "select leaf_index, epoch, sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id,
