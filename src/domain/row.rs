@@ -132,7 +132,7 @@ fn audit_event(said: Said<'_, '_>, message: &Message, committed_at: Option<Strin
     let (event_id, actor, action, outcome) = (event_id?, actor?, action?, outcome?);
     // A daemon that stamps what has no timestamp took the server's.
     let timestamp = said.optional_text("timestamp")?.unwrap_or_else(|| utc_text(message.server_time_ns));
-    let time = said.time("timestamp", timestamp)?;
+    let time = time("timestamp", timestamp)?;
     let hash = integrity_hash(&event_id, &actor, &action, &outcome, time.text());
     Ok(Row {
         record_id: event_id.clone(),
@@ -156,7 +156,7 @@ fn token_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
     let given_id = said.optional_text("usage_id")?;
     let id_is_given = given_id.is_some();
     let usage_id = given_id.unwrap_or_else(|| message.place());
-    let time = said.optional_text("timestamp")?.map(|text| said.time("timestamp", text)).transpose()?;
+    let time = said.optional_text("timestamp")?.map(|text| time("timestamp", text)).transpose()?;
     let date = match &time {
         Some(time) => time.utc_date(),
         None => utc_text(message.server_time_ns).chars().take("YYYY-MM-DD".len()).collect(),
@@ -206,7 +206,7 @@ fn trail(said: Said<'_, '_>, committed_at: Option<String>) -> Result<Row, String
 fn metric(said: Said<'_, '_>, subject: Subject<'_>, committed_at: Option<String>) -> Result<Row, String> {
     let key = said.text("metric_key")?;
     let given = said.optional_text("period")?;
-    let period = recorded_period(&key, given.as_deref()).ok_or("its metric_key has no known format")?;
+    let period = recorded_period(&key, given.as_deref()).map_err(|rejection| rejection.to_string())?;
     Ok(Row {
         record_id: key.clone(),
         values: vec![
@@ -224,7 +224,7 @@ fn tool_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
     let id = said.uuid("id")?.unwrap_or_else(|| derived_uuid(message));
     let required = |name| said.uuid(name)?.ok_or_else(|| format!("{name} is absent"));
     let created_at = match said.optional_text("created_at")? {
-        Some(text) => said.time("created_at", text)?.utc().replace('T', " "),
+        Some(text) => time("created_at", text)?.utc().replace('T', " "),
         None => moment_of_ns(message.server_time_ns).ok_or("its server time is none")?,
     };
     let cost = said.number("cost_usd")?.unwrap_or(Decimal::ZERO);
@@ -260,6 +260,10 @@ fn moment_of_ns(unix_ns: i64) -> Option<String> {
     #[expect(clippy::cast_possible_truncation, reason = "it is a whole number up to a million")]
     let microsecond = (fraction * 1e6).round_ties_even() as i64;
     moment(second.checked_mul(1_000_000)?.checked_add(microsecond)?)
+}
+
+fn time(name: &str, text: String) -> Result<EventTime, String> {
+    EventTime::parse_field(name, text).map_err(|rejection| rejection.to_string())
 }
 
 /// What the publisher said.
@@ -300,10 +304,6 @@ impl Said<'_, '_> {
         let whole = number.rounded(0);
         let count = whole.to_string().parse().ok().filter(|_| whole == number);
         count.map(Some).ok_or_else(|| format!("{name} is no whole number"))
-    }
-
-    fn time(self, name: &str, text: String) -> Result<EventTime, String> {
-        EventTime::parse_field(name, text).map_err(|rejection| rejection.to_string())
     }
 }
 

@@ -91,7 +91,7 @@ fn bytes_that_are_no_record_are_named() {
         ("dlq.x", "{}", "no lane"),
         ("ledger.EXEC.a", "{}", "event_id is absent"),
         ("ledger.EXEC.a", "[", "malformed_json"),
-        ("ledger.METRIC.a", r#"{"metric_key":"x","metric_value":1}"#, "no known format"),
+        ("ledger.METRIC.a", r#"{"metric_key":"x","metric_value":1}"#, "none of the formats"),
         ("ledger.USAGE.a", r#"{"agent_id":"x"}"#, "no UUID"),
         ("ledger.TOKENS.a", r#"{"agent_name":"a","tokens_input":1.5}"#, "no whole number"),
     ] {

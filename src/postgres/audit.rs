@@ -221,7 +221,7 @@ async fn begin(connections: &Connections, snapshot: Option<&str>) -> Result<PgCo
         set jit = off; begin isolation level repeatable read read only"
             .to_owned();
     if let Some(name) = snapshot {
-        statements += &format!("; set transaction snapshot '{name}'");
+        statements.extend(["; set transaction snapshot '", name, "'"]);
     }
     answer(sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut session)).await?;
     Ok(session)

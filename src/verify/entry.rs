@@ -377,7 +377,9 @@ impl Looking<'_> {
                 if !differences.is_empty() {
                     self.into.damaged.push(entry.leaf_index);
                 }
-                differences.into_iter().for_each(|difference| self.into.findings.add(difference));
+                for difference in differences {
+                    self.into.findings.add(difference);
+                }
             }
             Some(Err(_)) => {}
             None => {

@@ -43,7 +43,9 @@ mod tests {
         let key = Key::default();
         let of = |names: &[&str]| {
             let mut fingerprint = Fingerprint::default();
-            names.iter().for_each(|name| fingerprint.add(&key, name));
+            for name in names {
+                fingerprint.add(&key, name);
+            }
             fingerprint
         };
         let mut parts = of(&["3"]);

@@ -70,8 +70,8 @@ mod tests {
             let unrecorded = compare(rows, events, &mut findings);
             (unrecorded, findings.listed().iter().map(|finding| finding.field.clone()).collect::<Vec<_>>())
         };
-        assert_eq!(found(&[row.clone()], &[event("custody")]), (vec![], vec![]));
-        assert_eq!(found(&[row.clone()], &[event("other")]), (vec![], vec!["description".to_owned()]));
+        assert_eq!(found(std::slice::from_ref(&row), &[event("custody")]), (vec![], vec![]));
+        assert_eq!(found(std::slice::from_ref(&row), &[event("other")]), (vec![], vec!["description".to_owned()]));
         assert_eq!(found(&[], &[event("custody")]), (vec![], vec!["version".to_owned()]));
         assert_eq!(found(&[row], &[]), (vec![1], vec![]));
     }

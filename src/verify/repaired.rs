@@ -48,7 +48,7 @@ impl Repaired {
             "action": "PROJECTION_REPAIRED",
             "outcome": "SUCCESS",
             "timestamp": utc_text(unix_ms * 1_000_000),
-            "details": { "table": table, "row": key, "leaf_index": leaf_index, "old": fitting(old), "new": fitting(new) },
+            "details": { "table": table, "row": key, "leaf_index": leaf_index, "old": fitting(old.as_deref()), "new": fitting(new.as_deref()) },
         });
         Message {
             incarnation: incarnation(),
@@ -81,12 +81,12 @@ pub fn event_id(unix_ms: i64) -> String {
     format!("SYS-ARCHITECT-{unix_ms:013}")
 }
 
-fn fitting(text: &Option<String>) -> Option<String> {
+fn fitting(text: Option<&str>) -> Option<String> {
     match text {
         Some(text) if text.len() > TEXT_BYTES_MAX => {
             Some(format!("{} bytes with the SHA-256 {}", text.len(), hex(&sha256(text.as_bytes()))))
         }
-        text => text.clone(),
+        text => text.map(str::to_owned),
     }
 }
 

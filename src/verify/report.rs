@@ -103,14 +103,13 @@ impl Report {
         );
         lines
             .push(format!("tree root               {}", self.root.as_deref().unwrap_or("unknown: leaves are missing")));
-        lines.push(match self.findings.total() {
-            0 => "verified: nothing differs".to_owned(),
-            _ => {
-                let tables: Vec<_> =
-                    self.findings.by_table().iter().map(|(table, count)| format!("{table} {count}")).collect();
-                format!("NOT verified: {} differences ({})", self.findings.total(), tables.join(", "))
-            }
-        });
+        if self.is_clean() {
+            lines.push("verified: nothing differs".to_owned());
+        } else {
+            let tables: Vec<_> =
+                self.findings.by_table().iter().map(|(table, count)| format!("{table} {count}")).collect();
+            lines.push(format!("NOT verified: {} differences ({})", self.findings.total(), tables.join(", ")));
+        }
         lines
     }
 }

@@ -21,6 +21,10 @@ fn known(size: usize) -> KnownRoot {
     KnownRoot { size: size as u64, root, source: "checkpoint".to_owned() }
 }
 
+fn size_of(known: &KnownRoot) -> i64 {
+    i64::try_from(known.size).expect("small")
+}
+
 /// Checks leaves, subtrees and roots in ranges of a chunk, and says what was found.
 fn check(leaves: &[(i64, Vec<u8>)], stored: &[Subtree], roots: &[KnownRoot], head: Option<&Head>) -> Vec<String> {
     const CHUNK: i64 = 256;
@@ -38,12 +42,12 @@ fn check(leaves: &[(i64, Vec<u8>)], stored: &[Subtree], roots: &[KnownRoot], hea
         let stretch = Stretch {
             leaves: leaves.iter().filter(|(index, _)| here(*index)).cloned().collect(),
             subtrees: stored.iter().filter(ends_here).cloned().collect(),
-            known_roots: roots.iter().filter(|root| root.size > 0 && here(root.size as i64 - 1)).cloned().collect(),
+            known_roots: roots.iter().filter(|root| root.size > 0 && here(size_of(root) - 1)).cloned().collect(),
         };
         tree.take(&stretch, end, &mut findings);
         start = end;
     }
-    let beyond: Vec<_> = roots.iter().filter(|root| root.size as i64 > end_of_all).cloned().collect();
+    let beyond: Vec<_> = roots.iter().filter(|root| size_of(root) > end_of_all).cloned().collect();
     tree.finish(head, &beyond, &mut findings);
     findings.listed().iter().map(ToString::to_string).collect()
 }

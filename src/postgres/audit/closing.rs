@@ -115,7 +115,9 @@ impl Snapshot {
             answer(sqlx::query_as(query).bind(levels).bind(ends).bind(LISTED_MAX).fetch_all(reader)).await
         };
         let subtrees: Vec<(i16, i64)> = self.with(ask).await?;
-        subtrees.into_iter().for_each(|(level, index)| findings.add(superfluous(level, index)));
+        for (level, index) in subtrees {
+            findings.add(superfluous(level, index));
+        }
         let query = "select leaf_index from ledger.entry where leaf_index >= $1 or leaf_index < 0 order by 1 limit $2";
         let ask = async |reader: &mut sqlx::PgConnection| {
             answer(sqlx::query_scalar(query).bind(end).bind(LISTED_MAX).fetch_all(reader)).await
@@ -234,7 +236,9 @@ impl Snapshot {
             answer(sqlx::query_as(query).bind(LISTED_MAX).fetch_all(reader)).await
         };
         let rows: Vec<(String, String)> = self.with(ask).await?;
-        rows.into_iter().for_each(|(id, field)| findings.add(Finding::new(table, id, &field, says)));
+        for (id, field) in rows {
+            findings.add(Finding::new(table, id, &field, says));
+        }
         Ok(())
     }
 }

@@ -208,15 +208,12 @@ async fn read_rows(
         return Ok(());
     }
     let query = AssertSqlSafe(rows_query(shape, table));
-    let rows = match table {
-        Table::ToolUsageLedger => {
-            let ids: Vec<String> = keys.iter().filter_map(|key| as_uuid(key)).collect();
-            answer(sqlx::query(query).bind(ids).fetch_all(reader)).await?
-        }
-        _ => {
-            let ids: Vec<i64> = keys.iter().filter_map(|key| key.parse().ok()).collect();
-            answer(sqlx::query(query).bind(ids).fetch_all(reader)).await?
-        }
+    let rows = if table == Table::ToolUsageLedger {
+        let ids: Vec<String> = keys.iter().filter_map(|key| as_uuid(key)).collect();
+        answer(sqlx::query(query).bind(ids).fetch_all(reader)).await?
+    } else {
+        let ids: Vec<i64> = keys.iter().filter_map(|key| key.parse().ok()).collect();
+        answer(sqlx::query(query).bind(ids).fetch_all(reader)).await?
     };
     for row in rows {
         let key: String = row.try_get(0).map_err(DatabaseError::new)?;
@@ -277,6 +274,9 @@ async fn read_ventures(reader: &mut PgConnection, page: &mut Page) -> Result<(),
     Ok(())
 }
 
+/// Table, key, export, erasure, leaf.
+type FoundRemoval = (String, String, Option<i64>, Option<i64>, Option<i64>);
+
 /// What was removed of the rows that are not there, and of the bytes that were given up.
 async fn read_removals(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
     let (mut tables, mut keys) = (Vec::new(), Vec::new());
@@ -299,8 +299,7 @@ async fn read_removals(reader: &mut PgConnection, page: &mut Page) -> Result<(),
     let query = "select removal.table_name, removal.row_key, removal.export_id, removal.erasure_id, removal.leaf_index
         from unnest($1::text[], $2::text[]) as wanted (table_name, row_key)
         join ledger.removal using (table_name, row_key)";
-    type Found = (String, String, Option<i64>, Option<i64>, Option<i64>);
-    let rows: Vec<Found> = answer(sqlx::query_as(query).bind(tables).bind(keys).fetch_all(reader)).await?;
+    let rows: Vec<FoundRemoval> = answer(sqlx::query_as(query).bind(tables).bind(keys).fetch_all(reader)).await?;
     let removals = rows.into_iter().map(|(table, key, export_id, erasure_id, leaf_index)| {
         ((table, key), Removal { export_id, erasure_id, leaf_index })
     });

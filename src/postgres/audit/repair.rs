@@ -146,9 +146,12 @@ impl Bench<'_> {
         }
         if let Some(pricing) = &row.pricing {
             match self.price(&key, pricing, &row, found, entry) {
-                Ok(priced) => values.splice(values.len() - priced.len().., priced).for_each(drop),
+                Ok(priced) => {
+                    values.truncate(values.len() - priced.len());
+                    values.extend(priced);
+                }
                 Err(why) => return Ok(Err(why)),
-            };
+            }
         }
         let old = self.delete(table, &key, &values).await?;
         let new = self.insert(table, &key, &values).await?;
