@@ -1,66 +1,44 @@
-//! How far is it? One line on standard error, where that is a terminal, and nothing elsewhere.
-#![expect(clippy::print_stderr, reason = "progress is shown beside the results")]
+//! How does long work show that it goes on? One line on a terminal that overwrites itself; nothing in a pipe or a log.
+#![expect(clippy::print_stderr, reason = "progress belongs beside the results, and not among them")]
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Back to the beginning of the line, and clear it.
+const CLEAR: &str = "\r\x1b[2K";
 
-/// The progress of long work.
+/// The line. It goes away by itself.
 #[derive(Debug)]
 pub(super) struct Progress {
-    shown: bool,
-    what: &'static str,
-    total: u64,
-    began: Instant,
-    last: Instant,
+    shown: Option<Instant>,
+    is_terminal: bool,
 }
 
 impl Progress {
-    /// Begins work on so many.
-    pub(super) fn new(what: &'static str, total: u64) -> Self {
-        let now = Instant::now();
-        Self { shown: std::io::stderr().is_terminal(), what, total, began: now, last: now }
+    /// Shows nothing yet.
+    pub(super) fn new() -> Self {
+        Self { shown: None, is_terminal: stderr().is_terminal() }
     }
 
-    /// So many are done.
-    pub(super) fn at(&mut self, done: u64) {
-        if !self.shown || self.last.elapsed() < INTERVAL {
-            return;
+    /// Says how far it is, as often as an eye can follow.
+    pub(super) fn tell(&mut self, text: impl FnOnce() -> String) {
+        if self.is_terminal && self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
+            self.shown = Some(Instant::now());
+            eprint!("{CLEAR}{}", text());
         }
-        self.last = Instant::now();
-        eprint!("\r\x1b[K{}", line(self.what, done, self.total, self.began.elapsed()));
+    }
+
+    /// Makes room for a result.
+    pub(super) fn clear(&mut self) {
+        if self.shown.take().is_some() {
+            eprint!("{CLEAR}");
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
-    }
-}
-
-fn line(what: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "it is shown in whole numbers")]
-    let (rate, left) = (done as f64 / elapsed.as_secs_f64().max(0.001), total.saturating_sub(done) as f64);
-    let left = Duration::from_secs_f64((left / rate.max(0.001)).min(1e9));
-    format!(
-        "{done} of {total} {what}, {rate:.0} per second, {} left",
-        humantime::format_duration(Duration::from_secs(left.as_secs()))
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_tells_rate_and_time_left() {
-        assert_eq!(
-            line("leaves", 1000, 61_000, Duration::from_secs(1)),
-            "1000 of 61000 leaves, 1000 per second, 1m left"
-        );
-        assert!(line("leaves", 0, 10, Duration::ZERO).starts_with("0 of 10"));
+        self.clear();
     }
 }

@@ -52,7 +52,7 @@ struct Shape {
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     /// How many entries.
-    pub entries: i64,
+    pub entries: u64,
     /// One more than the last leaf that is not far beyond all others.
     pub end: i64,
 }
@@ -137,8 +137,9 @@ impl Snapshot {
     pub async fn extent(&self) -> Result<Extent, DatabaseError> {
         let query =
             "select count(*), least(coalesce(max(leaf_index), -1), 2 * count(*) + 100000) + 1 from ledger.entry";
-        let (entries, end) = self.with(async |reader| answer(sqlx::query_as(query).fetch_one(reader)).await).await?;
-        Ok(Extent { entries, end })
+        let (entries, end): (i64, i64) =
+            self.with(async |reader| answer(sqlx::query_as(query).fetch_one(reader)).await).await?;
+        Ok(Extent { entries: u64::try_from(entries).unwrap_or(0), end })
     }
 
     /// What every entry is looked at with.
@@ -193,24 +194,38 @@ const RATES: &str = "
     from public.economic_metrics
     where starts_with(metric_key, 'token_rate_')";
 
-/// Exports or erasures with the events that they name, where custody has them.
+/// Exports or erasures with the events that they name, where custody has them, and how many rows they removed.
 fn named(table: &str, authorized_by: &str) -> String {
     format!(
-        "select it.id, it.table_name, record.subject, record.payload, authority.subject, authority.payload
+        "select it.id, it.table_name, (select count(*) from ledger.removal where removal.{table}_id = it.id),
+            record_epoch.stream, record.sequence, record.subject, record.payload,
+            authority_epoch.stream, authority.sequence, authority.subject, authority.payload
         from ledger.{table} as it
         left join ledger.entry as record
             on record.record_id = it.event_id and record.disposition = 'recorded' and record.payload is not null
+        left join ledger.epoch as record_epoch on record_epoch.epoch = record.epoch
         left join ledger.entry as authority
-            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null"
+            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null
+        left join ledger.epoch as authority_epoch on authority_epoch.epoch = authority.epoch"
     )
 }
 
 fn read_named(row: &PgRow) -> Result<Named, sqlx::Error> {
-    let event = |subject: usize| {
-        let (subject, payload): (Option<String>, Option<Vec<u8>>) = (row.try_get(subject)?, row.try_get(subject + 1)?);
-        Ok::<_, sqlx::Error>(subject.zip(payload).map(|(subject, payload)| Event { subject, payload }))
+    let event = |first: usize| {
+        let stream: Option<String> = row.try_get(first)?;
+        let read = |stream| {
+            let (sequence, subject) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
+            Ok::<_, sqlx::Error>(Event { stream, sequence, subject, payload: row.try_get(first + 3)? })
+        };
+        stream.map(read).transpose()
     };
-    Ok(Named { id: row.try_get(0)?, table: row.try_get(1)?, record: event(2)?, authorisation: event(4)? })
+    Ok(Named {
+        id: row.try_get(0)?,
+        table: row.try_get(1)?,
+        removals: row.try_get(2)?,
+        record: event(3)?,
+        authorisation: event(7)?,
+    })
 }
 
 /// A session on a snapshot of its own, or on one that another exported. No timeout ends a long read, and no policy hides a row.

@@ -3,17 +3,18 @@
 use super::super::Failure;
 use super::super::progress::Progress;
 use crate::domain::subject::Table;
-use crate::postgres::audit::{Claimed, Snapshot};
+use crate::postgres::audit::{Claimed, Extent, Snapshot};
 use crate::postgres::{Connections, DatabaseError};
 use crate::verify::checkpoint::KnownRoot;
 use crate::verify::days::Days;
 use crate::verify::entry::{Background, Checked};
-use crate::verify::findings::Findings;
+use crate::verify::findings::{Finding, Findings};
 use crate::verify::migrations;
 use crate::verify::report::Report;
 use crate::verify::tree::{Stretch, Tree};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Leaves of a range: a multiple of 256.
 const STRIDE: usize = 4096;
@@ -45,12 +46,12 @@ pub(super) async fn verify(
     let snapshot = Arc::new(Snapshot::open(connections, jobs).await?);
     let background = Arc::new(snapshot.background().await?);
     let known_roots: Arc<[KnownRoot]> = known_roots.into();
-    let end = snapshot.extent().await?.end;
+    let Extent { entries: total, end } = snapshot.extent().await?;
 
     let mut findings = Findings::default();
     let mut tree = Tree::default();
     tree.begin(&known_roots, &mut findings);
-    let mut progress = Progress::new("leaves", u64::try_from(end).unwrap_or(0));
+    let (began, mut progress) = (Instant::now(), Progress::new());
     let mut all = Checked::default();
     let mut leaves = 0;
     let ranges = (0..end).step_by(STRIDE).map(|start| {
@@ -67,10 +68,19 @@ pub(super) async fn verify(
         tree.take(&stretch, end, &mut findings);
         findings.append(more);
         all.merge(checked);
-        progress.at(u64::try_from(end).unwrap_or(0));
+        progress.tell(|| progress_line(leaves, total, began.elapsed()));
     }
     drop((ranges, progress));
     close(&snapshot, &background, Open { tree, all, findings, known_roots, leaves, end }).await
+}
+
+/// How many leaves are done, how fast, and how long the rest will take.
+fn progress_line(done: u64, total: u64, elapsed: Duration) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "it is shown in whole numbers")]
+    let (rate, left) = (done as f64 / elapsed.as_secs_f64().max(0.001), total.saturating_sub(done) as f64);
+    let left = Duration::from_secs_f64((left / rate.max(0.001)).min(1e9));
+    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    format!("{done} of {total} leaves, {rate:.0} per second, {left} left")
 }
 
 /// What was found in a range.
@@ -128,6 +138,9 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
     let mut days = Days::new(&background.authorities);
     snapshot.days(&mut days, &mut findings).await?;
     snapshot.implausible(&mut findings).await?;
+    for (table, id, why) in background.authorities.unfounded() {
+        findings.add(Finding::new(table, id, "event_id", format!("entitles to no removal: {why}")));
+    }
     let unrecorded = migrations::compare(&snapshot.migrations().await?, &all.migrations, &mut findings);
 
     let mut report = Report { leaves, root: tree.root(), known_roots: tree.roots_checked(), ..Report::default() };
@@ -167,4 +180,16 @@ async fn check_claims(
         snapshot.unclaimed(claimed, findings).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_rate_and_time_left() {
+        let line = progress_line(1000, 61_000, Duration::from_secs(1));
+        assert_eq!(line, "1000 of 61000 leaves, 1000 per second, 1m left");
+        assert!(progress_line(0, 10, Duration::ZERO).starts_with("0 of 10"));
+    }
 }
