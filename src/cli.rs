@@ -22,6 +22,7 @@ mod setup;
 mod status;
 mod verify_proof;
 mod witness;
+mod verify;
 
 use crate::config::Config;
 use clap::{Parser, Subcommand};
@@ -69,6 +70,8 @@ enum Command {
     VerifyProof(verify_proof::Arguments),
     /// Cosign a log's checkpoints on another machine, as long as each grew out of the one before
     Witness(witness::Arguments),
+    /// Recompute everything from custody, and name each difference
+    Verify(verify::Arguments),
     /// Look at dead letters
     Dlq(dlq::Arguments),
     /// Make the key that signs the log's checkpoints, and print its public half
@@ -150,6 +153,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
         Command::Witness(arguments) => witness::run(arguments),
+        Command::Verify(arguments) => verify::run(&config()?, &arguments, json),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),

@@ -12,6 +12,8 @@ pub mod tlog;
 
 pub mod anchor;
 pub mod cosign;
+pub mod verify;
+
 pub mod lifecycle;
 pub mod notary;
 pub mod outbox;

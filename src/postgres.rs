@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod alerts;
+pub mod audit;
 mod budget;
 mod connections;
 mod custody;

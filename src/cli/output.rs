@@ -23,3 +23,8 @@ pub(super) fn json(value: &Value) {
 pub(super) fn complain(text: &str) {
     eprintln!("ledgerd: {text}");
 }
+
+/// A question on a terminal.
+pub(super) fn prompt(question: &str) {
+    eprint!("{question}");
+}

@@ -1,6 +1,7 @@
 //! What does a reject carry to its subject? Everything that is needed to understand it and to try again.
 
-use super::message::Headers;
+use super::message::{Headers, Incarnation, Message};
+use super::subject::{Subject, safe_token};
 
 /// A reject on its way to the dead-letter stream.
 #[derive(Clone, Debug)]
@@ -29,4 +30,22 @@ pub struct DeadLetter {
     pub headers: Headers,
     /// The publisher's bytes.
     pub payload: Vec<u8>,
+}
+
+/// `dlq.ledger.<LANE>.<ACTOR>.<reference>`: the reference names the message for ever, in whatever database it is stored.
+pub fn dlq_subject(message: &Message, regressions: i32) -> String {
+    let (lane, actor) = match Subject::parse(&message.subject) {
+        Some(subject) => (subject.lane.prefix(), safe_token(subject.actor)),
+        None => ("UNKNOWN", safe_token(message.subject.rsplit('.').next().unwrap_or_default())),
+    };
+    let key = epoch_key(&message.incarnation, regressions);
+    format!("dlq.ledger.{lane}.{actor}.{key}-{}", message.sequence)
+}
+
+/// Names an epoch by a key that is the same in every database, unlike its number in `ledger.epoch`.
+pub fn epoch_key(incarnation: &Incarnation, regressions: i32) -> String {
+    match regressions {
+        0 => incarnation.created_ns.to_string(),
+        _ => format!("{}r{regressions}", incarnation.created_ns),
+    }
 }

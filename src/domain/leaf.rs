@@ -26,6 +26,9 @@ pub enum Disposition {
 }
 
 impl Disposition {
+    /// Every disposition.
+    pub const ALL: [Disposition; 3] = [Disposition::Recorded, Disposition::Duplicate, Disposition::Rejected];
+
     /// As custody stores it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -109,6 +112,11 @@ impl Leaf<'_> {
         hasher.update(self.encode());
         hasher.finalize().into()
     }
+}
+
+/// SHA-256 of any bytes.
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
 }
 
 /// SHA-256 of a message's bytes.

@@ -79,6 +79,12 @@ pub(crate) fn readable_key(object: &Object<'_>) -> Option<String> {
     readable_text(object, "metric_key", KEY_CHARS_MAX)
 }
 
+/// The period of a metric that was recorded.
+pub(crate) fn recorded_period(key: &str, given: Option<&str>) -> Result<Option<String>, Rejection> {
+    let (kind, rest) = parse_key(key).ok_or_else(|| unknown_format(key))?;
+    implied_period(kind, rest, given)
+}
+
 /// What the key is about, and the part that says which.
 fn parse_key(key: &str) -> Option<(Kind, &str)> {
     let (kind, rest) = [

@@ -28,7 +28,7 @@ impl ModelTiers {
     }
 
     /// The tier of a model.
-    pub(crate) fn tier_of(&self, model: &str) -> Option<&str> {
+    pub fn tier_of(&self, model: &str) -> Option<&str> {
         let model = normal(model);
         self.0.iter().find(|(pattern, _)| fits(pattern, &model)).map(|(_, tier)| tier.as_str())
     }

@@ -19,10 +19,10 @@ fn reason(actor: &str, action: &str, outcome: &str) -> Option<Reason> {
 fn the_shipped_files_hold_all_agents_and_the_whole_registry() {
     assert_eq!(agents().len(), 32 + 1);
     // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. SCHEMA_MIGRATION is added,
-    // and the three of retention.
+    // the three of retention, and the one of repairs.
     let rows: usize = registry().grants.values().map(Vec::len).sum();
-    assert_eq!((registry().len(), rows), (42, 42 + 4));
-    assert_eq!(registry().details.len(), 8);
+    assert_eq!((registry().len(), rows), (43, 42 + 5));
+    assert_eq!(registry().details.len(), 9);
 }
 
 #[test]
@@ -36,6 +36,8 @@ fn an_action_is_open_to_its_agent_and_to_those_below_it() {
     assert_eq!(reason("ARCHITECT", "SCHEMA_MIGRATION", "SUCCESS"), None);
     assert_eq!(reason("ARCHITECT", "DELETION_AUTHORIZED", "APPROVED"), None);
     assert_eq!(reason("RXY-CEO", "DELETION_AUTHORIZED", "APPROVED"), Some(Reason::ActionNotAllowed));
+    assert_eq!(reason("ARCHITECT", "PROJECTION_REPAIRED", "SUCCESS"), None);
+    assert_eq!(reason("RXY-CEO", "PROJECTION_REPAIRED", "SUCCESS"), Some(Reason::ActionNotAllowed));
 }
 
 #[test]

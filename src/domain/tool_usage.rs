@@ -113,7 +113,7 @@ fn no_uuid(field: &str, found: &str, reason: Reason) -> Rejection {
 }
 
 /// 8-4-4-4-12 hexadecimal digits, in lower case.
-fn as_uuid(text: &str) -> Option<String> {
+pub(crate) fn as_uuid(text: &str) -> Option<String> {
     let groups: Vec<&str> = text.split('-').collect();
     let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
     let is_uuid = lengths == [8, 4, 4, 4, 12] && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -121,7 +121,7 @@ fn as_uuid(text: &str) -> Option<String> {
 }
 
 /// RFC 9562, version 8: the same for the same message in every database, so that a replay finds its row again.
-fn derived_uuid(message: &Message) -> String {
+pub(crate) fn derived_uuid(message: &Message) -> String {
     let digest = Sha256::digest(format!("ledgerd tool usage {}", message.place()));
     let mut bytes: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
     bytes[6] = bytes[6] & 0x0f | 0x80;

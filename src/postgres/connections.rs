@@ -109,6 +109,12 @@ impl Connections {
         Ok(Lease { home: self, connection, generation: target.generation, backend_pid, _permit: permit })
     }
 
+    /// A connection that its caller keeps, beside those that are lent: for reads that take long.
+    pub(super) async fn open(&self) -> Result<PgConnection, DatabaseError> {
+        let target = self.lock_target().clone();
+        self.connect(&target).await.map(|(connection, _)| connection)
+    }
+
     fn take_idle(&self) -> Option<Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }

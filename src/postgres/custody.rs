@@ -4,10 +4,9 @@
 use super::epochs::Epoch;
 use super::failure::Failure;
 use super::remedy::DatabaseError;
+use crate::domain::dead_letter::dlq_subject;
 use crate::domain::leaf::{Disposition, Hash, Leaf, headers_sha256, payload_sha256};
-use crate::domain::message::Incarnation;
 use crate::domain::reject::Rejection;
-use crate::domain::subject::{Subject, safe_token};
 use crate::lifecycle::Judged;
 use crate::tlog::tree::{Frontier, Subtree};
 use sqlx::PgConnection;
@@ -188,7 +187,7 @@ async fn insert_dead_letters(
             leaf_indexes.push(leaf_index);
             reasons.push(rejection.reason().code());
             details.push(rejection.detail());
-            subjects.push(dlq_subject(row, epoch));
+            subjects.push(dlq_subject(&row.message, epoch.regressions));
         }
     }
     if leaf_indexes.is_empty() {
@@ -206,25 +205,6 @@ async fn insert_dead_letters(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// `dlq.ledger.<LANE>.<ACTOR>.<reference>`: the reference names the message for ever, in whatever database it is stored.
-fn dlq_subject(row: &Judged, epoch: Epoch) -> String {
-    let message = &row.message;
-    let (lane, actor) = match Subject::parse(&message.subject) {
-        Some(subject) => (subject.lane.prefix(), safe_token(subject.actor)),
-        None => ("UNKNOWN", safe_token(message.subject.rsplit('.').next().unwrap_or_default())),
-    };
-    let key = epoch_key(&message.incarnation, epoch.regressions);
-    format!("dlq.ledger.{lane}.{actor}.{key}-{}", message.sequence)
-}
-
-/// Names an epoch by a key that is the same in every database, unlike its number in `ledger.epoch`.
-pub(super) fn epoch_key(incarnation: &Incarnation, regressions: i32) -> String {
-    match regressions {
-        0 => incarnation.created_ns.to_string(),
-        _ => format!("{}r{regressions}", incarnation.created_ns),
-    }
 }
 
 async fn insert_subtrees(connection: &mut PgConnection, completed: &[Subtree]) -> Result<(), sqlx::Error> {

@@ -1,9 +1,8 @@
 //! Which rejects must still reach their subject? The queue is the part of `ledger.dead_letter` without `published_at`.
 
 use super::connections::Connections;
-use super::custody::epoch_key;
 use super::remedy::DatabaseError;
-use crate::domain::dead_letter::DeadLetter;
+use crate::domain::dead_letter::{DeadLetter, epoch_key};
 use crate::domain::message::{Headers, Incarnation};
 use crate::outbox::Queue;
 use sqlx::Row;

@@ -281,7 +281,7 @@ fn records_of<'a>(rows: &[&'a Judged]) -> Vec<&'a Record> {
 }
 
 /// Writes the projections, and so learns each message's fate.
-async fn project<'a>(
+pub(super) async fn project<'a>(
     connection: &mut PgConnection,
     rows: &[&'a Judged],
     references: References,

@@ -136,7 +136,10 @@ async fn help_completions_and_manual_are_written() {
     let world = World::start().await;
     let help = world.ledgerd_ok(&["--help"]).await;
     for command in
-        ["run", "setup", "migrate", "check", "emit", "status", "dlq", "retention", "completions", "man", "Exit codes"]
+        [
+            "run", "setup", "migrate", "check", "emit", "status", "verify", "prove", "verify-proof", "witness", "keygen", "checkpoint",
+            "dlq", "retention", "completions", "man", "Exit codes",
+        ]
     {
         assert!(help.contains(command), "{command}");
     }

@@ -52,6 +52,14 @@ mod tiles;
 
 /// The witness, and the log that asks it.
 mod witness;
+/// Verification by the program itself: it passes what the daemon did, and finds any tampering.
+mod verify;
+
+/// Everything rewritten consistently, old states, and the specification's own hash.
+mod verify_rewrites;
+
+/// Damaged rows are made anew from custody.
+mod verify_repairs;
 
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;

@@ -1,0 +1,96 @@
+//! `ledgerd verify`: is the ledger what it says? The specification's hash over a time range, or everything.
+
+mod repair;
+mod time_range;
+mod whole;
+
+use super::{Exit, Failure, connect, output};
+use crate::config::Config;
+use crate::postgres::{Connections, audit};
+use crate::verify::checkpoint::{self, KnownRoot};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Only the specification's hash, of events from this moment on (ISO 8601; UTC where it names no offset)
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only the specification's hash, of events before this moment
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// A signed checkpoint of the tree, kept outside the database; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
+    checkpoint: Vec<PathBuf>,
+    /// How many sessions read at a time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: Option<u16>,
+    /// Make damaged rows anew from custody, as the owner of the tables, and record each as an audit event
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    repair_projection: bool,
+    /// Do not ask before a repair
+    #[arg(long, requires = "repair_projection")]
+    yes: bool,
+}
+
+/// A repair shows at most what followed from it, and that shows nothing more.
+const ROUNDS_MAX: usize = 3;
+
+/// More sessions than this help no server.
+const JOBS_MAX: usize = 16;
+
+pub(super) fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(JOBS_MAX);
+    let jobs = arguments.jobs.map_or(cores, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(jobs).enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Failed, error))?.block_on(verify(config, arguments, jobs, as_json))
+}
+
+async fn verify(config: &Config, arguments: &Arguments, jobs: usize, as_json: bool) -> Result<(), Failure> {
+    let connections = connect::database(config, 2)?;
+    check_tables(&connections).await?;
+    if arguments.from.is_some() || arguments.to.is_some() {
+        return time_range::verify(&connections, arguments.from.as_deref(), arguments.to.as_deref(), as_json).await;
+    }
+    let known_roots = arguments.checkpoint.iter().map(|file| read_checkpoint(file)).collect::<Result<Vec<_>, _>>()?;
+    let mut verified = whole::verify(&connections, &known_roots, jobs).await?;
+    let mut repaired = Vec::new();
+    // What was made anew may show that something else, which followed from the damage, is wrong: a day from its usage.
+    for _ in 0..ROUNDS_MAX {
+        if !arguments.repair_projection || !verified.is_repairable() {
+            break;
+        }
+        repaired.extend(
+            repair::repair(config, &connections, &verified, arguments.yes || !repaired.is_empty(), as_json).await?,
+        );
+        verified = whole::verify(&connections, &known_roots, jobs).await?;
+    }
+    let report = &verified.report;
+    if as_json {
+        let mut report = report.to_json();
+        report["repaired"] = repaired.into();
+        output::json(&report);
+    } else {
+        report.lines().iter().for_each(output::line);
+    }
+    match report.findings.total() {
+        0 => Ok(()),
+        differences => Err(Failure::new(Exit::Difference, format!("{differences} differences"))),
+    }
+}
+
+async fn check_tables(connections: &Connections) -> Result<(), Failure> {
+    let missing = audit::missing_tables(connections).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let says = format!("the database lacks {}: run `ledgerd migrate`, or restore what was dropped", missing.join(", "));
+    Err(Failure::new(Exit::Configuration, says))
+}
+
+fn read_checkpoint(file: &Path) -> Result<KnownRoot, Failure> {
+    let failed = |why: String| Failure::new(Exit::Configuration, format!("{}: {why}", file.display()));
+    let note = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let checkpoint = checkpoint::open(&note).map_err(failed)?;
+    let source = format!("checkpoint {}", file.display());
+    Ok(KnownRoot { size: checkpoint.size, root: checkpoint.root, source })
+}

@@ -1,0 +1,195 @@
+//! Is everything what it must be? Many sessions read ranges of leaves; what they find is taken in the order of the leaves.
+
+use super::super::Failure;
+use super::super::progress::Progress;
+use crate::domain::subject::Table;
+use crate::postgres::audit::{Claimed, Extent, Snapshot};
+use crate::postgres::{Connections, DatabaseError};
+use crate::verify::checkpoint::KnownRoot;
+use crate::verify::days::Days;
+use crate::verify::entry::{Background, Checked};
+use crate::verify::findings::{Finding, Findings};
+use crate::verify::migrations;
+use crate::verify::report::Report;
+use crate::verify::tree::{Stretch, Tree};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Leaves of a range: a multiple of 256.
+const STRIDE: usize = 4096;
+
+/// What was found, and what could be made anew.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) report: Report,
+    /// Leaves whose row is not what it must be.
+    pub(super) damaged: Vec<i64>,
+    /// Days that do not add up, `AGENT/DATE`.
+    pub(super) damaged_days: Vec<String>,
+    /// What every entry was looked at with.
+    pub(super) background: Arc<Background>,
+}
+
+impl Verified {
+    /// Whether something is damaged that can be made anew.
+    pub(super) fn is_repairable(&self) -> bool {
+        !self.damaged.is_empty() || !self.damaged_days.is_empty()
+    }
+}
+
+pub(super) async fn verify(
+    connections: &Connections,
+    known_roots: &[KnownRoot],
+    jobs: usize,
+) -> Result<Verified, Failure> {
+    let snapshot = Arc::new(Snapshot::open(connections, jobs).await?);
+    let background = Arc::new(snapshot.background().await?);
+    let known_roots: Arc<[KnownRoot]> = known_roots.into();
+    let Extent { entries: total, end } = snapshot.extent().await?;
+
+    let mut findings = Findings::default();
+    let mut tree = Tree::default();
+    tree.begin(&known_roots, &mut findings);
+    let (began, mut progress) = (Instant::now(), Progress::new());
+    let mut all = Checked::default();
+    let mut leaves = 0;
+    let ranges = (0..end).step_by(STRIDE).map(|start| {
+        let range = (start, end.min(start + i64::try_from(STRIDE).expect("small")));
+        let (snapshot, background, known_roots) = (snapshot.clone(), background.clone(), known_roots.clone());
+        tokio::spawn(async move { look(&snapshot, &background, &known_roots, range).await })
+    });
+    // Twice as many ranges as sessions: one is read while another waits for its turn.
+    let mut ranges = futures_util::stream::iter(ranges).buffered(2 * snapshot.jobs());
+    while let Some(looked) = ranges.next().await {
+        let Looked { mut checked, mut stretch, findings: more, end } = looked.expect("nothing in it panics")?;
+        stretch.leaves = std::mem::take(&mut checked.leaves);
+        leaves += stretch.leaves.len() as u64;
+        tree.take(&stretch, end, &mut findings);
+        findings.append(more);
+        all.merge(checked);
+        progress.tell(|| progress_line(leaves, total, began.elapsed()));
+    }
+    drop((ranges, progress));
+    close(&snapshot, &background, Open { tree, all, findings, known_roots, leaves, end }).await
+}
+
+/// How many leaves are done, how fast, and how long the rest will take.
+fn progress_line(done: u64, total: u64, elapsed: Duration) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "it is shown in whole numbers")]
+    let (rate, left) = (done as f64 / elapsed.as_secs_f64().max(0.001), total.saturating_sub(done) as f64);
+    let left = Duration::from_secs_f64((left / rate.max(0.001)).min(1e9));
+    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    format!("{done} of {total} leaves, {rate:.0} per second, {left} left")
+}
+
+/// What was found in a range.
+struct Looked {
+    checked: Checked,
+    stretch: Stretch,
+    findings: Findings,
+    end: i64,
+}
+
+async fn look(
+    snapshot: &Snapshot,
+    background: &Background,
+    known_roots: &[KnownRoot],
+    (start, end): (i64, i64),
+) -> Result<Looked, DatabaseError> {
+    let mut checked = Checked::default();
+    snapshot.pages(start, end, |page| checked.take(&page, background)).await?;
+    let beside = snapshot.beside(start, end).await?;
+    let is_here = |known: &&KnownRoot| i64::try_from(known.size).is_ok_and(|size| size > start && size <= end);
+    let mut known_roots: Vec<KnownRoot> = known_roots.iter().filter(is_here).cloned().collect();
+    known_roots.extend(beside.known_roots);
+    let mut findings = Findings::default();
+    beside.findings.into_iter().for_each(|finding| findings.add(finding));
+    Ok(Looked {
+        checked,
+        stretch: Stretch { leaves: Vec::new(), subtrees: beside.subtrees, known_roots },
+        findings,
+        end,
+    })
+}
+
+/// What is known once all leaves were seen.
+struct Open {
+    tree: Tree,
+    all: Checked,
+    findings: Findings,
+    known_roots: Arc<[KnownRoot]>,
+    leaves: u64,
+    end: i64,
+}
+
+/// The questions that are asked of whole tables.
+async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) -> Result<Verified, Failure> {
+    let Open { tree, mut all, mut findings, known_roots, leaves, end } = open;
+    let beyond = snapshot.checkpoints_beyond(end).await?;
+    beyond.findings.into_iter().for_each(|finding| findings.add(finding));
+    let is_beyond = |known: &&KnownRoot| i64::try_from(known.size).is_ok_and(|size| size > end);
+    let mut beyond: Vec<KnownRoot> = beyond.known_roots.into_iter().filter(|known| known.size > 0).collect();
+    beyond.extend(known_roots.iter().filter(is_beyond).cloned());
+    tree.finish(snapshot.head().await?.as_ref(), &beyond, &mut findings);
+    snapshot.superfluous(&tree, end, &mut findings).await?;
+
+    check_claims(snapshot, background, &all, &mut findings).await?;
+    let mut days = Days::new(&background.authorities);
+    snapshot.days(&mut days, &mut findings).await?;
+    snapshot.implausible(&mut findings).await?;
+    for (table, id, why) in background.authorities.unfounded() {
+        findings.add(Finding::new(table, id, "event_id", format!("entitles to no removal: {why}")));
+    }
+    let unrecorded = migrations::compare(&snapshot.migrations().await?, &all.migrations, &mut findings);
+
+    let mut report = Report { leaves, root: tree.root(), known_roots: tree.roots_checked(), ..Report::default() };
+    let damaged = std::mem::take(&mut all.damaged);
+    report.take(all, &background.epochs);
+    report.findings.append(findings);
+    report.rows.insert("token_ledger", days.rows);
+    if days.explained > 0 {
+        report.explained.insert("token_ledger", days.explained);
+    }
+    report.remarks.extend(
+        unrecorded
+            .iter()
+            .map(|version| format!("ledger.migration id {version}: no event records it yet; run `ledgerd migrate`")),
+    );
+    let (dangling, total) = snapshot.dangling().await?;
+    (report.dangling, report.dangling_total) = (dangling, u64::try_from(total).unwrap_or(0));
+    Ok(Verified { report, damaged, damaged_days: days.damaged, background: Arc::clone(background) })
+}
+
+/// Every row was made by one entry, and no two entries made one row: where the fingerprints differ, the rows are named.
+async fn check_claims(
+    snapshot: &Snapshot,
+    background: &Background,
+    all: &Checked,
+    findings: &mut Findings,
+) -> Result<(), DatabaseError> {
+    let tables = Table::ALL.map(|table| (Claimed::Rows(table), all.rows.get(&table).copied().unwrap_or_default()));
+    let claims = tables.into_iter().chain([(Claimed::DeadLetters, all.dead_letters)]);
+    let differing = futures_util::stream::iter(claims)
+        .map(async |(claimed, claims)| {
+            let there = snapshot.fingerprint(claimed, &background.key).await?;
+            Ok::<_, DatabaseError>((there != claims).then_some(claimed))
+        })
+        .buffered(snapshot.jobs());
+    for claimed in differing.try_collect::<Vec<_>>().await?.into_iter().flatten() {
+        snapshot.unclaimed(claimed, findings).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_rate_and_time_left() {
+        let line = progress_line(1000, 61_000, Duration::from_secs(1));
+        assert_eq!(line, "1000 of 61000 leaves, 1000 per second, 1m left");
+        assert!(progress_line(0, 10, Duration::ZERO).starts_with("0 of 10"));
+    }
+}

@@ -1,0 +1,348 @@
+//! Which row must this record have made? Derived from the bytes in custody alone: rules, agents and registries change, and
+//! what was recorded does not.
+
+use super::decimal::Decimal;
+use super::event::integrity_hash;
+use super::json::Object;
+use super::message::{Message, utc_text};
+use super::metric::recorded_period;
+use super::subject::{Subject, Table};
+use super::timestamp::EventTime;
+use super::tool_usage::{as_uuid, derived_uuid};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What a column must hold, in the form in which PostgreSQL prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// This text, or null.
+    Text(Option<String>),
+    /// This number, or null.
+    Number(Option<Decimal>),
+    /// What this JSON text says, or null.
+    Json(Option<String>),
+    /// This venture, or null once the venture is gone.
+    Venture(Option<String>),
+    /// Whatever follows from the rates that the row names.
+    Priced,
+}
+
+/// A usage that was charged by rates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pricing {
+    /// Whose rates, where the publisher named the tier.
+    pub tier: Option<String>,
+    /// Tokens at the first rate.
+    pub tokens_input: i64,
+    /// Tokens at the second.
+    pub tokens_output: i64,
+}
+
+impl Pricing {
+    /// What it cost: rates are per 1,000 tokens.
+    pub fn cost(&self, input_rate: &Decimal, output_rate: &Decimal) -> Decimal {
+        input_rate.times(self.tokens_input).plus(&output_rate.times(self.tokens_output)).thousandth()
+    }
+}
+
+/// The row that a record made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The record's own name.
+    pub record_id: String,
+    /// What each of [`columns`] must hold.
+    pub values: Vec<Expected>,
+    /// How the columns that are [`Expected::Priced`] are found.
+    pub pricing: Option<Pricing>,
+}
+
+/// The table that holds the rows of these records: those of a day's sums are single usages.
+pub const fn home(table: Table) -> &'static str {
+    match table {
+        Table::TokenLedger => "token_usage",
+        other => other.name(),
+    }
+}
+
+/// The columns that follow from a record, besides the key.
+pub const fn columns(table: Table) -> &'static [&'static str] {
+    match table {
+        Table::AuditEvents => &[
+            "event_id",
+            "actor",
+            "action",
+            "outcome",
+            "details",
+            "task_id",
+            "timestamp",
+            "integrity_hash",
+            "created_at",
+            "timestamp_text",
+        ],
+        Table::TokenLedger => &[
+            "agent_name",
+            "usage_id",
+            "usage_id_given",
+            "date",
+            "tokens_input",
+            "tokens_output",
+            "model_tier",
+            "model_used",
+            "task_id",
+            "operation_type",
+            "timestamp_text",
+            "cost_given",
+            "cost_usd",
+            "input_rate_id",
+            "output_rate_id",
+        ],
+        Table::DecisionTrails => &["trail_id", "council_vote", "proposal", "outcome", "ledger_ref", "created_at"],
+        Table::EconomicMetrics => &["metric_key", "metric_value", "period", "set_by", "created_at"],
+        Table::ToolUsageLedger => {
+            &["agent_id", "venture_id", "tool_id", "tokens_consumed", "cost_usd", "execution_ms", "created_at"]
+        }
+    }
+}
+
+/// The deepest nesting that any configuration has allowed.
+const NESTING_MAX: usize = 128;
+
+impl Row {
+    /// Derives the row of a record that was committed at this moment.
+    ///
+    /// # Errors
+    /// A sentence: no record can have been these bytes on this subject.
+    pub fn of(message: &Message, committed_at_us: i64) -> Result<Self, String> {
+        let subject = Subject::parse(&message.subject).ok_or("its subject is of no lane")?;
+        let object = Object::parse(&message.payload, NESTING_MAX).map_err(|rejection| rejection.to_string())?;
+        let said = Said { object: &object };
+        let committed_at = moment(committed_at_us);
+        match subject.lane.table() {
+            Table::AuditEvents => audit_event(said, message, committed_at),
+            Table::TokenLedger => token_usage(said, message),
+            Table::DecisionTrails => trail(said, committed_at),
+            Table::EconomicMetrics => metric(said, subject, committed_at),
+            Table::ToolUsageLedger => tool_usage(said, message),
+        }
+    }
+}
+
+fn audit_event(said: Said<'_, '_>, message: &Message, committed_at: Option<String>) -> Result<Row, String> {
+    let [event_id, actor, action, outcome] = ["event_id", "actor", "action", "outcome"].map(|name| said.text(name));
+    let (event_id, actor, action, outcome) = (event_id?, actor?, action?, outcome?);
+    // A daemon that stamps what has no timestamp took the server's.
+    let timestamp = said.optional_text("timestamp")?.unwrap_or_else(|| utc_text(message.server_time_ns));
+    let time = time("timestamp", timestamp)?;
+    let hash = integrity_hash(&event_id, &actor, &action, &outcome, time.text());
+    Ok(Row {
+        record_id: event_id.clone(),
+        values: vec![
+            some(event_id),
+            some(actor),
+            some(action),
+            some(outcome),
+            Expected::Json(said.json("details")),
+            Expected::Text(said.optional_text("task_id")?),
+            some(time.utc().replace('T', " ")),
+            some(hash),
+            Expected::Text(committed_at),
+            some(time.text().to_owned()),
+        ],
+        pricing: None,
+    })
+}
+
+fn token_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
+    let given_id = said.optional_text("usage_id")?;
+    let id_is_given = given_id.is_some();
+    let usage_id = given_id.unwrap_or_else(|| message.place());
+    let time = said.optional_text("timestamp")?.map(|text| time("timestamp", text)).transpose()?;
+    let date = match &time {
+        Some(time) => time.utc_date(),
+        None => utc_text(message.server_time_ns).chars().take("YYYY-MM-DD".len()).collect(),
+    };
+    let count = |name| said.count(name)?.ok_or_else(|| format!("{name} is absent"));
+    let (tokens_input, tokens_output) = (count("tokens_input")?, count("tokens_output")?);
+    let model_tier = said.optional_text("model_tier")?;
+    let cost = said.number("cost_usd")?;
+    let pricing = cost.is_none().then(|| Pricing { tier: model_tier.clone(), tokens_input, tokens_output });
+    let mut values = vec![
+        some(said.text("agent_name")?),
+        some(usage_id.clone()),
+        some(id_is_given.to_string()),
+        some(date),
+        some(tokens_input.to_string()),
+        some(tokens_output.to_string()),
+        Expected::Text(model_tier),
+        Expected::Text(said.optional_text("model_used")?),
+        Expected::Text(said.optional_text("task_id")?),
+        Expected::Text(said.optional_text("operation_type")?),
+        Expected::Text(time.map(|time| time.text().to_owned())),
+        some(cost.is_some().to_string()),
+    ];
+    values.extend(match cost {
+        Some(cost) => [Expected::Number(Some(cost)), Expected::Text(None), Expected::Text(None)],
+        None => [Expected::Priced, Expected::Priced, Expected::Priced],
+    });
+    Ok(Row { record_id: usage_id, values, pricing })
+}
+
+fn trail(said: Said<'_, '_>, committed_at: Option<String>) -> Result<Row, String> {
+    let trail_id = said.text("trail_id")?;
+    Ok(Row {
+        record_id: trail_id.clone(),
+        values: vec![
+            some(trail_id),
+            Expected::Json(said.json("council_vote")),
+            Expected::Json(said.json("proposal")),
+            some(said.text("outcome")?),
+            Expected::Text(said.optional_text("ledger_ref")?),
+            Expected::Text(committed_at),
+        ],
+        pricing: None,
+    })
+}
+
+fn metric(said: Said<'_, '_>, subject: Subject<'_>, committed_at: Option<String>) -> Result<Row, String> {
+    let key = said.text("metric_key")?;
+    let given = said.optional_text("period")?;
+    let period = recorded_period(&key, given.as_deref()).map_err(|rejection| rejection.to_string())?;
+    Ok(Row {
+        record_id: key.clone(),
+        values: vec![
+            some(key),
+            Expected::Number(said.number("metric_value")?),
+            Expected::Text(period),
+            some(said.optional_text("set_by")?.unwrap_or_else(|| subject.actor.to_owned())),
+            Expected::Text(committed_at),
+        ],
+        pricing: None,
+    })
+}
+
+fn tool_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
+    let id = said.uuid("id")?.unwrap_or_else(|| derived_uuid(message));
+    let required = |name| said.uuid(name)?.ok_or_else(|| format!("{name} is absent"));
+    let created_at = match said.optional_text("created_at")? {
+        Some(text) => time("created_at", text)?.utc().replace('T', " "),
+        None => moment_of_ns(message.server_time_ns).ok_or("its server time is none")?,
+    };
+    let cost = said.number("cost_usd")?.unwrap_or(Decimal::ZERO);
+    Ok(Row {
+        record_id: id,
+        values: vec![
+            some(required("agent_id")?),
+            Expected::Venture(said.uuid("venture_id")?),
+            some(required("tool_id")?),
+            some(said.count("tokens_consumed")?.unwrap_or(0).to_string()),
+            Expected::Number(Some(cost.rounded(6))),
+            Expected::Text(said.count("execution_ms")?.map(|count| count.to_string())),
+            some(format!("{created_at}+00")),
+        ],
+        pricing: None,
+    })
+}
+
+fn some(text: String) -> Expected {
+    Expected::Text(Some(text))
+}
+
+/// A `timestamp` of PostgreSQL, in UTC.
+pub fn moment(unix_us: i64) -> Option<String> {
+    let moment = jiff::Timestamp::from_microsecond(unix_us).ok()?;
+    Some(jiff::tz::Offset::UTC.to_datetime(moment).to_string().replace('T', " "))
+}
+
+/// The moment that PostgreSQL makes of text with nanoseconds: it reads the fraction as a double, and rounds that.
+fn moment_of_ns(unix_ns: i64) -> Option<String> {
+    let (second, nanosecond) = (unix_ns.div_euclid(1_000_000_000), unix_ns.rem_euclid(1_000_000_000));
+    let fraction: f64 = format!("0.{nanosecond:09}").parse().ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "it is a whole number up to a million")]
+    let microsecond = (fraction * 1e6).round_ties_even() as i64;
+    moment(second.checked_mul(1_000_000)?.checked_add(microsecond)?)
+}
+
+fn time(name: &str, text: String) -> Result<EventTime, String> {
+    EventTime::parse_field(name, text).map_err(|rejection| rejection.to_string())
+}
+
+/// What the publisher said.
+#[derive(Clone, Copy)]
+struct Said<'o, 'a> {
+    object: &'o Object<'a>,
+}
+
+impl Said<'_, '_> {
+    fn optional_text(self, name: &str) -> Result<Option<String>, String> {
+        match self.object.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("{name} is no string")),
+        }
+    }
+
+    fn text(self, name: &str) -> Result<String, String> {
+        self.optional_text(name)?.ok_or_else(|| format!("{name} is absent"))
+    }
+
+    fn uuid(self, name: &str) -> Result<Option<String>, String> {
+        let Some(text) = self.optional_text(name)? else { return Ok(None) };
+        as_uuid(&text).map(Some).ok_or_else(|| format!("{name} is no UUID"))
+    }
+
+    fn json(self, name: &str) -> Option<String> {
+        self.object.text_of(name).map(str::to_owned)
+    }
+
+    fn number(self, name: &str) -> Result<Option<Decimal>, String> {
+        let Some(text) = self.object.text_of(name) else { return Ok(None) };
+        Decimal::parse(text).map(Some).ok_or_else(|| format!("{name} is no number"))
+    }
+
+    fn count(self, name: &str) -> Result<Option<i64>, String> {
+        let Some(number) = self.number(name)? else { return Ok(None) };
+        let whole = number.rounded(0);
+        let count = whole.to_string().parse().ok().filter(|_| whole == number);
+        count.map(Some).ok_or_else(|| format!("{name} is no whole number"))
+    }
+}
+
+/// Whether two JSON texts say the same: the order of keys and the form of numbers make no difference, and every digit does.
+pub fn says_the_same(one: &str, other: &str) -> bool {
+    let (Ok(one), Ok(other)) = (meaning(one), meaning(other)) else { return false };
+    one == other
+}
+
+/// JSON with its numbers as they are.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    Text(String),
+    Number(Decimal),
+    Word(String),
+    Array(Vec<Meaning>),
+    Object(BTreeMap<String, Meaning>),
+}
+
+fn meaning(text: &str) -> Result<Meaning, String> {
+    use serde_json::value::RawValue;
+    let wrong = |error: serde_json::Error| error.to_string();
+    let text = text.trim();
+    Ok(match text.as_bytes().first() {
+        Some(b'{') => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(wrong)?;
+            let members = members.into_iter().map(|(key, value)| Ok((key, meaning(value.get())?)));
+            Meaning::Object(members.collect::<Result<_, String>>()?)
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(wrong)?;
+            Meaning::Array(items.into_iter().map(|item| meaning(item.get())).collect::<Result<_, _>>()?)
+        }
+        Some(b'"') => Meaning::Text(serde_json::from_str(text).map_err(wrong)?),
+        Some(b'-' | b'0'..=b'9') => Meaning::Number(Decimal::parse(text).ok_or("no number")?),
+        _ => Meaning::Word(text.to_owned()),
+    })
+}
+
+#[cfg(test)]
+#[path = "row_tests.rs"]
+mod tests;

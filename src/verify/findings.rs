@@ -1,0 +1,127 @@
+//! What differs, and where? Each difference names its table, its row and its field; all are counted, and the first are kept.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The table, as the database names it; its schema where it is not `public`.
+    pub table: String,
+    /// The row's own key.
+    pub id: String,
+    /// The column, or several of which one must be it.
+    pub field: String,
+    /// What is there, and what must be.
+    pub says: String,
+}
+
+impl Finding {
+    /// A difference in a field of a row.
+    pub fn new(table: &str, id: impl fmt::Display, field: &str, says: impl Into<String>) -> Self {
+        Self { table: table.to_owned(), id: id.to_string(), field: field.to_owned(), says: says.into() }
+    }
+
+    /// Whether the tree or custody is at fault, and not what can be made anew from it or stands beside it.
+    pub fn is_of_custody(&self) -> bool {
+        !BESIDE_CUSTODY.contains(&self.table.as_str())
+    }
+
+    /// For machines.
+    pub fn to_json(&self) -> Value {
+        json!({ "table": self.table, "id": self.id, "field": self.field, "difference": self.says })
+    }
+}
+
+/// What custody can make anew, and two tables that nothing is made from.
+const BESIDE_CUSTODY: [&str; 8] = [
+    "audit_events",
+    "decision_trails",
+    "economic_metrics",
+    "tool_usage_ledger",
+    "token_ledger",
+    "ledger.token_usage",
+    "ledger.budget_alert",
+    "ledger.migration",
+];
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, id, field, says } = self;
+        write!(f, "{table} id {id}: {field} {says}")
+    }
+}
+
+/// How many differences are kept; all are counted.
+pub const LISTED_MAX: usize = 1000;
+
+/// The differences so far.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    listed: Vec<Finding>,
+    by_table: BTreeMap<String, u64>,
+    of_custody: u64,
+}
+
+impl Findings {
+    /// Takes note of a difference.
+    pub fn add(&mut self, finding: Finding) {
+        self.count(&finding, 1);
+        if self.listed.len() < LISTED_MAX {
+            self.listed.push(finding);
+        }
+    }
+
+    /// Takes note of so many more like this one, which are not listed.
+    pub fn count(&mut self, like: &Finding, more: u64) {
+        *self.by_table.entry(like.table.clone()).or_default() += more;
+        self.of_custody += if like.is_of_custody() { more } else { 0 };
+    }
+
+    /// Takes over what another found.
+    pub fn append(&mut self, other: Findings) {
+        for (table, count) in other.by_table {
+            *self.by_table.entry(table).or_default() += count;
+        }
+        self.of_custody += other.of_custody;
+        let room = LISTED_MAX - self.listed.len();
+        self.listed.extend(other.listed.into_iter().take(room));
+    }
+
+    /// The first differences.
+    pub fn listed(&self) -> &[Finding] {
+        &self.listed
+    }
+
+    /// How many there are, by table.
+    pub fn by_table(&self) -> &BTreeMap<String, u64> {
+        &self.by_table
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.by_table.values().sum()
+    }
+
+    /// How many are in custody or the tree.
+    pub fn of_custody(&self) -> u64 {
+        self.of_custody
+    }
+}
+
+/// A value for a sentence: short, in quotation marks; nothing is `null`.
+pub fn shown(value: Option<&str>) -> String {
+    const CHARS_MAX: usize = 80;
+    let Some(text) = value else { return "null".to_owned() };
+    let clean: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    match clean.char_indices().nth(CHARS_MAX) {
+        None => format!("\"{clean}\""),
+        Some((cut, _)) => format!("\"{}…\"", &clean[..cut]),
+    }
+}
+
+/// A hash for a sentence.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

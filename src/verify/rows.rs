@@ -1,0 +1,194 @@
+//! Is the row the one that its record made? Column by column, each by what it means.
+
+use super::findings::{Finding, shown};
+use super::stored::{Rate, Values};
+use crate::domain::decimal::Decimal;
+use crate::domain::row::{Expected, Pricing, Row, columns, home, says_the_same};
+use crate::domain::subject::Table;
+use std::collections::HashMap;
+
+/// The rates that usage was ever charged by, by their rows.
+pub type Rates = HashMap<i64, Rate>;
+
+/// A transaction that charges usage lasts much less: a rate that was replaced longer ago cannot have been in force.
+const TRANSACTION_MAX_US: i64 = 3_600_000_000;
+
+/// The name of a record's table in the database.
+pub fn table_name(table: Table) -> &'static str {
+    match table {
+        Table::TokenLedger => "ledger.token_usage",
+        other => home(other),
+    }
+}
+
+/// Compares a row with what its record must have made. `ventures` are those that there are.
+pub fn compare(
+    table: Table,
+    key: &str,
+    row: &Row,
+    found: &Values,
+    ventures: &[String],
+    charge: Charge<'_>,
+) -> Vec<Finding> {
+    let name = table_name(table);
+    let mut findings = Vec::new();
+    for ((column, expected), found) in columns(table).iter().zip(&row.values).zip(found) {
+        let found = found.as_deref();
+        let wanted = match expected {
+            Expected::Text(wanted) if found == wanted.as_deref() => continue,
+            Expected::Number(wanted) if is_number(found, wanted.as_ref()) => continue,
+            Expected::Json(wanted) if is_json(found, wanted.as_deref()) => continue,
+            Expected::Venture(wanted) if is_venture(found, wanted.as_deref(), ventures) => continue,
+            Expected::Priced => continue,
+            Expected::Text(wanted) | Expected::Json(wanted) | Expected::Venture(wanted) => shown(wanted.as_deref()),
+            Expected::Number(wanted) => wanted.as_ref().map_or_else(|| "null".to_owned(), ToString::to_string),
+        };
+        findings.push(Finding::new(name, key, column, format!("is {}, custody says {wanted}", shown(found))));
+    }
+    if let Some(pricing) = &row.pricing {
+        findings.extend(charge.check(key, pricing, found));
+    }
+    findings
+}
+
+fn is_number(found: Option<&str>, wanted: Option<&Decimal>) -> bool {
+    match (found, wanted) {
+        (None, None) => true,
+        (Some(found), Some(wanted)) => Decimal::parse(found).is_some_and(|found| found == *wanted),
+        _ => false,
+    }
+}
+
+fn is_json(found: Option<&str>, wanted: Option<&str>) -> bool {
+    match (found, wanted) {
+        (None, None) => true,
+        (Some(found), Some(wanted)) => says_the_same(found, wanted),
+        _ => false,
+    }
+}
+
+/// A venture that is gone has left its usage behind.
+fn is_venture(found: Option<&str>, wanted: Option<&str>, ventures: &[String]) -> bool {
+    let is_gone = || wanted.is_none_or(|wanted| ventures.iter().all(|venture| venture != wanted));
+    found == wanted || found.is_none() && is_gone()
+}
+
+/// What a usage was charged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge<'a> {
+    /// All rates.
+    pub rates: &'a Rates,
+    /// When the usage was committed.
+    pub committed_at_us: i64,
+}
+
+impl Charge<'_> {
+    /// The cost follows from the two rates that the row names, and these were those of its tier at that time.
+    pub fn check(self, key: &str, pricing: &Pricing, found: &Values) -> Vec<Finding> {
+        let value = |name: &str| {
+            let index = columns(Table::TokenLedger).iter().position(|column| *column == name);
+            index.and_then(|index| found.get(index)).and_then(Option::as_deref)
+        };
+        let differ = |field: &str, says: String| Finding::new("ledger.token_usage", key, field, says);
+        let mut findings = Vec::new();
+        let mut named = Vec::new();
+        for (field, direction) in [("input_rate_id", "input"), ("output_rate_id", "output")] {
+            match self.rate(value(field), direction, pricing) {
+                Ok(rate) => named.push(rate),
+                Err(why) => findings.push(differ(field, format!("is {}, {why}", shown(value(field))))),
+            }
+        }
+        let [(input_tier, input_rate), (output_tier, output_rate)] = &named[..] else { return findings };
+        if input_tier != output_tier {
+            let says = format!("is a rate of the tier {output_tier}, and input_rate_id is one of {input_tier}");
+            findings.push(differ("output_rate_id", says));
+        }
+        let cost = pricing.cost(input_rate, output_rate);
+        if !is_number(value("cost_usd"), Some(&cost)) {
+            let says = format!("is {}, and its tokens at its rates cost {cost}", shown(value("cost_usd")));
+            findings.push(differ("cost_usd", says));
+        }
+        findings
+    }
+
+    /// The tier and the value of a rate that a usage names.
+    fn rate(self, id: Option<&str>, direction: &str, pricing: &Pricing) -> Result<(String, Decimal), String> {
+        let rate = id.and_then(|id| id.parse().ok()).and_then(|id: i64| self.rates.get(&id));
+        let rate = rate.ok_or("and economic_metrics has no such rate")?;
+        let tier = rate.key.strip_prefix("token_rate_").and_then(|rest| rest.strip_suffix(direction));
+        let tier = tier.and_then(|tier| tier.strip_suffix('_'));
+        let tier = tier.ok_or_else(|| format!("which is {}, and no {direction} rate", rate.key))?;
+        if pricing.tier.as_deref().is_some_and(|wanted| wanted != tier) {
+            return Err(format!("a rate of the tier {tier}, and custody names another"));
+        }
+        let was_over = rate.superseded_at_us.is_some_and(|over| over < self.committed_at_us - TRANSACTION_MAX_US);
+        if was_over || rate.created_at_us > self.committed_at_us + TRANSACTION_MAX_US {
+            return Err(format!("{} of another time than the usage's", rate.key));
+        }
+        let value = Decimal::parse(&rate.value).ok_or_else(|| format!("whose value is {}", rate.value))?;
+        Ok((tier.to_owned(), value))
+    }
+}
+
+/// The rates that were in force for a tier at a moment: rows, for a usage that must be made anew.
+pub fn rates_in_force(rates: &Rates, tier: &str, at_us: i64) -> Option<[i64; 2]> {
+    let newest = |direction: &str| {
+        let key = format!("token_rate_{tier}_{direction}");
+        let of_key = rates.iter().filter(|(_, rate)| rate.key == key && rate.created_at_us <= at_us);
+        of_key.max_by_key(|(id, rate)| (rate.created_at_us, **id)).map(|(id, _)| *id)
+    };
+    Some([newest("input")?, newest("output")?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 100 * TRANSACTION_MAX_US;
+
+    fn rate(key: &str, value: &str, created_at_us: i64, superseded_at_us: Option<i64>) -> Rate {
+        Rate { key: key.to_owned(), value: value.to_owned(), created_at_us, superseded_at_us }
+    }
+
+    fn rates() -> Rates {
+        Rates::from([
+            (1, rate("token_rate_ECONOMY_input", "9", 0, Some(10))),
+            (2, rate("token_rate_ECONOMY_input", "0.00025", 10, None)),
+            (3, rate("token_rate_ECONOMY_output", "0.00125", 10, None)),
+            (4, rate("token_rate_FREE_output", "0.00125", 10, None)),
+            (5, rate("daily_limit_x", "0.00025", 10, None)),
+        ])
+    }
+
+    fn charged(tier: Option<&str>, cost: &str, input: &str, output: &str) -> Vec<String> {
+        let pricing = Pricing { tier: tier.map(str::to_owned), tokens_input: 1, tokens_output: 2 };
+        let mut found: Values = vec![None; columns(Table::TokenLedger).len() - 3];
+        found.extend([cost, input, output].map(|text| Some(text.to_owned())));
+        let charge = Charge { rates: &rates(), committed_at_us: NOW };
+        charge.check("1", &pricing, &found).into_iter().map(|finding| finding.field).collect()
+    }
+
+    #[test]
+    fn a_cost_follows_from_rates_that_were_in_force() {
+        assert_eq!(charged(Some("ECONOMY"), "0.00000275", "2", "3"), Vec::<String>::new());
+        assert_eq!(charged(None, "0.000002750", "2", "3"), Vec::<String>::new());
+        assert_eq!(charged(None, "0.00000276", "2", "3"), ["cost_usd"]);
+        // A rate that was replaced long before, another direction, another tier, another metric, none at all.
+        assert_eq!(charged(None, "0.0090025", "1", "3"), ["input_rate_id"]);
+        assert_eq!(charged(None, "0", "3", "2"), ["input_rate_id", "output_rate_id"]);
+        assert_eq!(charged(None, "0.00000275", "2", "4"), ["output_rate_id"]);
+        assert_eq!(charged(Some("FREE"), "0.00000275", "2", "4"), ["input_rate_id"]);
+        assert_eq!(charged(None, "0.00000275", "5", "77"), ["input_rate_id", "output_rate_id"]);
+        assert_eq!(rates_in_force(&rates(), "ECONOMY", NOW), Some([2, 3]));
+        assert_eq!(rates_in_force(&rates(), "FREE", NOW), None);
+    }
+
+    #[test]
+    fn a_venture_may_be_null_once_it_is_gone() {
+        let there = vec!["a".to_owned()];
+        assert!(is_venture(Some("a"), Some("a"), &there) && is_venture(None, None, &there));
+        assert!(is_venture(None, Some("b"), &there));
+        assert!(!is_venture(None, Some("a"), &there) && !is_venture(Some("b"), Some("a"), &there));
+        assert!(!is_venture(Some("b"), None, &there));
+    }
+}
