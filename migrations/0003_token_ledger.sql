@@ -7,13 +7,16 @@ create table public.token_ledger (
     date                date          not null,
     total_tokens_input  bigint        default 0,
     total_tokens_output bigint        default 0,
-    total_cost          numeric(18,4) default 0,
+    total_cost          numeric(38,4) default 0,
     last_updated        timestamp,
     budget_status       varchar(20),
     exact_cost          numeric       not null default 0 check (exact_cost >= 0 and exact_cost < 'Infinity'),
     budget_group        varchar(50),
     primary key (agent_name, date)
 );
+
+-- The days of those who share a limit.
+create index token_ledger_group on public.token_ledger (date, budget_group);
 
 -- Each usage that was added to a day: what makes "exactly once" checkable, and a sum explainable.
 create table ledger.token_usage (

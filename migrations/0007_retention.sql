@@ -125,7 +125,7 @@ begin atomic
                     select
                     from public.economic_metrics as later
                     where later.metric_key = metric.metric_key
-                        and (later.created_at, later.id) > (metric.created_at, metric.id)
+                        and (ledger.metric_moment(later), later.id) > (ledger.metric_moment(metric), metric.id)
                         and later.created_at < before
                 )
                 and metric.id not in (

@@ -235,12 +235,7 @@ impl Reader {
                 extra_actors: self.list("registry.extra_actors")?,
             },
             judging: self.judging()?,
-            budget: Budget {
-                yellow_percent: self.percent("budget.yellow_percent")?,
-                red_percent: self.percent("budget.red_percent")?,
-                exceeded_percent: self.percent("budget.exceeded_percent")?,
-                shared_groups: self.list("budget.shared_groups")?,
-            },
+            budget: self.budget()?,
             checkpoint: self.checkpoint()?,
             retention: Retention {
                 // The specification promises so many days; the database holds on to that too.
@@ -283,8 +278,20 @@ impl Reader {
         })
     }
 
-    fn percent(&self, key: &str) -> Result<i32, ConfigError> {
-        Ok(i32::try_from(self.number(key, 1, 1000)?).expect("at most 1000"))
+    fn budget(&self) -> Result<Budget, ConfigError> {
+        let yellow_percent = self.percent("budget.yellow_percent", 1)?;
+        let red_percent = self.percent("budget.red_percent", yellow_percent)?;
+        let exceeded_percent = self.percent("budget.exceeded_percent", red_percent)?;
+        let shared_groups = self.list("budget.shared_groups")?;
+        if shared_groups.iter().any(|group| group.to_uppercase() != *group) {
+            return Err(self.fault("budget.shared_groups", "a list of groups, in capitals"));
+        }
+        Ok(Budget { yellow_percent, red_percent, exceeded_percent, shared_groups })
+    }
+
+    fn percent(&self, key: &str, min: i32) -> Result<i32, ConfigError> {
+        let min = usize::try_from(min).expect("a percentage is not below zero");
+        Ok(i32::try_from(self.number(key, min, 1000)?).expect("at most 1000"))
     }
 
     fn days(&self, key: &str, min: usize) -> Result<i32, ConfigError> {

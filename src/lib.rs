@@ -15,11 +15,11 @@ pub mod cosign;
 pub mod verify;
 
 pub mod lifecycle;
+pub mod logbook;
 pub mod notary;
 pub mod outbox;
 pub mod pipeline;
 pub mod retention;
-pub mod logbook;
 pub mod witness;
 
 pub mod archive;

@@ -61,9 +61,14 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
             }
             Err(Undone { batch, error }) => match error.remedy {
                 Remedy::Isolate(rejection) => pending.extend(batch.isolate(&rejection)),
+                // Those that refer to nothing go on; the others wait, alone.
+                Remedy::AwaitReferences if batch.len() > 1 => pending.extend(batch.halve()),
                 Remedy::AwaitReferences => match await_references(&batch, source, lane, &error.what).await {
                     Awaited::Settled => pending.push(batch.with_settled_references()),
-                    Awaited::Stopped => return tell_abandoned(lane, &[batch]),
+                    Awaited::Stopped => {
+                        pending.push(batch);
+                        return tell_abandoned(lane, &pending, "what they refer to");
+                    }
                 },
                 Remedy::Retry | Remedy::Halve | Remedy::Operator => {
                     lane.store_health.down(lane.name, &error.what);
@@ -74,7 +79,7 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
                     }
                     tokio::select! {
                         () = tokio::time::sleep(patience.next_wait(&error.remedy)) => {}
-                        () = lane.stop.cancelled() => return tell_abandoned(lane, &pending),
+                        () = lane.stop.cancelled() => return tell_abandoned(lane, &pending, lane.store_health.name()),
                     }
                 }
             },
@@ -95,18 +100,17 @@ async fn await_references<S: Source>(
     what: &str,
 ) -> Awaited {
     let mut backoff = Backoff::for_dependency();
-    let mut told = false;
     loop {
         lane.pulse.beat();
         let why = match source.references_settled(batch.last_sequence()).await {
-            Ok(true) => return Awaited::Settled,
-            Ok(false) => "it may be on its way".to_owned(),
+            Ok(true) => {
+                lane.store_health.up(lane.name);
+                return Awaited::Settled;
+            }
+            Ok(false) => "older messages of the lane that brings it are not stored yet".to_owned(),
             Err(why) => why,
         };
-        if !told {
-            tracing::info!(lane = lane.name, "{}: waiting before {what}: {why}", lane.name);
-            told = true;
-        }
+        lane.store_health.down(lane.name, &format!("{} waits before {what}: {why}", lane.name));
         tokio::select! {
             () = tokio::time::sleep(backoff.next_wait()) => {}
             () = lane.stop.cancelled() => return Awaited::Stopped,
@@ -120,13 +124,13 @@ fn tell_rejects(lane: &str, tally: &Tally) {
     }
 }
 
-fn tell_abandoned<T>(lane: &LaneContext<'_>, pending: &[Batch<T>]) {
+fn tell_abandoned<T>(lane: &LaneContext<'_>, pending: &[Batch<T>], missing: &str) {
     let messages: usize = pending.iter().map(Batch::len).sum();
-    let (name, store) = (lane.name, lane.store_health.name());
+    let name = lane.name;
     tracing::warn!(
         lane = name,
         messages,
-        "{name}: stopping without {store}; {messages} messages stay in the stream and are delivered again"
+        "{name}: stopping without {missing}; {messages} messages stay in the stream and are delivered again"
     );
 }
 

@@ -1,9 +1,10 @@
 //! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
 
 use super::meet::Meeting;
-use super::{Exit, Failure, connect, log_pages, rules};
+use super::{Exit, Failure, connect, log_pages, rules, witnesses};
 use crate::anchor::Anchor;
 use crate::config::Config;
+use crate::cosign::Witnesses;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
 use crate::health::Health;
@@ -48,8 +49,8 @@ pub(super) struct Daemon {
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
     /// The client in use, for a reload of its credentials.
     client: Mutex<Option<Client>>,
-    log: Log,
     signing: Option<Signing>,
+    witnesses: Option<Witnesses<http::client::Client>>,
     /// The newest checkpoint, for those who ask.
     released: Released,
     pub(super) stop: CancellationToken,
@@ -117,8 +118,8 @@ impl Daemon {
             metrics,
             lanes,
             client: Mutex::new(None),
-            log: Log(connect::database(&config, 1)?),
             signing: Signing::of(&config)?,
+            witnesses: witnesses::of(&config)?,
             released: watch::Sender::new(None),
             stop: CancellationToken::new(),
             config,
@@ -190,8 +191,10 @@ impl Daemon {
         let herald = CheckpointSubject(connection.client.clone());
         let (daemon, notary_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.sign_checkpoints(&herald, &notary_stop).await });
+        let (daemon, witness_stop) = (self.clone(), stop.clone());
+        loops.spawn(async move { daemon.ask_witnesses(&witness_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
-        let alerts = AlertStream(api);
+        let alerts = AlertStream::new(api, &self.config.nats.alerts_stream);
         loops.spawn(async move { daemon.publish_alerts(&alerts, &outbox_stop).await });
 
         let mut deadline = None;
@@ -284,7 +287,13 @@ impl Daemon {
             metrics: &self.metrics.checkpoints,
             stop,
         };
-        Box::pin(notary::run(&self.log, herald, desk)).await;
+        Box::pin(notary::run(&*self.log, herald, desk)).await;
+    }
+
+    async fn ask_witnesses(&self, stop: &CancellationToken) {
+        let (Some(witnesses), Some(signing)) = (&self.witnesses, &self.signing) else { return stop.cancelled().await };
+        let (released, heartbeat) = (self.released.subscribe(), self.config.checkpoint.heartbeat);
+        Box::pin(witnesses::ask(witnesses, &signing.key, &self.log, released, heartbeat, stop)).await;
     }
 
     /// Feeds the watchdog from the loops' progress, and keeps the status line true.

@@ -2,7 +2,8 @@
 
 use super::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
-use crate::nats::api::Api;
+use crate::domain::subject::Lane;
+use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::Names;
 use crate::nats::publish::{NotPublished, publish};
 use crate::nats::setup::{Item, Mode, Outcome, setup};
@@ -42,7 +43,9 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 /// Publishes each reference metric whose key has no row yet. They take the way of all records: `ledgerd run` stores them.
 async fn publish_defaults(config: &Config, api: &Api, as_json: bool) -> Result<Vec<Value>, Failure> {
     let reference = rules::reference_metrics(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
-    let in_force = reads::metrics_in_force(&connect::database(config, 1)?).await?;
+    let mut in_force = reads::metrics_in_force(&connect::database(config, 1)?).await?;
+    // What was published and is not stored yet goes before the reference, too.
+    in_force.extend(waiting_metrics(config, api).await?);
     let mut items = Vec::new();
     for (key, value) in reference {
         let (outcome, line) = if let Some(found) = in_force.get(&key) {
@@ -58,6 +61,36 @@ async fn publish_defaults(config: &Config, api: &Api, as_json: bool) -> Result<V
     }
     Ok(items)
 }
+
+/// The metrics in the stream that nobody has stored yet, by their keys.
+async fn waiting_metrics(config: &Config, api: &Api) -> Result<Vec<(String, String)>, Failure> {
+    let stream = &config.nats.stream;
+    let failed = |error| Failure::new(Exit::Failed, error);
+    let floor = match api.consumer_info(stream, Lane::Metric).await {
+        Ok(info) => i64::try_from(info.ack_floor.stream_sequence).unwrap_or(i64::MAX - 1),
+        Err(ApiError::ConsumerNotFound) => 0,
+        Err(error) => return Err(failed(error)),
+    };
+    let incarnation = api.incarnation(stream).await.map_err(failed)?;
+    let (mut waiting, mut next) = (Vec::new(), floor + 1);
+    while waiting.len() < WAITING_METRICS_MAX {
+        let message = match api.next_message(&incarnation, Lane::Metric, next).await {
+            Ok(message) => message,
+            Err(ApiError::MessageNotFound) => return Ok(waiting),
+            Err(error) => return Err(failed(error)),
+        };
+        next = message.sequence + 1;
+        let said: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+        if let Some(key) = said["metric_key"].as_str() {
+            waiting.push((key.to_owned(), format!("{} waits in the stream, and", said["metric_value"])));
+        }
+    }
+    let why = format!("more than {WAITING_METRICS_MAX} metrics are not stored yet: let `ledgerd run` store them first");
+    Err(Failure::new(Exit::Failed, why))
+}
+
+/// More are looked up one by one only where the daemon has been away for long.
+const WAITING_METRICS_MAX: usize = 1000;
 
 async fn publish_metric(api: &Api, key: &str, value: &str) -> Result<(), Failure> {
     // The value stands there as the reference writes it: no reader may round it on the way.

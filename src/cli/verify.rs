@@ -5,9 +5,11 @@ mod time_range;
 mod whole;
 
 use super::{Exit, Failure, connect, output};
+use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::postgres::{Connections, audit};
-use crate::verify::checkpoint::{self, KnownRoot};
+use crate::tlog::note::VerifierKey;
+use crate::verify::checkpoint::{KnownRoot, Signer};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +23,12 @@ pub(super) struct Arguments {
     /// A signed checkpoint of the tree, kept outside the database; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
     checkpoint: Vec<PathBuf>,
+    /// An anchor file, in which an instance keeps what it signed; may be given several times [default: the configured one]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
+    anchor: Vec<PathBuf>,
+    /// The log's verifier key: every checkpoint must have its signature [default: of the configured key]
+    #[arg(long, value_name = "VKEY", conflicts_with_all = ["from", "to"])]
+    key: Option<String>,
     /// How many sessions read at a time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
@@ -51,8 +59,9 @@ async fn verify(config: &Config, arguments: &Arguments, jobs: usize, as_json: bo
     if arguments.from.is_some() || arguments.to.is_some() {
         return time_range::verify(&connections, arguments.from.as_deref(), arguments.to.as_deref(), as_json).await;
     }
-    let known_roots = arguments.checkpoint.iter().map(|file| read_checkpoint(file)).collect::<Result<Vec<_>, _>>()?;
-    let mut verified = whole::verify(&connections, &known_roots, jobs).await?;
+    let signer = signer(config, arguments)?;
+    let known_roots = known_roots(config, arguments, &signer)?;
+    let mut verified = whole::verify(&connections, &known_roots, &signer, jobs).await?;
     let mut repaired = Vec::new();
     // What was made anew may show that something else, which followed from the damage, is wrong: a day from its usage.
     for _ in 0..ROUNDS_MAX {
@@ -62,7 +71,7 @@ async fn verify(config: &Config, arguments: &Arguments, jobs: usize, as_json: bo
         repaired.extend(
             repair::repair(config, &connections, &verified, arguments.yes || !repaired.is_empty(), as_json).await?,
         );
-        verified = whole::verify(&connections, &known_roots, jobs).await?;
+        verified = whole::verify(&connections, &known_roots, &signer, jobs).await?;
     }
     let report = &verified.report;
     if as_json {
@@ -87,10 +96,38 @@ async fn check_tables(connections: &Connections) -> Result<(), Failure> {
     Err(Failure::new(Exit::Configuration, says))
 }
 
-fn read_checkpoint(file: &Path) -> Result<KnownRoot, Failure> {
-    let failed = |why: String| Failure::new(Exit::Configuration, format!("{}: {why}", file.display()));
-    let note = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    let checkpoint = checkpoint::open(&note).map_err(failed)?;
-    let source = format!("checkpoint {}", file.display());
-    Ok(KnownRoot { size: checkpoint.size, root: checkpoint.root, source })
+/// Whose signature counts: of the key that is named, or of the log's own where this is its machine.
+fn signer(config: &Config, arguments: &Arguments) -> Result<Signer, Failure> {
+    if let Some(key) = &arguments.key {
+        let key = VerifierKey::parse(key).map_err(|error| Failure::new(Exit::Usage, format!("--key: {error}")))?;
+        return Ok(Signer::of(key));
+    }
+    let key = config.checkpoint.key().map_err(|why| Failure::new(Exit::Configuration, why))?;
+    Ok(key.map_or(Signer::UNKNOWN, |key| Signer::of(key.verifier().clone())))
+}
+
+/// What was signed, as it is known outside the database.
+fn known_roots(config: &Config, arguments: &Arguments, signer: &Signer) -> Result<Vec<KnownRoot>, Failure> {
+    let mut roots = Vec::new();
+    for file in &arguments.checkpoint {
+        let note = std::fs::read_to_string(file).map_err(|error| unusable(file, error))?;
+        roots.push(known_root(&note, file, signer)?);
+    }
+    let configured = config.checkpoint.anchor_file().ok().filter(|file| arguments.anchor.is_empty() && file.exists());
+    for file in arguments.anchor.iter().chain(&configured) {
+        let last = Anchor::at(file).read().map_err(|error| unusable(file, error))?;
+        if let Some(note) = last.checkpoint {
+            roots.push(known_root(&note, file, signer)?);
+        }
+    }
+    Ok(roots)
+}
+
+fn known_root(note: &str, file: &Path, signer: &Signer) -> Result<KnownRoot, Failure> {
+    let said = signer.open(note).map_err(|why| unusable(file, why))?;
+    Ok(KnownRoot { size: said.size, root: said.root, source: format!("checkpoint in {}", file.display()) })
+}
+
+fn unusable(file: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Configuration, format!("{}: {why}", file.display()))
 }

@@ -11,6 +11,8 @@ pub struct Checkpoints {
     /// A file that holds the log's key; without one nothing is signed.
     key_file: Option<PathBuf>,
     anchor_file: Option<PathBuf>,
+    /// Who is asked to cosign: `URL VKEY` each.
+    pub witnesses: Vec<String>,
     /// A tree that grew is signed after this time.
     pub interval: Duration,
     /// One that did not is announced again after this time.
@@ -25,6 +27,7 @@ impl Reader {
         Ok(Checkpoints {
             key_file: self.path("checkpoint.key_file")?.or_else(|| super::credential("ledgerd.signing-key")),
             anchor_file: self.path("checkpoint.anchor_file")?,
+            witnesses: self.list("checkpoint.witnesses")?,
             interval: self.duration("checkpoint.interval", INTERVAL_MAX)?,
             heartbeat: self.duration("checkpoint.heartbeat", HEARTBEAT_MAX)?,
         })

@@ -106,9 +106,9 @@ impl Agents {
         self.by_sim_id.get(sim_id)?.group.as_deref()
     }
 
-    /// Whether there is such a list.
-    pub(crate) fn has_group(&self, group: &str) -> bool {
-        self.by_sim_id.values().any(|agent| agent.group.as_deref() == Some(group))
+    /// Whether there is such a list, its name written in capitals.
+    pub(crate) fn has_group_in_capitals(&self, group: &str) -> bool {
+        self.by_sim_id.values().any(|agent| agent.group.as_deref().is_some_and(|name| name.to_uppercase() == group))
     }
 
     /// The members of a list, in the order of their names.

@@ -55,12 +55,15 @@ impl<'o, 'a> Fields<'o, 'a> {
     /// A whole number from 0 to 2³¹ − 1, which each column for counts can hold.
     pub(crate) fn optional_count(&self, field: &str) -> Result<Option<i64>, Rejection> {
         let Some(value) = self.object.get(field) else { return Ok(None) };
-        let not_whole = || wrong_type(field, "a whole number", value);
+        let shown = self.object.text_of(field).unwrap_or_default();
+        let not_whole = || {
+            let found = if value.is_number() { quote(shown) } else { type_name(value).to_owned() };
+            Rejection::new(Reason::WrongType, &format!("{field} must be a whole number, and is {found}"))
+        };
         let number = value.as_f64().ok_or_else(not_whole)?;
         if number.fract() != 0.0 {
             return Err(not_whole());
         }
-        let shown = self.object.text_of(field).unwrap_or_default();
         if !(0.0..=f64::from(i32::MAX)).contains(&number) {
             return Err(out_of_range(field, shown, &format!("0 to {}", i32::MAX)));
         }

@@ -3,6 +3,7 @@
 use super::event::ACTOR_CHARS_MAX;
 use super::fields::{Amount, Field, Fields, readable_text};
 use super::json::Object;
+use super::message::Message;
 use super::model_tiers::is_tier;
 use super::reject::{Reason, Rejection, quote};
 use super::rules::Rules;
@@ -21,6 +22,8 @@ pub struct Metric {
     pub set_by: String,
     /// Whom a daily limit binds: an agent, or a group of agents in capitals.
     pub limits: Option<String>,
+    /// When the server stored the message, in nanoseconds since 1970: the newest of a key is the one in force.
+    pub published_ns: i64,
 }
 
 /// What a key is about.
@@ -45,13 +48,20 @@ const KEY_CHARS_MAX: usize = 255;
 const PERIOD_CHARS_MAX: usize = 20;
 /// What a double holds to the cent.
 const USD_MAX: f64 = 1e13;
+/// Per 1,000 tokens. More is a slip of the point, and would spoil the sums of everybody's day.
+const RATE_USD_MAX: f64 = 1e6;
 /// Limits of the whole system bind nobody alone; they are kept for those who read the table.
 const SYSTEM: &str = "SYSTEM";
 const DAILY: &str = "daily";
 
 impl Metric {
     /// Judges an object against every rule of its lane.
-    pub(crate) fn judge(object: &Object<'_>, subject: Subject<'_>, rules: &Rules) -> Result<Self, Rejection> {
+    pub(crate) fn judge(
+        object: &Object<'_>,
+        message: &Message,
+        subject: Subject<'_>,
+        rules: &Rules,
+    ) -> Result<Self, Rejection> {
         let fields = Fields::of("a metric", object, &FIELDS)?;
         let key = fields.text("metric_key", KEY_CHARS_MAX)?;
         let period = fields.optional_text("period", PERIOD_CHARS_MAX)?;
@@ -63,13 +73,15 @@ impl Metric {
         rules.settings.writers.admit_to_metric(kind, set_by)?;
         let limits = if kind == Kind::DailyLimit { Some(bound_by_limit(rest, rules)?) } else { None };
         let least = if kind == Kind::VentureRevenue { -USD_MAX } else { 0.0 };
-        let value = fields.amount("metric_value", least..=USD_MAX)?;
+        let most = if kind == Kind::TokenRate { RATE_USD_MAX } else { USD_MAX };
+        let value = fields.amount("metric_value", least..=most)?;
         Ok(Self {
             key: key.to_owned(),
             value,
             period: implied_period(kind, rest, period)?,
             set_by: set_by.to_owned(),
             limits,
+            published_ns: message.server_time_ns,
         })
     }
 }
@@ -132,7 +144,7 @@ fn is_month(text: &str) -> bool {
 }
 
 fn bound_by_limit(name: &str, rules: &Rules) -> Result<String, Rejection> {
-    if name == SYSTEM || rules.agents.is_registered(name) || rules.agents.has_group(&name.to_lowercase()) {
+    if name == SYSTEM || rules.agents.is_registered(name) || rules.agents.has_group_in_capitals(name) {
         return Ok(name.to_owned());
     }
     Err(Rejection::new(

@@ -38,7 +38,7 @@ impl Record {
             Table::AuditEvents => Record::Event(AuditEvent::judge(object, message, subject, rules)?),
             Table::TokenLedger => Record::TokenUsage(TokenUsage::judge(object, message, subject, rules)?),
             Table::DecisionTrails => Record::Trail(Trail::judge(object, subject, rules)?),
-            Table::EconomicMetrics => Record::Metric(Metric::judge(object, subject, rules)?),
+            Table::EconomicMetrics => Record::Metric(Metric::judge(object, message, subject, rules)?),
             Table::ToolUsageLedger => Record::ToolUsage(ToolUsage::judge(object, message, subject, rules)?),
         })
     }

@@ -204,6 +204,7 @@ fn a_metric_that_breaks_a_rule_is_rejected() {
         &[
             key("daily_limit_", Reason::DetailsMismatch),
             key("daily_limit_RXY-CFO", Reason::UnknownReference),
+            key("daily_limit_workers", Reason::UnknownReference),
             key("weekly_limit_RXY-CEO", Reason::DetailsMismatch),
             key("venture_revenue_2026-02", Reason::DetailsMismatch),
             key("venture_revenue_x_2026-13", Reason::DetailsMismatch),

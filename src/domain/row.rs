@@ -97,7 +97,7 @@ pub const fn columns(table: Table) -> &'static [&'static str] {
             "output_rate_id",
         ],
         Table::DecisionTrails => &["trail_id", "council_vote", "proposal", "outcome", "ledger_ref", "created_at"],
-        Table::EconomicMetrics => &["metric_key", "metric_value", "period", "set_by", "created_at"],
+        Table::EconomicMetrics => &["metric_key", "metric_value", "period", "set_by", "created_at", "published_ns"],
         Table::ToolUsageLedger => {
             &["agent_id", "venture_id", "tool_id", "tokens_consumed", "cost_usd", "execution_ms", "created_at"]
         }
@@ -121,7 +121,7 @@ impl Row {
             Table::AuditEvents => audit_event(said, message, committed_at),
             Table::TokenLedger => token_usage(said, message),
             Table::DecisionTrails => trail(said, committed_at),
-            Table::EconomicMetrics => metric(said, subject, committed_at),
+            Table::EconomicMetrics => metric(said, subject, message, committed_at),
             Table::ToolUsageLedger => tool_usage(said, message),
         }
     }
@@ -203,7 +203,12 @@ fn trail(said: Said<'_, '_>, committed_at: Option<String>) -> Result<Row, String
     })
 }
 
-fn metric(said: Said<'_, '_>, subject: Subject<'_>, committed_at: Option<String>) -> Result<Row, String> {
+fn metric(
+    said: Said<'_, '_>,
+    subject: Subject<'_>,
+    message: &Message,
+    committed_at: Option<String>,
+) -> Result<Row, String> {
     let key = said.text("metric_key")?;
     let given = said.optional_text("period")?;
     let period = recorded_period(&key, given.as_deref()).map_err(|rejection| rejection.to_string())?;
@@ -215,6 +220,7 @@ fn metric(said: Said<'_, '_>, subject: Subject<'_>, committed_at: Option<String>
             Expected::Text(period),
             some(said.optional_text("set_by")?.unwrap_or_else(|| subject.actor.to_owned())),
             Expected::Text(committed_at),
+            some(message.server_time_ns.to_string()),
         ],
         pricing: None,
     })

@@ -78,10 +78,23 @@ impl Source for LaneSource {
 
     async fn references_settled(&self, sequence: i64) -> Result<bool, String> {
         let Some(lane) = self.lane.refers_to() else { return Ok(true) };
-        let info = self.api.consumer_info(&self.stream, lane).await.map_err(|error| error.to_string())?;
-        let is_idle = info.num_pending == 0 && info.num_ack_pending == 0;
-        // What is not acknowledged is not settled; what is, was committed before.
-        Ok(is_idle || i64::try_from(info.ack_floor.stream_sequence).is_ok_and(|floor| floor >= sequence))
+        let known = |error: ApiError| error.to_string();
+        let floor = match self.api.consumer_info(&self.stream, lane).await {
+            Ok(info) => i64::try_from(info.ack_floor.stream_sequence).unwrap_or(i64::MAX),
+            // Nobody serves that lane: nothing of it is settled.
+            Err(ApiError::ConsumerNotFound) => 0,
+            Err(error) => return Err(known(error)),
+        };
+        if floor >= sequence {
+            return Ok(true);
+        }
+        // What is not acknowledged is not settled; the first of that lane above the floor is the oldest such message.
+        let incarnation = self.api.incarnation(&self.stream).await.map_err(known)?;
+        match self.api.next_message(&incarnation, lane, floor + 1).await {
+            Ok(oldest) => Ok(oldest.sequence > sequence),
+            Err(ApiError::MessageNotFound) => Ok(true),
+            Err(error) => Err(known(error)),
+        }
     }
 
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {

@@ -13,6 +13,7 @@ pub use time_range::{HashedEvent, hashed_events};
 use super::connections::Connections;
 use super::remedy::DatabaseError;
 use crate::domain::message::Incarnation;
+use crate::verify::checkpoint::Signer;
 use crate::verify::entry::Background;
 use crate::verify::fingerprint::Key;
 use crate::verify::removal::{Authorities, Event, Named};
@@ -35,6 +36,8 @@ pub struct Snapshot {
     permits: Semaphore,
     jobs: usize,
     shape: Shape,
+    /// Whose signature a checkpoint must have.
+    signer: Signer,
 }
 
 /// What this database has beyond the plainest.
@@ -87,7 +90,7 @@ pub async fn missing_tables(connections: &Connections) -> Result<Vec<String>, Da
 
 impl Snapshot {
     /// Opens at most so many sessions on one snapshot. A standby exports none, and has one session.
-    pub async fn open(connections: &Connections, jobs: usize) -> Result<Self, DatabaseError> {
+    pub async fn open(connections: &Connections, jobs: usize, signer: Signer) -> Result<Self, DatabaseError> {
         let mut first = begin(connections, None).await?;
         let exported = "select case when not pg_is_in_recovery() then pg_export_snapshot() end";
         let name: Option<String> =
@@ -100,7 +103,7 @@ impl Snapshot {
             }
         }
         let jobs = readers.len();
-        Ok(Self { readers: Mutex::new(readers), permits: Semaphore::new(jobs), jobs, shape })
+        Ok(Self { readers: Mutex::new(readers), permits: Semaphore::new(jobs), jobs, shape, signer })
     }
 
     /// How many sessions there are.

@@ -3,6 +3,8 @@
 //! All of it is written under the lock on the tree's head: whoever holds it sees every usage and every limit that was
 //! committed before, so no sum is lost between two writers, and an agent's status takes its whole group into account.
 
+use super::failure::Failure;
+use super::remedy::DatabaseError;
 use crate::domain::budget::Budget;
 use crate::domain::record::Record;
 use sqlx::PgConnection;
@@ -27,127 +29,193 @@ impl Changes {
             Record::Event(_) | Record::Trail(_) | Record::ToolUsage(_) => {}
         }
     }
+
+    fn usage_ids(&self) -> Vec<i64> {
+        self.usages.iter().map(|(id, _)| *id).collect()
+    }
+
+    fn usage_groups(&self) -> Vec<Option<&str>> {
+        self.usages.iter().map(|(_, group)| group.as_deref()).collect()
+    }
 }
 
 /// Brings the days up to date. Gives the number of alerts that were raised.
-pub(super) async fn settle(
-    connection: &mut PgConnection,
-    changes: &Changes,
-    budget: &Budget,
-) -> Result<u64, sqlx::Error> {
+pub(super) async fn settle(connection: &mut PgConnection, changes: &Changes, budget: &Budget) -> Result<u64, Failure> {
     if changes.usages.is_empty() && changes.limited.is_empty() {
         return Ok(0);
     }
+    let left = groups_that_are_left(connection, changes).await?;
     add_to_days(connection, changes).await?;
-    judge_days(connection, changes, budget).await
+    Ok(judge_days(connection, changes, &left, budget).await?)
 }
 
-async fn add_to_days(connection: &mut PgConnection, changes: &Changes) -> Result<(), sqlx::Error> {
+/// The groups of the days before their agents moved to another: those who stay behind share their limit with fewer.
+struct GroupsLeft {
+    dates: Vec<String>,
+    groups: Vec<String>,
+}
+
+async fn groups_that_are_left(connection: &mut PgConnection, changes: &Changes) -> Result<GroupsLeft, sqlx::Error> {
+    let left: Vec<(String, String)> = sqlx::query_as(
+        "select distinct day.date::text, day.budget_group
+        from unnest($1::bigint[], $2::text[]) as new (id, budget_group)
+        join ledger.token_usage as usage on usage.id = new.id
+        join public.token_ledger as day on (day.agent_name, day.date) = (usage.agent_name, usage.date)
+        where day.budget_group is not null and day.budget_group is distinct from new.budget_group",
+    )
+    .bind(changes.usage_ids())
+    .bind(changes.usage_groups())
+    .fetch_all(connection)
+    .await?;
+    let (dates, groups) = left.into_iter().unzip();
+    Ok(GroupsLeft { dates, groups })
+}
+
+async fn add_to_days(connection: &mut PgConnection, changes: &Changes) -> Result<(), Failure> {
     if changes.usages.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "insert into public.token_ledger as day
-            (agent_name, date, total_tokens_input, total_tokens_output, exact_cost, total_cost, budget_group, last_updated)
-        select usage.agent_name, usage.date, sum(usage.tokens_input), sum(usage.tokens_output), sum(usage.cost_usd),
-            round(sum(usage.cost_usd), 4), max(new.budget_group), current_timestamp at time zone 'UTC'
-        from unnest($1::bigint[], $2::text[]) as new (id, budget_group)
-        join ledger.token_usage as usage on usage.id = new.id
-        group by usage.agent_name, usage.date
-        on conflict (agent_name, date) do update set
-            total_tokens_input = day.total_tokens_input + excluded.total_tokens_input,
-            total_tokens_output = day.total_tokens_output + excluded.total_tokens_output,
-            exact_cost = day.exact_cost + excluded.exact_cost,
-            total_cost = round(day.exact_cost + excluded.exact_cost, 4),
-            budget_group = excluded.budget_group,
-            last_updated = excluded.last_updated",
+    let (expected, written): (i64, i64) = sqlx::query_as(
+        "with
+        sums as (
+            select usage.agent_name, usage.date, sum(usage.tokens_input) as input, sum(usage.tokens_output) as output,
+                sum(usage.cost_usd) as cost, max(new.budget_group) as budget_group
+            from unnest($1::bigint[], $2::text[]) as new (id, budget_group)
+            join ledger.token_usage as usage on usage.id = new.id
+            group by usage.agent_name, usage.date
+        ),
+        written as (
+            insert into public.token_ledger as day
+                (agent_name, date, total_tokens_input, total_tokens_output, exact_cost, total_cost, budget_group, last_updated)
+            select agent_name, date, input, output, cost, round(cost, 4), budget_group, current_timestamp at time zone 'UTC'
+            from sums
+            on conflict (agent_name, date) do update set
+                total_tokens_input = day.total_tokens_input + excluded.total_tokens_input,
+                total_tokens_output = day.total_tokens_output + excluded.total_tokens_output,
+                exact_cost = day.exact_cost + excluded.exact_cost,
+                total_cost = round(day.exact_cost + excluded.exact_cost, 4),
+                budget_group = excluded.budget_group,
+                last_updated = excluded.last_updated
+            returning 1
+        )
+        select (select count(*) from sums), (select count(*) from written)",
     )
-    .bind(changes.usages.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-    .bind(changes.usages.iter().map(|(_, group)| group.as_deref()).collect::<Vec<_>>())
-    .execute(connection)
+    .bind(changes.usage_ids())
+    .bind(changes.usage_groups())
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    if expected == written {
+        return Ok(());
+    }
+    // A trigger of the operator's can turn rows away without a word.
+    let what = format!("public.token_ledger took {written} of {expected} days: look at its triggers");
+    Err(Failure::of_custody(DatabaseError::of_the_operator(what)))
 }
 
-/// Judges every day that the changes can have touched: the usages' own, those of the agents who share a limit with them,
-/// and today's days of those whose limit is new. A day that is over keeps the judgement of its limit.
-async fn judge_days(connection: &mut PgConnection, changes: &Changes, budget: &Budget) -> Result<u64, sqlx::Error> {
+/// Judges every day that the changes can have touched: the usages' own, those of the agents who share a limit with them or did,
+/// and today's (and later) days of those whose limit is new, and of those who share one with them. A day that is over keeps the
+/// judgement of its limit.
+async fn judge_days(
+    connection: &mut PgConnection,
+    changes: &Changes,
+    left: &GroupsLeft,
+    budget: &Budget,
+) -> Result<u64, sqlx::Error> {
     let alerts = sqlx::query(
         "with
-        used as (
-            select distinct agent_name, date, budget_group
-            from ledger.token_usage
-            join unnest($1::bigint[], $2::text[]) as new (id, budget_group) using (id)
+        used as materialized (
+            select distinct usage.agent_name, usage.date, new.budget_group
+            from unnest($1::bigint[], $2::text[]) as new (id, budget_group)
+            join ledger.token_usage as usage on usage.id = new.id
+        ),
+        -- Days to come are those of publishers whose clocks are ahead.
+        limited as materialized (
+            select agent_name, date, budget_group
+            from public.token_ledger
+            where date >= (clock_timestamp() at time zone 'UTC')::date
+                and (agent_name = any($3) or budget_group = any($3))
+        ),
+        pool as materialized (
+            select date, budget_group from used where budget_group = any($4)
+            union
+            select date, budget_group from limited where budget_group = any($4)
+            union
+            select date, budget_group
+            from unnest($8::text[]::date[], $9::text[]) as departed (date, budget_group)
+            where budget_group = any($4)
+        ),
+        -- Who has a limit of its own does not use up the others'.
+        pooled as materialized (
+            select member.agent_name, member.date, member.budget_group, member.exact_cost,
+                exists (
+                    select from public.economic_metrics where metric_key = 'daily_limit_' || member.agent_name
+                ) as has_own_limit
+            from pool
+            join public.token_ledger as member using (date, budget_group)
+        ),
+        pool_spent as materialized (
+            select date, budget_group, sum(exact_cost) filter (where not has_own_limit) as spent_usd
+            from pooled
+            group by date, budget_group
         ),
         touched as (
-            select day.*
-            from public.token_ledger as day
-            where (day.agent_name, day.date) in (select agent_name, date from used)
-                or day.budget_group = any($4) and (day.budget_group, day.date) in (select budget_group, date from used)
-                or day.date = (current_timestamp at time zone 'UTC')::date
-                    and (day.agent_name = any($3) or day.budget_group = any($3))
+            select agent_name, date from used
+            union
+            select agent_name, date from limited
+            union
+            select agent_name, date from pooled
         ),
-        limited as (
-            select touched.*, in_force.metric_key as limit_key, in_force.metric_value as limit_usd
+        judged as materialized (
+            select day.agent_name, day.date, day.budget_status as old_status, limit_in_force.metric_key as limit_key,
+                limit_in_force.metric_value as limit_usd,
+                case when limit_in_force.is_own then day.exact_cost else coalesce(pool_spent.spent_usd, day.exact_cost) end
+                    as spent_usd
             from touched
+            join public.token_ledger as day using (agent_name, date)
+            left join pool_spent on (pool_spent.date, pool_spent.budget_group) = (day.date, day.budget_group)
             cross join lateral (
-                select metric_key, metric_value
-                from public.economic_metrics
-                where metric_key in ('daily_limit_' || touched.agent_name, 'daily_limit_' || touched.budget_group)
+                select metric_key, metric_value, metric_key = 'daily_limit_' || day.agent_name as is_own
+                from public.economic_metrics as metric
+                where metric_key in ('daily_limit_' || day.agent_name, 'daily_limit_' || day.budget_group)
                 -- An agent's own limit goes before its group's.
-                order by metric_key = 'daily_limit_' || touched.agent_name desc, created_at desc, id desc
+                order by is_own desc, ledger.metric_moment(metric) desc, id desc
                 limit 1
-            ) as in_force
-        ),
-        spent as (
-            select limited.*,
-                case when limit_key = 'daily_limit_' || budget_group and budget_group = any($4)
-                    then (
-                        select sum(member.exact_cost)
-                        from public.token_ledger as member
-                        where member.date = limited.date and member.budget_group = limited.budget_group
-                            -- Who has a limit of its own does not use up the others'.
-                            and not exists (
-                                select from public.economic_metrics where metric_key = 'daily_limit_' || member.agent_name
-                            )
-                    )
-                    else exact_cost
-                end as spent_usd
-            from limited
-        ),
-        judged as (
-            select spent.*,
-                case
-                    when spent_usd * 100 > limit_usd * $7 then 'EXCEEDED'
-                    when limit_usd > 0 and spent_usd * 100 >= limit_usd * $6 then 'RED'
-                    when limit_usd > 0 and spent_usd * 100 >= limit_usd * $5 then 'YELLOW'
-                    else 'GREEN'
-                end as new_status
-            from spent
+            ) as limit_in_force
         ),
         changed as (
             update public.token_ledger as day
-            set budget_status = judged.new_status
+            set budget_status = status.new_status
             from judged
+            cross join lateral (
+                select
+                    case
+                        when spent_usd * 100 > limit_usd * $7 then 'EXCEEDED'
+                        when limit_usd > 0 and spent_usd * 100 >= limit_usd * $6 then 'RED'
+                        when limit_usd > 0 and spent_usd * 100 >= limit_usd * $5 then 'YELLOW'
+                        else 'GREEN'
+                    end as new_status
+            ) as status
             where (day.agent_name, day.date) = (judged.agent_name, judged.date)
-                and judged.budget_status is distinct from judged.new_status
-            returning judged.*
+                and judged.old_status is distinct from status.new_status
+            returning judged.*, status.new_status
         )
         insert into ledger.budget_alert
             (agent_name, date, old_status, new_status, spent_usd, limit_usd, limit_key, raised_at)
         -- A day begins green, and that is no news.
-        select agent_name, date, coalesce(budget_status, 'GREEN'), new_status, spent_usd, limit_usd, limit_key, clock_timestamp()
+        select agent_name, date, coalesce(old_status, 'GREEN'), new_status, spent_usd, limit_usd, limit_key, clock_timestamp()
         from changed
-        where coalesce(budget_status, 'GREEN') <> new_status
+        where coalesce(old_status, 'GREEN') <> new_status
         order by date, agent_name",
     )
-    .bind(changes.usages.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-    .bind(changes.usages.iter().map(|(_, group)| group.as_deref()).collect::<Vec<_>>())
+    .bind(changes.usage_ids())
+    .bind(changes.usage_groups())
     .bind(&changes.limited)
     .bind(&budget.shared_groups)
     .bind(budget.yellow_percent)
     .bind(budget.red_percent)
     .bind(budget.exceeded_percent)
+    .bind(&left.dates)
+    .bind(&left.groups)
     .execute(connection)
     .await?;
     Ok(alerts.rows_affected())

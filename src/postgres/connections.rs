@@ -168,6 +168,10 @@ impl Connections {
                 set_config('timezone', 'UTC', false),
                 set_config('datestyle', 'ISO, YMD', false),
                 set_config('search_path', 'pg_catalog', false),
+                -- Compiling a statement takes longer than any of ours runs.
+                set_config('jit', 'off', false),
+                -- Policies that would hide rows are an error: what is hidden must not pass for absent.
+                set_config('row_security', 'off', false),
                 set_config(
                     'synchronous_commit',
                     case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end,

@@ -119,7 +119,8 @@ fn cure(code: &str, constraint: Option<&str>) -> Cure {
     match (code, constraint) {
         ("40001" | "40P01" | "55P03", _) => Cure::Time,
         // 22023 is what a trigger of the operator's hears from its own calls, pg_notify for one; no value of ours brings it about.
-        ("23514", None) | ("23505", Some("audit_events_pkey")) | ("22023", _) => Cure::Operator,
+        ("23514", None) | ("22023", _) => Cure::Operator,
+        ("23505", Some(key)) if key.ends_with("_pkey") => Cure::Operator,
         ("57014" | "25P03", _) => Cure::SmallerBatch,
         _ => match &code[..code.len().min(2)] {
             "08" | "53" | "57" | "58" => Cure::Time,
@@ -172,6 +173,8 @@ mod tests {
             ("55P03", None, Cure::Time),
             ("57014", None, Cure::SmallerBatch),
             ("23505", Some("audit_events_pkey"), Cure::Operator),
+            ("23505", Some("decision_trails_pkey"), Cure::Operator),
+            ("23505", Some("one_task_each"), Cure::Record),
             ("57P01", None, Cure::Time),
             ("57P03", None, Cure::Time),
             ("58030", None, Cure::Time),

@@ -1,7 +1,9 @@
 //! Which roots are known from elsewhere? The text of a checkpoint (c2sp.org/tlog-checkpoint): origin, size and root.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use crate::tlog;
+use crate::tlog::checkpoint::{Log, SignedCheckpoint};
+use crate::tlog::key::KeyName;
+use crate::tlog::note::{Note, VerifierKey};
 
 /// A tree that somebody vouched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,31 +27,82 @@ pub struct Checkpoint {
     pub root: Vec<u8>,
 }
 
-/// Reads a checkpoint note. This is where the signatures are to be checked: nothing else looks at a note.
-///
-/// # Errors
-/// A sentence that says which line is not as it must be.
-pub fn open(note: &str) -> Result<Checkpoint, String> {
-    let mut lines = note.lines();
-    let origin = lines.next().filter(|line| !line.is_empty()).ok_or("its first line must be the log's origin")?;
-    let size = lines.next().filter(|line| line.bytes().all(|byte| byte.is_ascii_digit()));
-    let size = size.and_then(|line| line.parse().ok()).ok_or("its second line must be the tree's size")?;
-    let root = lines.next().and_then(|line| BASE64.decode(line).ok()).filter(|root| root.len() == 32);
-    let root = root.ok_or("its third line must be the tree's root, 32 bytes in base64")?;
-    Ok(Checkpoint { origin: origin.to_owned(), size, root })
+/// Whose signature counts. Without a key none does, and a checkpoint is taken at its word.
+#[derive(Clone, Debug, Default)]
+pub struct Signer(Option<VerifierKey>);
+
+impl Signer {
+    /// Nobody's signature is known.
+    pub const UNKNOWN: Signer = Signer(None);
+
+    /// This key's, also under the names that the log took after declared losses: `name/2`, `name/3`, …
+    pub fn of(key: VerifierKey) -> Self {
+        Self(Some(key))
+    }
+
+    /// Reads a checkpoint note, and checks its signature if the log's key is known.
+    ///
+    /// # Errors
+    /// A sentence that says what is not as it must be.
+    pub fn open(&self, note: &str) -> Result<Checkpoint, String> {
+        let Some(key) = &self.0 else {
+            // Only the first lines matter here; a text without signatures will do.
+            let text = note.split_once("\n\n").map_or(note, |(text, _)| text);
+            let said = tlog::checkpoint::Checkpoint::parse(&format!("{}\n", text.trim_end_matches('\n')));
+            return said.map(|said| Checkpoint::of(&said)).map_err(|error| error.to_string());
+        };
+        let note = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
+        let origin = note.unverified_text().lines().next().unwrap_or_default();
+        let own = key.name().as_str();
+        let is_own = origin == own || origin.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'));
+        let name = if is_own { KeyName::parse(origin).map_err(|error| error.to_string())? } else { key.name().clone() };
+        let key = VerifierKey::new(name, key.public_key()).map_err(|error| error.to_string())?;
+        let signed = SignedCheckpoint::open(note, &Log::of_key(key)).map_err(|error| error.to_string())?;
+        Ok(Checkpoint::of(signed.checkpoint()))
+    }
+}
+
+impl Checkpoint {
+    fn of(said: &tlog::checkpoint::Checkpoint) -> Self {
+        let head = said.head();
+        Self { origin: said.origin().to_string(), size: head.size, root: head.root.to_vec() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tlog::note::SignerKey;
+
+    const ROOT: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+
+    fn key(name: &str, seed: u8) -> SignerKey {
+        SignerKey::from_seed(KeyName::parse(name).expect("a name"), &[seed; 32]).expect("a key")
+    }
 
     #[test]
-    fn a_checkpoint_is_three_lines() {
-        let note = format!("example.com/log\n17\n{}\n\n— example.com/log abcd\n", BASE64.encode([7; 32]));
+    fn without_a_key_a_checkpoint_is_taken_at_its_word() {
+        let text = format!("example.com/log\n17\n{ROOT}\n");
         let expected = Checkpoint { origin: "example.com/log".to_owned(), size: 17, root: vec![7; 32] };
-        assert_eq!(open(&note), Ok(expected));
+        assert_eq!(Signer::UNKNOWN.open(&text), Ok(expected.clone()));
+        let signed = Note::sign(&text, &key("example.com/log", 1)).expect("a note");
+        assert_eq!(Signer::UNKNOWN.open(&signed.to_string()), Ok(expected));
         for bad in ["", "x\n-1\n", "x\n1\nAAAA\n", "\n1\n", "x\n\n"] {
-            assert!(open(bad).is_err(), "{bad:?}");
+            assert!(Signer::UNKNOWN.open(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn with_a_key_only_its_own_signature_counts_also_after_a_declared_loss() {
+        let signer = Signer::of(key("example.com/log", 1).verifier().clone());
+        let signed = |name: &str, seed| {
+            let text = format!("{name}\n17\n{ROOT}\n");
+            Note::sign(&text, &key(name, seed)).expect("a note").to_string()
+        };
+        assert!(signer.open(&signed("example.com/log", 1)).is_ok());
+        assert!(signer.open(&signed("example.com/log/2", 1)).is_ok());
+        for forged in [signed("example.com/log", 2), signed("example.com/log/2", 2), signed("example.com/other", 1)] {
+            assert!(signer.open(&forged).is_err(), "{forged}");
         }
     }
 }

@@ -135,12 +135,25 @@ async fn the_ledger_is_append_only_even_for_its_owner() {
 async fn help_completions_and_manual_are_written() {
     let world = World::start().await;
     let help = world.ledgerd_ok(&["--help"]).await;
-    for command in
-        [
-            "run", "setup", "migrate", "check", "emit", "status", "verify", "prove", "verify-proof", "witness", "keygen", "checkpoint",
-            "dlq", "retention", "completions", "man", "Exit codes",
-        ]
-    {
+    for command in [
+        "run",
+        "setup",
+        "migrate",
+        "check",
+        "emit",
+        "status",
+        "verify",
+        "prove",
+        "verify-proof",
+        "witness",
+        "keygen",
+        "checkpoint",
+        "dlq",
+        "retention",
+        "completions",
+        "man",
+        "Exit codes",
+    ] {
         assert!(help.contains(command), "{command}");
     }
     assert!(world.ledgerd_ok(&["completions", "bash"]).await.contains("ledgerd"));

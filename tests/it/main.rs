@@ -50,10 +50,10 @@ mod prove;
 /// The log over HTTP.
 mod tiles;
 
-/// The witness, and the log that asks it.
-mod witness;
 /// Verification by the program itself: it passes what the daemon did, and finds any tampering.
 mod verify;
+/// The witness, and the log that asks it.
+mod witness;
 
 /// Everything rewritten consistently, old states, and the specification's own hash.
 mod verify_rewrites;

@@ -130,7 +130,7 @@ async fn usage_waits_for_a_rate_that_was_published_before_it() {
     published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good()).await;
     published.publish(&world.publisher, call().good()).await;
     published.publish(&world.publisher, call().with("model_tier", "GOLDEN").bad("unknown_reference")).await;
-    daemon.says("waiting before rejecting usage for the lack of token_rate_").await;
+    daemon.says("TOKENS waits before rejecting usage for the lack of token_rate_").await;
     assert_eq!(world.database.count("select count(*) from ledger.dead_letter").await, 0);
     world.database.execute("alter table economic_metrics drop constraint nothing").await;
     let counts = check_ledger(&world, &published).await;

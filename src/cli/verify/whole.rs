@@ -5,7 +5,7 @@ use super::super::progress::Progress;
 use crate::domain::subject::Table;
 use crate::postgres::audit::{Claimed, Extent, Snapshot};
 use crate::postgres::{Connections, DatabaseError};
-use crate::verify::checkpoint::KnownRoot;
+use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::days::Days;
 use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::{Finding, Findings};
@@ -41,9 +41,10 @@ impl Verified {
 pub(super) async fn verify(
     connections: &Connections,
     known_roots: &[KnownRoot],
+    signer: &Signer,
     jobs: usize,
 ) -> Result<Verified, Failure> {
-    let snapshot = Arc::new(Snapshot::open(connections, jobs).await?);
+    let snapshot = Arc::new(Snapshot::open(connections, jobs, signer.clone()).await?);
     let background = Arc::new(snapshot.background().await?);
     let known_roots: Arc<[KnownRoot]> = known_roots.into();
     let Extent { entries: total, end } = snapshot.extent().await?;

@@ -32,7 +32,7 @@ from (
         ('public', 'decision_trails', 'INSERT', '{trail_id, council_vote, proposal, outcome, ledger_ref}'),
 
         ('public', 'economic_metrics', 'SELECT', null),
-        ('public', 'economic_metrics', 'INSERT', '{metric_key, metric_value, period, set_by}'),
+        ('public', 'economic_metrics', 'INSERT', '{metric_key, metric_value, period, set_by, published_ns}'),
 
         ('ledger', 'checkpoint', 'INSERT', '{origin, tree_size, root, note}'),
         ('ledger', 'cosignature', 'INSERT', '{origin, tree_size, witness, line}'),

@@ -5,7 +5,7 @@ use super::{Shape, Snapshot, answer};
 use crate::domain::leaf::Disposition;
 use crate::domain::subject::Table;
 use crate::domain::tool_usage::as_uuid;
-use crate::verify::checkpoint::{self, KnownRoot};
+use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::entry::{row_key, table_of};
 use crate::verify::findings::Finding;
 use crate::verify::removal::Removal;
@@ -51,7 +51,7 @@ impl Snapshot {
             if self.shape.checkpoints {
                 let query = "select tree_size, root, origin, note from ledger.checkpoint where tree_size > $1 and tree_size <= $2";
                 let rows = answer(sqlx::query(query).bind(start).bind(end).fetch_all(reader)).await?;
-                rows.iter().try_for_each(|row| read_checkpoint(row, &mut beside)).map_err(DatabaseError::new)?;
+                rows.iter().try_for_each(|row| read_checkpoint(row, &self.signer, &mut beside)).map_err(DatabaseError::new)?;
             }
             Ok(beside)
         })
@@ -64,20 +64,22 @@ impl Snapshot {
         if self.shape.checkpoints {
             let query = "select tree_size, root, origin, note from ledger.checkpoint where tree_size > $1 or tree_size <= 0 limit 1000";
             let rows = self.with(async |reader| answer(sqlx::query(query).bind(size).fetch_all(reader)).await).await?;
-            rows.iter().try_for_each(|row| read_checkpoint(row, &mut beside)).map_err(DatabaseError::new)?;
+            rows.iter()
+                .try_for_each(|row| read_checkpoint(row, &self.signer, &mut beside))
+                .map_err(DatabaseError::new)?;
         }
         Ok(beside)
     }
 }
 
-fn read_checkpoint(row: &PgRow, beside: &mut Beside) -> Result<(), sqlx::Error> {
+fn read_checkpoint(row: &PgRow, signer: &Signer, beside: &mut Beside) -> Result<(), sqlx::Error> {
     const TABLE: &str = "ledger.checkpoint";
     let (size, root, origin, note): (i64, Vec<u8>, String, String) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let known_size = u64::try_from(size).unwrap_or(0);
     let mut differ = |field: &str, says: String| beside.findings.push(Finding::new(TABLE, size, field, says));
-    match checkpoint::open(&note) {
-        Err(why) => differ("note", format!("is no checkpoint: {why}")),
+    match signer.open(&note) {
+        Err(why) => differ("note", format!("is no checkpoint of this log: {why}")),
         Ok(said) => {
             if said.size != known_size {
                 differ("tree_size", format!("is {size}, and the note says {}", said.size));

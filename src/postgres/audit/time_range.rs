@@ -3,6 +3,7 @@
 use super::super::connections::Connections;
 use super::super::remedy::DatabaseError;
 use super::{Snapshot, answer};
+use crate::verify::checkpoint::Signer;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -36,7 +37,7 @@ pub async fn hashed_events(
     to: Option<&str>,
     mut take: impl FnMut(Vec<HashedEvent>),
 ) -> Result<(), DatabaseError> {
-    let snapshot = Snapshot::open(connections, 1).await?;
+    let snapshot = Snapshot::open(connections, 1, Signer::UNKNOWN).await?;
     let query = "select id, event_id, actor, action, outcome, timestamp_text, integrity_hash, timestamp::text
         from public.audit_events
         where (timestamp, id) > (coalesce($1::timestamp, '-infinity'), $2)

@@ -23,40 +23,39 @@ pub(super) async fn place(
 /// The metrics that say something else than the row in force, or than the metric before them.
 async fn changes(connection: &mut PgConnection, metrics: &[&Metric]) -> Result<Vec<usize>, sqlx::Error> {
     let places: Vec<i64> = sqlx::query_scalar(
-        "with
-        new as (
-            select metric_key, metric_value::numeric as metric_value, period, set_by, position
-            from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+        "with new as (
+            select metric_key, metric_value::numeric as metric_value, period, set_by, published_ns, position
+            from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
                 with ordinality
-                as said (metric_key, metric_value, period, set_by, position)
-        ),
-        history as (
-            select metric_key, metric_value, period, set_by, position from new
-            union all
-            select in_force.metric_key, in_force.metric_value, in_force.period, in_force.set_by, 0
-            from (select distinct metric_key from new) as key
-            cross join lateral (
-                select * from public.economic_metrics as metric
-                where metric.metric_key = key.metric_key
-                order by created_at desc, id desc
-                limit 1
-            ) as in_force
-        ),
-        compared as (
-            select
-                position,
-                (metric_value, period, set_by) is not distinct from (
-                    lag(metric_value) over before, lag(period) over before, lag(set_by) over before
-                ) as is_repeated
-            from history
-            window before as (partition by metric_key order by position)
+                as said (metric_key, metric_value, period, set_by, published_ns, position)
         )
-        select position from compared where position > 0 and not is_repeated order by position",
+        select new.position
+        from new
+        -- What was in force when it was published: stored already, or before it in this batch.
+        left join lateral (
+            (
+                select metric_value, period, set_by, ledger.metric_moment(stored) as moment, 0 as position
+                from public.economic_metrics as stored
+                where stored.metric_key = new.metric_key and ledger.metric_moment(stored) <= new.published_ns
+                order by moment desc, id desc
+                limit 1
+            )
+            union all
+            select metric_value, period, set_by, published_ns, position
+            from new as earlier
+            where earlier.metric_key = new.metric_key
+                and (earlier.published_ns, earlier.position) < (new.published_ns, new.position)
+            order by moment desc, position desc
+            limit 1
+        ) as before on true
+        where (new.metric_value, new.period, new.set_by) is distinct from (before.metric_value, before.period, before.set_by)
+        order by new.position",
     )
     .bind(column(metrics, |metric| metric.key.as_str()))
     .bind(column(metrics, |metric| metric.value.text()))
     .bind(column(metrics, |metric| metric.period.as_deref()))
     .bind(column(metrics, |metric| metric.set_by.as_str()))
+    .bind(column(metrics, |metric| metric.published_ns))
     .fetch_all(connection)
     .await?;
     Ok(places.into_iter().map(|place| usize::try_from(place - 1).expect("ordinality counts from 1")).collect())
@@ -65,11 +64,11 @@ async fn changes(connection: &mut PgConnection, metrics: &[&Metric]) -> Result<V
 async fn insert(connection: &mut PgConnection, metrics: &[&Metric]) -> Result<Vec<i64>, sqlx::Error> {
     // PostgreSQL numbers the rows in the order of the query, and so the ids, sorted, are those of the metrics in theirs.
     let mut ids: Vec<i64> = sqlx::query_scalar(
-        "insert into public.economic_metrics (metric_key, metric_value, period, set_by)
-        select metric_key, metric_value::numeric, period, set_by
-        from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+        "insert into public.economic_metrics (metric_key, metric_value, period, set_by, published_ns)
+        select metric_key, metric_value::numeric, period, set_by, published_ns
+        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
             with ordinality
-            as new (metric_key, metric_value, period, set_by, position)
+            as new (metric_key, metric_value, period, set_by, published_ns, position)
         order by position
         returning id",
     )
@@ -77,23 +76,24 @@ async fn insert(connection: &mut PgConnection, metrics: &[&Metric]) -> Result<Ve
     .bind(column(metrics, |metric| metric.value.text()))
     .bind(column(metrics, |metric| metric.period.as_deref()))
     .bind(column(metrics, |metric| metric.set_by.as_str()))
+    .bind(column(metrics, |metric| metric.published_ns))
     .fetch_all(connection)
     .await?;
     ids.sort_unstable();
     Ok(ids)
 }
 
-/// The newest row's own values.
+/// As wide as the rules allow.
 pub(super) async fn insert_a_good_record(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into public.economic_metrics (metric_key, metric_value, period, set_by)
-        select
-            coalesce(newest.metric_key, 'daily_limit_SYSTEM'),
-            coalesce(newest.metric_value, 25),
-            coalesce(newest.period, 'daily'),
-            coalesce(newest.set_by, 'ARCHITECT')
-        from (values (1)) as always_one_row
-        left join (select * from public.economic_metrics order by id desc limit 1) as newest on true",
+        "insert into public.economic_metrics (metric_key, metric_value, period, set_by, published_ns)
+        values (
+            rpad('venture_capital_', 255, 'x'),
+            9999999999999.0000000000000000000000000000000000000001,
+            rpad('', 20, 'x'),
+            rpad('', 50, 'x'),
+            9223372036854775807
+        )",
     )
     .execute(connection)
     .await?;

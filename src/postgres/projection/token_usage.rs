@@ -96,16 +96,16 @@ impl Keyed for TokenUsages {
                     model_tier, model_used, task_id, operation_type, timestamp_text)
             left join lateral (
                 select id, metric_value
-                from public.economic_metrics
+                from public.economic_metrics as metric
                 where metric_key = 'token_rate_' || new.rate_tier || '_input'
-                order by created_at desc, id desc
+                order by ledger.metric_moment(metric) desc, id desc
                 limit 1
             ) as input_rate on true
             left join lateral (
                 select id, metric_value
-                from public.economic_metrics
+                from public.economic_metrics as metric
                 where metric_key = 'token_rate_' || new.rate_tier || '_output'
-                order by created_at desc, id desc
+                order by ledger.metric_moment(metric) desc, id desc
                 limit 1
             ) as output_rate on true
             on conflict (agent_name, usage_id, usage_id_given) do nothing

@@ -128,11 +128,11 @@ impl Keyed for ToolUsageLedger {
     }
 }
 
-/// A use of any tool by any agent. Without one of each there is nothing that the table could refuse.
+/// A use of any tool by any agent, as large as the rules allow. Without one of each there is nothing that the table could refuse.
 pub(super) async fn insert_a_good_record(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into ledger.tool_usage (id, agent_id, tool_id, created_at)
-        select gen_random_uuid(), agent.id, tool.id, current_timestamp
+        "insert into ledger.tool_usage (id, agent_id, tool_id, tokens_consumed, cost_usd, execution_ms, created_at)
+        select gen_random_uuid(), agent.id, tool.id, 2147483647, 9999.999999, 2147483647, current_timestamp
         from (select id from ledger.known_agent limit 1) as agent
         cross join (select id from ledger.known_tool limit 1) as tool",
     )

@@ -1,0 +1,82 @@
+//! Who else vouches for what was signed? The configured witnesses are asked for each new checkpoint, beside the signing and
+//! never in its way.
+
+use super::{Exit, Failure};
+use crate::config::Config;
+use crate::cosign::{NotCosigned, Witness, Witnesses};
+use crate::http::client::Client;
+use crate::postgres::log::Log;
+use crate::tlog::checkpoint::{self, SignedCheckpoint};
+use crate::tlog::key::KeyName;
+use crate::tlog::note::{Note, SignerKey};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// How long a witness has to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The witnesses of the configuration; `None` where there are none.
+pub(super) fn of(config: &Config) -> Result<Option<Witnesses<Client>>, Failure> {
+    let broken = |why: String| Failure::new(Exit::Configuration, format!("checkpoint.witnesses: {why}"));
+    let all = config.checkpoint.witnesses.iter().map(|text| Witness::parse(text).map_err(broken));
+    let all = all.collect::<Result<Vec<_>, _>>()?;
+    if all.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Witnesses::new(all, Client::new().map_err(broken)?, PATIENCE)))
+}
+
+/// Asks for the newest checkpoint each time there is a new one, and again after the heartbeat: a cosignature tells the time.
+pub(super) async fn ask(
+    witnesses: &Witnesses<Client>,
+    key: &SignerKey,
+    log: &Arc<Log>,
+    mut released: watch::Receiver<Option<Arc<str>>>,
+    heartbeat: Duration,
+    stop: &CancellationToken,
+) {
+    loop {
+        let note = released.borrow_and_update().clone();
+        if let Some(note) = note {
+            tokio::select! {
+                () = ask_for(witnesses, key, log, &note) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            _ = timeout(heartbeat, released.changed()) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn ask_for(witnesses: &Witnesses<Client>, key: &SignerKey, log: &Arc<Log>, note: &str) {
+    let mut checkpoint = match open(key, note) {
+        Ok(checkpoint) => checkpoint,
+        Err(why) => return tracing::error!("the released checkpoint cannot be read again: {why}"),
+    };
+    for (witness, outcome) in witnesses.cosign(&mut checkpoint, log).await {
+        match outcome {
+            Ok(()) => tracing::debug!(witness, "{witness} cosigned {} leaves", checkpoint.head().size),
+            Err(error @ (NotCosigned::Forked(_) | NotCosigned::Ahead { .. })) => {
+                tracing::error!(witness, "the witness {witness} does not cosign: {error}");
+            }
+            Err(error) => tracing::warn!(witness, "the witness {witness} does not cosign: {error}"),
+        }
+    }
+    if let Err(error) = log.keep_cosignatures(&checkpoint, &witnesses.keys()).await {
+        tracing::warn!("cosignatures were not kept, and are asked for again: {error}");
+    }
+}
+
+/// A checkpoint of our own, under the name that the log had when it was signed.
+fn open(key: &SignerKey, note: &str) -> Result<SignedCheckpoint, String> {
+    let note = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
+    let origin = note.unverified_text().lines().next().unwrap_or_default();
+    let name = KeyName::parse(origin).map_err(|error| error.to_string())?;
+    let key = key.renamed(name).map_err(|error| error.to_string())?;
+    SignedCheckpoint::open(note, &checkpoint::Log::of_key(key.verifier().clone())).map_err(|error| error.to_string())
+}
