@@ -202,11 +202,8 @@ async fn commit(
             // synchronous standby. A record in the log makes this commit wait for it.
             sqlx::query("select pg_logical_emit_message(true, 'ledgerd', '')").execute(&mut *connection).await?;
         } else {
-            // What a metric repeats, and what is in force, is told by what was published before it: nobody may be in between.
-            let is_ordered = records_of(&fresh).iter().any(|record| record.table() == Table::EconomicMetrics);
-            let head = if is_ordered { Some(custody::lock_head(connection).await?) } else { None };
             let fates = project(connection, &fresh, references).await?;
-            let head = if let Some(head) = head { head } else { custody::lock_head(connection).await? };
+            let head = custody::lock_head(connection).await?;
             // Another instance may have opened an epoch since we looked; from here on, nobody can.
             if epochs::of(connection, incarnation).await?[0] != epochs[0] {
                 sqlx::raw_sql("rollback").execute(&mut *connection).await?;

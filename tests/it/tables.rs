@@ -153,9 +153,7 @@ async fn a_days_status_follows_its_limit_and_each_change_is_told_once() {
     // 70 %, 90 %, 100 % (which is not above it), and more.
     assert_eq!(seen, ["none", "GREEN", "YELLOW", "RED", "RED", "EXCEEDED"]);
     // A higher limit, and the same again, which is no news.
-    let again = metric("ARCHITECT", "daily_limit_RXY-CEO", 2.0).again();
-    publish_in_turn(&world, &mut published, vec![limit(2.0), again]).await;
-    assert_eq!(world.database.count("select count(*) from economic_metrics").await, 2);
+    publish_in_turn(&world, &mut published, vec![limit(2.0), limit(2.0)]).await;
     assert_eq!(text(&world, "select budget_status from token_ledger").await, "GREEN");
     check_ledger(&world, &published).await;
     assert_eq!(
@@ -358,4 +356,91 @@ async fn usage_waits_while_its_day_cannot_be_written() {
         let counts = check_ledger(&world, &published).await;
         assert_eq!(counts.rejects, 0);
     }
+}
+
+/// The statements under the head's lock look at what changed, and not at all that there is: ninety days of an agent's fleet
+/// and a pool of hundreds stand in the tables, and the server compiles what seems costly to it.
+#[tokio::test]
+async fn months_of_days_and_a_large_pool_cost_no_more_than_a_few() {
+    let world = World::start().await;
+    world
+        .database
+        .execute(
+            "insert into token_ledger (agent_name, date, exact_cost, total_cost, budget_group)
+            select 'AGENT-' || agent, date '2026-01-01' + day, 1, 1, 'WORKERS'
+            from generate_series(1, 300) as agent cross join generate_series(0, 89) as day;
+            analyze token_ledger",
+        )
+        .await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    publish_in_turn(&world, &mut published, vec![metric("ARCHITECT", "daily_limit_WORKERS", 1000.0).good()]).await;
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        publish_in_turn(&world, &mut published, vec![spend("WRK-001", 0.01, "2026-02-01").good()]).await;
+    }
+    let day =
+        text(&world, "select budget_status || ' ' || exact_cost::text from token_ledger where agent_name = 'WRK-001'");
+    assert_eq!(day.await, "GREEN 0.20");
+    // Each took seconds once; the bound is far above what a busy machine needs, and far below that.
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_pool_is_judged_again_when_one_of_its_members_gets_a_limit_of_its_own() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let messages = vec![
+        metric("ARCHITECT", "daily_limit_WORKERS", 2.0).good(),
+        spend("WRK-001", 1.5, &today()).good(),
+        spend("WRK-002", 0.6, &today()).good(),
+        metric("ARCHITECT", "daily_limit_WRK-001", 10.0).good(),
+    ];
+    publish_in_turn(&world, &mut published, messages).await;
+    check_ledger(&world, &published).await;
+    let status = text(
+        &world,
+        "select string_agg(agent_name || ' ' || budget_status, ', ' order by agent_name) from token_ledger",
+    );
+    assert_eq!(status.await, "WRK-001 GREEN, WRK-002 GREEN");
+}
+
+/// Several daemons store what was published in one order in another, and the last that was published is in force.
+#[tokio::test]
+async fn of_several_limits_the_one_that_was_published_last_is_in_force() {
+    let world = World::start().await;
+    let _daemons = [world.daemon().await, world.daemon().await, world.daemon().await];
+    let mut published = Published::default();
+    for round in 0..30 {
+        for usd in [7.0, 5.0] {
+            published.publish(&world.publisher, metric("ARCHITECT", "daily_limit_RXY-CEO", usd).good()).await;
+        }
+        if round % 10 == 9 {
+            check_ledger(&world, &published).await;
+            let in_force =
+                "select metric_value::bigint from ledger.metric_in_force where metric_key = 'daily_limit_RXY-CEO'";
+            assert_eq!(world.database.count(in_force).await, 5);
+        }
+    }
+}
+
+/// A hidden row is not an absent one.
+#[tokio::test]
+async fn policies_that_hide_what_usage_refers_to_make_it_wait() {
+    let world = World::builder().limited_role().start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    let rates = vec![
+        metric("VRA-CFO", "token_rate_STANDARD_input", 0.003).good(),
+        metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good(),
+    ];
+    publish_in_turn(&world, &mut published, rates).await;
+    world.database.execute("alter table economic_metrics enable row level security").await;
+    published.publish(&world.publisher, next_event("TOKENS").without("cost_usd").good()).await;
+    let missing = daemon.unready().await;
+    assert!(missing.contains("row-level security") || missing.contains("row security"), "{missing}");
+    world.database.execute("alter table economic_metrics disable row level security").await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!(counts.rejects, 0);
 }
