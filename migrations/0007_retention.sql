@@ -50,8 +50,9 @@ create table ledger.removal (
     table_name    text        not null,
     -- `agent_name/date` in token_ledger, `id` in economic_metrics, `event_id` in audit_events, `trail_id` in decision_trails.
     row_key       text        not null,
-    export_id     bigint      references ledger.export (id),
-    erasure_id    bigint      references ledger.erasure (id),
+    -- No foreign keys: the trigger below asks for more than they could.
+    export_id     bigint,
+    erasure_id    bigint,
     removed_at    timestamptz not null default current_timestamp,
     -- SHA-256 of the row's line in the archive.
     line_sha256   bytea       check (octet_length(line_sha256) = 32),

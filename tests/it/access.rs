@@ -93,6 +93,27 @@ const DAEMON_WRITES: [&str; 16] = [
         update ledger.tree_head set size = size + 1, root = sha256(''), frontier = ''",
 ];
 
+/// What retention writes, as if it had run: its own triggers ask for a whole history behind each row.
+const REMOVED: &str = "
+    alter table ledger.export disable trigger all;
+    alter table ledger.erasure disable trigger all;
+    alter table ledger.removal disable trigger all;
+    insert into ledger.export
+        (table_name, cutoff, row_count, first_key, last_key, oldest, newest, location, file, file_bytes, file_sha256, lines_bytes,
+        lines_sha256, manifest, manifest_sha256, event_id)
+    values ('token_ledger', '2026-01-01', 1, 'a', 'a', 'a', 'a', 'file:///a', 'f', 1, sha256('x'), 1, sha256('x'), 'm', sha256('x'), 'x');
+    insert into ledger.erasure (table_name, authorized_by, row_count, event_id) values ('audit_events', 'a', 1, 'y');
+    insert into ledger.removal (table_name, row_key, erasure_id) values ('audit_events', 'gone', 1);
+    do $$
+    declare it record;
+    begin
+        for it in
+            select tgrelid::regclass as relation, tgname
+            from pg_trigger
+            where tgrelid in ('ledger.export'::regclass, 'ledger.erasure'::regclass, 'ledger.removal'::regclass) and not tgisinternal
+        loop execute format('alter table %s enable always trigger %I', it.relation, it.tgname); end loop;
+    end $$";
+
 /// A ledger in the hands of the four roles, with a login for everybody.
 #[derive(Debug)]
 struct Installed {
@@ -128,6 +149,7 @@ impl Installed {
         let installed = Self::start().await;
         installed.database.execute(REGISTERED).await;
         installed.write_as_the_daemon().await;
+        installed.database.execute(REMOVED).await;
         installed
     }
 

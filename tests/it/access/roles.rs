@@ -251,7 +251,7 @@ async fn check_says_what_is_missing_what_is_too_much_and_what_was_disarmed() {
                 for each row when (false) execute function ledger.refuse_change();
             alter table ledger.entry enable always trigger append_only",
             "bad",
-            "nothing refuses UPDATE on ledger.entry",
+            "nothing refuses DELETE on ledger.entry",
         ),
         (
             "update pg_trigger set tgenabled = 'D' where tgname = 'published_once'",

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use std::collections::BTreeSet;
 
 /// A change of each table; none of them may pass, whoever tries.
-const CHANGES: [(&str, &str); 18] = [
+const CHANGES: [(&str, &str); 21] = [
     ("ledger.budget_alert", "published_at = null"),
     ("ledger.budget_alert", "spent_usd = 0"),
     ("ledger.checkpoint", "note = 'forged'"),
@@ -21,6 +21,9 @@ const CHANGES: [(&str, &str); 18] = [
     ("ledger.dead_letter", "reason = 'forged'"),
     ("ledger.entry", "payload = 'forged'"),
     ("ledger.epoch", "stream = 'forged'"),
+    ("ledger.erasure", "authorized_by = 'forged'"),
+    ("ledger.export", "location = 'forged'"),
+    ("ledger.removal", "row_key = 'forged'"),
     ("ledger.subtree", "hash = sha256('forged')"),
     ("ledger.token_usage", "cost_usd = 0"),
     ("ledger.tree_head", "size = 0"),
