@@ -95,13 +95,14 @@ mod tests {
     #[test]
     fn with_a_key_only_its_own_signature_counts_also_after_a_declared_loss() {
         let signer = Signer::of(key("example.com/log", 1).verifier().clone());
-        let signed = |name: &str, seed| {
+        let note_of = |name: &str, seed| {
             let text = format!("{name}\n17\n{ROOT}\n");
             Note::sign(&text, &key(name, seed)).expect("a note").to_string()
         };
-        assert!(signer.open(&signed("example.com/log", 1)).is_ok());
-        assert!(signer.open(&signed("example.com/log/2", 1)).is_ok());
-        for forged in [signed("example.com/log", 2), signed("example.com/log/2", 2), signed("example.com/other", 1)] {
+        assert!(signer.open(&note_of("example.com/log", 1)).is_ok());
+        assert!(signer.open(&note_of("example.com/log/2", 1)).is_ok());
+        for forged in [note_of("example.com/log", 2), note_of("example.com/log/2", 2), note_of("example.com/other", 1)]
+        {
             assert!(signer.open(&forged).is_err(), "{forged}");
         }
     }

@@ -154,6 +154,12 @@ impl Looking<'_> {
             }
             return;
         };
+        if let Some(erasure) = entry.erasure_id {
+            self.differ("erasure_id", format!("is {erasure}, and its bytes are still there"));
+        }
+        if entry.headers_sha256.is_some() {
+            self.differ("headers_sha256", "is kept of erased headers only, and these bytes are still there");
+        }
         let hash = sha256(payload);
         if hash != entry.payload_sha256[..] {
             let says =
