@@ -16,7 +16,7 @@ use crate::domain::message::Incarnation;
 use crate::verify::checkpoint::Signer;
 use crate::verify::entry::Background;
 use crate::verify::fingerprint::Key;
-use crate::verify::removal::{Authorities, Event, Named};
+use crate::verify::removal::{Authorities, ERASURES, EXPORTS, Event, Named};
 use crate::verify::rows::Rates;
 use crate::verify::stored::{Epoch, Epochs, Head, Rate};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -169,7 +169,8 @@ impl Snapshot {
         if !self.shape.retention {
             return Ok(Authorities::default());
         }
-        let (exports, erasures) = (named("export", "null::text"), named("erasure", "it.authorized_by"));
+        let exports = named("export", EXPORTS, "null::text");
+        let erasures = named("erasure", ERASURES, "it.authorized_by");
         let read = async |query: String| {
             let rows =
                 self.with(async |reader| answer(sqlx::query(AssertSqlSafe(query)).fetch_all(reader)).await).await?;
@@ -198,36 +199,32 @@ const RATES: &str = "
     where starts_with(metric_key, 'token_rate_')";
 
 /// Exports or erasures with the events that they name, where custody has them, and how many rows they removed.
-fn named(table: &str, authorized_by: &str) -> String {
+fn named(table: &str, stream: &str, authorized_by: &str) -> String {
     format!(
         "select it.id, it.table_name, (select count(*) from ledger.removal where removal.{table}_id = it.id),
-            record_epoch.stream, record.sequence, record.subject, record.payload,
-            authority_epoch.stream, authority.sequence, authority.subject, authority.payload
+            record.subject, record.payload, authority.subject, authority.payload, to_jsonb(it)::text
         from ledger.{table} as it
+        left join ledger.epoch as record_epoch on record_epoch.stream = '{stream}'
         left join ledger.entry as record
-            on record.record_id = it.event_id and record.disposition = 'recorded' and record.payload is not null
-        left join ledger.epoch as record_epoch on record_epoch.epoch = record.epoch
+            on record.epoch = record_epoch.epoch and record.sequence = it.id and record.disposition = 'recorded'
+                and record.payload is not null
         left join ledger.entry as authority
-            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null
-        left join ledger.epoch as authority_epoch on authority_epoch.epoch = authority.epoch"
+            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null"
     )
 }
 
 fn read_named(row: &PgRow) -> Result<Named, sqlx::Error> {
     let event = |first: usize| {
-        let stream: Option<String> = row.try_get(first)?;
-        let read = |stream| {
-            let (sequence, subject) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
-            Ok::<_, sqlx::Error>(Event { stream, sequence, subject, payload: row.try_get(first + 3)? })
-        };
-        stream.map(read).transpose()
+        let subject: Option<String> = row.try_get(first)?;
+        subject.map(|subject| Ok::<_, sqlx::Error>(Event { subject, payload: row.try_get(first + 1)? })).transpose()
     };
     Ok(Named {
         id: row.try_get(0)?,
         table: row.try_get(1)?,
         removals: row.try_get(2)?,
+        row: serde_json::from_str(&row.try_get::<String, _>(7)?).unwrap_or_default(),
         record: event(3)?,
-        authorisation: event(7)?,
+        authorisation: event(5)?,
     })
 }
 

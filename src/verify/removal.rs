@@ -1,6 +1,8 @@
 //! Was the row that is not there removed by right? Each removal names an export or an erasure, and each of these an audit
 //! event, which must itself stand in the ledger.
 
+use super::findings::Finding;
+use crate::domain::timestamp::EventTime;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
@@ -18,10 +20,6 @@ pub struct Removal {
 /// An audit event as custody has it: recorded, with its bytes.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The stream it came from.
-    pub stream: String,
-    /// Its sequence there.
-    pub sequence: i64,
     /// The subject it came on.
     pub subject: String,
     /// Its bytes.
@@ -37,10 +35,62 @@ pub struct Named {
     pub table: String,
     /// How many removals name it.
     pub removals: i64,
-    /// The event that records it.
+    /// Its columns, as JSON.
+    pub row: Value,
+    /// The event that records it: the one of its number in the stream of its kind, where nobody but this program writes.
     pub record: Option<Event>,
     /// The event that authorised it; an export needs none.
     pub authorisation: Option<Event>,
+}
+
+/// A column of an export, and what its event calls it.
+const EXPORTED: [(&str, &str); 13] = [
+    ("cutoff", "cutoff"),
+    ("row_count", "rows"),
+    ("first_key", "first"),
+    ("last_key", "last"),
+    ("oldest", "oldest"),
+    ("newest", "newest"),
+    ("location", "location"),
+    ("file", "file"),
+    ("file_bytes", "bytes"),
+    ("file_sha256", "sha256"),
+    ("lines_sha256", "uncompressed_sha256"),
+    ("manifest", "manifest"),
+    ("manifest_sha256", "manifest_sha256"),
+];
+/// The same of an erasure.
+const ERASED: [(&str, &str); 2] = [("row_count", "rows"), ("authorized_by", "authorized_by")];
+
+impl Named {
+    /// The columns in which it is not what its event says.
+    fn differing(&self, columns: &[(&'static str, &str)], moment: &'static str) -> Vec<(&'static str, String)> {
+        let Some(event) = &self.record else { return Vec::new() };
+        let said: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
+        let mut differing = Vec::new();
+        if self.row["event_id"] != said["event_id"] {
+            let says = format!("is {}, and its event is {}", self.row["event_id"], said["event_id"]);
+            differing.push(("event_id", says));
+        }
+        for (column, name) in columns {
+            let (found, expected) = (&self.row[*column], &said["details"][*name]);
+            // PostgreSQL prints bytes with a prefix.
+            let plain =
+                found.as_str().and_then(|text| text.strip_prefix("\\x")).map_or_else(|| found.clone(), Value::from);
+            if plain != *expected && found != expected {
+                differing.push((*column, format!("is {found}, its event says {expected}")));
+            }
+        }
+        let time = |value: &Value| EventTime::parse(value.as_str()?.to_owned()).ok().map(|time| time.utc());
+        if time(&self.row[moment]) != time(&said["timestamp"]) {
+            differing.push((moment, format!("is {}, its event says {}", self.row[moment], said["timestamp"])));
+        }
+        let settled = &self.row["rows_removed"];
+        if settled.as_i64().is_some_and(|removed| removed != self.removals) {
+            differing.push(("rows_removed", format!("is {settled}, and {} removals name it", self.removals)));
+        }
+        differing
+    }
 }
 
 /// What an export or an erasure entitles to, or why it does not.
@@ -58,7 +108,7 @@ struct Entitled {
 pub struct Authorities {
     exports: HashMap<i64, Entitlement>,
     erasures: HashMap<i64, Entitlement>,
-    unfounded: Vec<(&'static str, i64, String)>,
+    findings: Vec<Finding>,
 }
 
 impl Authorities {
@@ -67,29 +117,31 @@ impl Authorities {
         let mut all = Self::default();
         for named in exports {
             let entitlement = export(&named);
-            all.note("ledger.export", &named, &entitlement);
+            all.note("ledger.export", &named, &entitlement, named.differing(&EXPORTED, "exported_at"));
             all.exports.insert(named.id, entitlement);
         }
         for named in erasures {
             let entitlement = erasure(&named);
-            all.note("ledger.erasure", &named, &entitlement);
+            all.note("ledger.erasure", &named, &entitlement, named.differing(&ERASED, "erased_at"));
             all.erasures.insert(named.id, entitlement);
         }
         all
     }
 
     /// One that removed nothing yet may still wait for its event.
-    fn note(&mut self, table: &'static str, named: &Named, entitlement: &Entitlement) {
+    fn note(&mut self, table: &str, named: &Named, entitlement: &Entitlement, differing: Vec<(&str, String)>) {
         if let Err(why) = entitlement
             && named.removals > 0
         {
-            self.unfounded.push((table, named.id, why.clone()));
+            self.findings.push(Finding::new(table, named.id, "event_id", format!("entitles to no removal: {why}")));
         }
+        let differing = differing.into_iter().map(|(column, says)| Finding::new(table, named.id, column, says));
+        self.findings.extend(differing);
     }
 
-    /// The exports and erasures that removed rows without a right, by table and number.
-    pub fn unfounded(&self) -> impl Iterator<Item = (&'static str, i64, &str)> {
-        self.unfounded.iter().map(|(table, id, why)| (*table, *id, why.as_str()))
+    /// What is wrong with the exports and erasures themselves.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// Whether a removal explains that this row of this table is not there.
@@ -114,15 +166,13 @@ impl Authorities {
     }
 }
 
-/// Only this program writes to the stream in which an export is recorded, under the export's own number.
-const EXPORTS: &str = "ledgerd-retention";
+/// The stream in which each export is recorded, under its number.
+pub const EXPORTS: &str = "ledgerd-retention";
+/// The same of erasures.
+pub const ERASURES: &str = "ledgerd-erasure";
 
 fn export(named: &Named) -> Entitlement {
     let event = said(named.record.as_ref(), "RETENTION_EXPORTED")?;
-    let is_its = named.record.as_ref().is_some_and(|event| event.stream == EXPORTS && event.sequence == named.id);
-    if !is_its {
-        return Err("the RETENTION_EXPORTED event that it names is not its own".to_owned());
-    }
     let details = &event["details"];
     if details["table"] != named.table.as_str() {
         return Err(format!("its event speaks of {} and not of {}", details["table"], named.table));
@@ -161,12 +211,7 @@ mod tests {
 
     fn event(actor: &str, action: &str, details: &Value) -> Event {
         let event = json!({"actor": actor, "action": action, "outcome": "APPROVED", "details": details});
-        Event {
-            stream: EXPORTS.to_owned(),
-            sequence: 1,
-            subject: format!("ledger.SYS.{actor}"),
-            payload: event.to_string().into(),
-        }
+        Event { subject: format!("ledger.SYS.{actor}"), payload: event.to_string().into() }
     }
 
     fn erasure_by(actor: &str) -> Named {
@@ -175,6 +220,7 @@ mod tests {
             id: 1,
             table: "audit_events".to_owned(),
             removals: 1,
+            row: Value::Null,
             record: None,
             authorisation: Some(event(actor, "DELETION_AUTHORIZED", &details)),
         }
@@ -183,7 +229,14 @@ mod tests {
     fn export_of(rows: i64) -> Named {
         let details = json!({"table": "economic_metrics", "rows": rows});
         let record = Some(event("ARCHITECT", "RETENTION_EXPORTED", &details));
-        Named { id: 1, table: "economic_metrics".to_owned(), removals: 2, record, authorisation: None }
+        Named {
+            id: 1,
+            table: "economic_metrics".to_owned(),
+            removals: 2,
+            row: Value::Null,
+            record,
+            authorisation: None,
+        }
     }
 
     #[test]
@@ -217,10 +270,32 @@ mod tests {
         assert!(why(export_of(1)).contains("2 removals name it"));
         assert!(why(Named { record: None, ..export_of(2) }).contains("does not stand"));
         assert!(why(Named { table: "token_ledger".to_owned(), ..export_of(2) }).contains("speaks of"));
-        let elsewhere = |stream: &str, sequence| {
-            let record = export_of(2).record.map(|event| Event { stream: stream.to_owned(), sequence, ..event });
-            why(Named { record, ..export_of(2) })
+        let details = json!({"table": "economic_metrics", "rows": 2, "cutoff": "2026-01-01", "sha256": "ab"});
+        let mut record = event("ARCHITECT", "RETENTION_EXPORTED", &details);
+        record.payload = String::from_utf8(record.payload)
+            .expect("JSON")
+            .replacen('{', r#"{"event_id":"E","timestamp":"2026-02-20T17:47:14Z","#, 1)
+            .into();
+        let row = json!({
+            "event_id": "E", "exported_at": "2026-02-20T17:47:14+00:00", "cutoff": "2026-01-01", "row_count": 2, "file_sha256": "\\xab",
+            "rows_removed": 2
+        });
+        let differing = |field: &str, value: Value| {
+            let mut row = row.clone();
+            row[field] = value;
+            let named = Named { row, record: Some(record.clone()), ..export_of(2) };
+            named.differing(&EXPORTED, "exported_at").into_iter().map(|(column, _)| column).collect::<Vec<_>>()
         };
-        assert!(elsewhere("LEDGER", 1).contains("not its own") && elsewhere(EXPORTS, 2).contains("not its own"));
+        assert_eq!(differing("event_id", "E".into()), Vec::<&str>::new());
+        for (field, value) in [
+            ("event_id", json!("F")),
+            ("cutoff", json!("2026-01-02")),
+            ("row_count", json!(3)),
+            ("file_sha256", json!("\\xac")),
+            ("exported_at", json!("2026-02-20T17:47:15+00:00")),
+            ("rows_removed", json!(1)),
+        ] {
+            assert_eq!(differing(field, value), [field]);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::postgres::{Connections, DatabaseError};
 use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::days::Days;
 use crate::verify::entry::{Background, Checked};
-use crate::verify::findings::{Finding, Findings};
+use crate::verify::findings::Findings;
 use crate::verify::migrations;
 use crate::verify::report::Report;
 use crate::verify::tree::{Stretch, Tree};
@@ -139,8 +139,8 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
     let mut days = Days::new(&background.authorities);
     snapshot.days(&mut days, &mut findings).await?;
     snapshot.implausible(&mut findings).await?;
-    for (table, id, why) in background.authorities.unfounded() {
-        findings.add(Finding::new(table, id, "event_id", format!("entitles to no removal: {why}")));
+    for finding in background.authorities.findings() {
+        findings.add(finding.clone());
     }
     let unrecorded = migrations::compare(&snapshot.migrations().await?, &all.migrations, &mut findings);
 
