@@ -45,7 +45,7 @@ pub(crate) async fn verify(world: &World, database: &Database, words: &[&str]) -
 
 /// A ledger with something of everything, and the daemon gone.
 pub(crate) async fn settled_world() -> World {
-    let world = World::builder().limited_role().start().await;
+    let world = World::builder().limited_role().env("LEDGERD__RETENTION__TOKEN_LEDGER_DAYS", "1500").start().await;
     let mut daemon = world.daemon().await;
     let mut published = Published::default();
     published.publish_all(&world.publisher, good_events(GOOD)).await;
@@ -76,9 +76,37 @@ pub(crate) async fn settled_world() -> World {
         .publish(&world.publisher, next_event("TRAIL").with("ledger_ref", "VOTE-RXY-CEO-1999999999999").good())
         .await;
     check_ledger(&world, &published).await;
+    remove_some(&world, &mut published).await;
     daemon.sigterm();
     assert_eq!(daemon.wait_exit().await, 0);
     world
+}
+
+/// An event leaves by the word of the Architect, and a day that is past its time.
+async fn remove_some(world: &World, published: &mut Published) {
+    let old = crate::support::records::spend("WRK-001", 0.5, "2020-02-20").with("usage_id", "old");
+    let secret = next_event("SEC");
+    published.publish_all(&world.publisher, vec![old.good(), secret.good()]).await;
+    check_ledger(world, published).await;
+    published.publish(&world.publisher, secret.again()).await;
+    let details =
+        serde_json::json!({"table": "audit_events", "ids": [secret.event_id()], "reason": "it holds a password"});
+    let approval = crate::support::events::event("SYS", "ARCHITECT", 1).with("action", "DELETION_AUTHORIZED");
+    let approval = approval.with("outcome", "APPROVED").with("details", details);
+    published.publish(&world.publisher, approval.good()).await;
+    check_ledger(world, published).await;
+    world.ledgerd_ok(&["retention", "erase", "--authorized-by", approval.event_id()]).await;
+    let archive = crate::support::process::scratch_folder("archive");
+    world.ledgerd_ok(&["retention", "--to", archive.path().to_str().expect("UTF-8")]).await;
+    // Usage of a day that is gone begins it anew.
+    let late = crate::support::records::spend("WRK-001", 0.25, "2020-02-20").with("usage_id", "late");
+    let before = world.database.count("select count(*) from ledger.token_usage").await;
+    world.publisher.publish(&late.subject(), late.payload()).await;
+    crate::support::eventually("it is added up", crate::support::SOON, async || {
+        let now = world.database.count("select count(*) from ledger.token_usage").await;
+        crate::support::when(now == before + 1, || now.to_string())
+    })
+    .await;
 }
 
 /// A copy of the database in which every trigger sleeps.
@@ -128,7 +156,9 @@ async fn a_good_ledger_passes_as_any_role_and_says_what_dangles() {
     ] {
         assert_eq!(rows(name), count(&format!("select count(*) from {table}")).await, "{name}");
     }
-    assert_eq!((said.report["duplicates"].as_i64(), said.report["dangling_total"].as_i64()), (Some(2), Some(1)));
+    assert_eq!((said.report["duplicates"].as_i64(), said.report["dangling_total"].as_i64()), (Some(3), Some(1)));
+    let removed = serde_json::json!({"audit_events": 1, "ledger.entry": 2, "token_ledger": 1});
+    assert_eq!(said.report["explained_removals"], removed);
     // As the daemon's own role, in one session, and in words.
     let plain = ledgerd(&["verify", "--jobs", "1"], &world.environment).await;
     let words = text_of(&plain);
@@ -167,7 +197,7 @@ async fn what_is_no_ledger_and_what_is_away_have_codes_of_their_own() {
 }
 
 /// Columns that follow neither from custody nor from the tree: a plausible change of them is not found, each for a reason.
-const OUTSIDE: [(&str, &str, &str); 17] = [
+const OUTSIDE: [(&str, &str, &str); 22] = [
     ("ledger.epoch", "opened_at", "a note for people; no leaf has it"),
     ("ledger.dead_letter", "published_at", "set after the commit, by the outbox"),
     ("public.token_ledger", "last_updated", "a note for people: when the sum grew"),
@@ -189,6 +219,11 @@ const OUTSIDE: [(&str, &str, &str); 17] = [
     ("ledger.checkpoint", "signed_at", "a note for people; no signature has it"),
     ("ledger.tree_head", "only_row", "no content: it keeps the table at one row"),
     ("ledger.migration", "execution_time", "a note for people"),
+    ("ledger.export", "lines_bytes", "its event has the hash of these bytes instead"),
+    ("ledger.export", "settled_at", "set after the removal"),
+    ("ledger.removal", "id", "a number for order, which nothing names"),
+    ("ledger.removal", "removed_at", "a note for people: when it was carried out"),
+    ("ledger.removal", "line_sha256", "of the archive, which has the lines"),
 ];
 
 /// Another value of a column, by its type.
@@ -229,8 +264,15 @@ fn names(table: &str, column: &str, id: &str, differences: &[String]) -> bool {
             .any(|it| it.starts_with(&format!("{short} ")) && it.contains(id) && it.ends_with(&format!(": {field}")))
     };
     // Entries name the epoch that is not there; the sums of a day its usages.
-    let elsewhere = table == "ledger.epoch"
-        && differences.iter().any(|it| it.starts_with("ledger.entry") && it.ends_with(": epoch"));
+    let any = |starts: &[&str]| differences.iter().any(|it| starts.iter().any(|start| it.starts_with(start)));
+    let elsewhere = match table {
+        "ledger.epoch" => differences.iter().any(|it| it.starts_with("ledger.entry") && it.ends_with(": epoch")),
+        // What they explained is named, which now nothing explains.
+        "ledger.erasure" => any(&["audit_events ", "ledger.entry "]),
+        "ledger.export" => any(&["token_ledger ", "ledger.removal "]),
+        "ledger.removal" => any(&["audit_events ", "ledger.entry ", "token_ledger "]),
+        _ => column == "erasure_id" && named("payload"),
+    };
     named(column) || covered_by.iter().any(|field| named(field)) || elsewhere
 }
 
@@ -274,8 +316,8 @@ async fn a_change_of_any_column_of_any_table_is_found_and_named() {
         "select table_schema || '.' || table_name || ' ' || column_name || ' ' || data_type
         from information_schema.columns join information_schema.tables using (table_schema, table_name)
         where table_schema in ('ledger', 'public') and table_type = 'BASE TABLE'
-            -- Not ours; what a witness says, for those who trust it; and what only a removal writes (tests of its own).
-            and table_name not in ('agent_registry', 'tool_registry', 'ventures', 'cosignature', 'export', 'erasure', 'removal')
+            -- Not ours; and what a witness says, for those who trust it.
+            and table_name not in ('agent_registry', 'tool_registry', 'ventures', 'cosignature')
         order by table_schema, table_name, ordinal_position",
     )
     .await;
@@ -378,6 +420,21 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
         ("update ledger.entry set payload = payload || ' ' where leaf_index = 200", "ledger.entry 200: payload"),
         ("update ledger.entry set payload_sha256 = sha256('x') where leaf_index = 200", "ledger.entry 200: payload_sha256"),
         ("update ledger.entry set payload = null where leaf_index = 200", "ledger.entry 200: payload"),
+        // Removals that nothing entitles to.
+        ("insert into ledger.removal (table_name, row_key, erasure_id, leaf_index)
+            select 'audit_events', record_id, 1, leaf_index from ledger.entry where row_id = {event} and subject like 'ledger.EXEC.%';
+            delete from audit_events where id = {event}", "audit_events {event}: id"),
+        ("insert into ledger.removal (table_name, row_key, export_id, line_sha256) values ('economic_metrics', '1', 1, sha256('x'));
+            delete from economic_metrics where id = 1", "economic_metrics 1: id"),
+        ("insert into ledger.export select 2, table_name, cutoff, 9, '1', '9', '1', '9', location, file || '2', 1, file_sha256, 1, file_sha256, 'm',
+            file_sha256, 'SYS-ARCHITECT-1', now(), now(), 1 from ledger.export where id = 1;
+            insert into ledger.removal (table_name, row_key, export_id, line_sha256) values ('economic_metrics', '1', 2, sha256('x'));
+            delete from economic_metrics where id = 1", "ledger.export 2: event_id"),
+        ("update ledger.entry set payload = null, headers = null, headers_sha256 = sha256(headers), erasure_id = 1 where leaf_index = 200", "ledger.entry 200: payload"),
+        ("delete from ledger.removal where table_name = 'audit_events'", "audit_events "),
+        ("delete from ledger.removal where table_name = 'token_ledger'", "token_ledger WRK-001/2020-02-20: total_tokens_input"),
+        ("update ledger.entry set headers_sha256 = sha256('x') where erasure_id = 1", "ledger.entry "),
+        ("truncate ledger.removal, ledger.erasure, ledger.export", "audit_events "),
         ("truncate audit_events", "audit_events {event}: id"),
         ("truncate decision_trails", "decision_trails 1: id"),
         ("truncate economic_metrics", "economic_metrics 1: id"),
