@@ -1,9 +1,12 @@
 //! The witness as a process, and the log that asks it over HTTP.
 
 use crate::support::daemon::{Environment, ledgerd, program, text_of};
+use crate::support::events::{good_events, next_event};
 use crate::support::http::{HttpAnswer, ask};
+use crate::support::ledger::check_ledger;
 use crate::support::port::free_port;
 use crate::support::process::{Process, scratch_folder};
+use crate::support::published::Published;
 use crate::support::signed::{fill, key, log_key, sign, sign_at, signed, verifier_key};
 use crate::support::world::World;
 use crate::support::{SOON, eventually};
@@ -305,4 +308,45 @@ async fn a_log_collects_cosignatures_and_a_proof_carries_them() {
     let mut forked = signed(head, &key());
     let outcomes = anew.cosign(&mut forked, &log).await;
     assert!(outcomes[2].1.as_ref().is_err_and(|why| why.to_string().contains("another tree")), "{outcomes:?}");
+}
+
+/// From a published event to a file that a stranger checks: signed by the daemon, cosigned by a witness elsewhere, proven.
+#[tokio::test]
+async fn what_the_daemon_signs_is_cosigned_and_proven_to_a_stranger() {
+    let witness = Running::start(21).await;
+    let folder = scratch_folder("log");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(file("key"), key().secret_text() + "\n").expect("ours");
+    let world = World::builder()
+        .env("LEDGERD__CHECKPOINT__KEY_FILE", &file("key"))
+        .env("LEDGERD__CHECKPOINT__ANCHOR_FILE", &file("anchor"))
+        .env("LEDGERD__CHECKPOINT__INTERVAL", "50ms")
+        .env("LEDGERD__CHECKPOINT__WITNESSES", &format!("{} {}", witness.url(), witness_key(21).verifier()))
+        .start()
+        .await;
+    let _daemon = world.daemon().await;
+    let event = next_event("EXEC");
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(300)).await;
+    published.publish(&world.publisher, event.good()).await;
+    check_ledger(&world, &published).await;
+    eventually("the whole tree is cosigned", SOON, async || {
+        let cosigned =
+            "select coalesce(max(tree_size), 0) = (select size from ledger.tree_head) from ledger.cosignature";
+        let done = world.database.count(&format!("select ({cosigned})::int::bigint")).await;
+        if done == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    world.ledgerd_ok(&["prove", event.event_id(), "--out", &file("proof")]).await;
+    let (log_key, witness_key) = (verifier_key(), witness_key(21).verifier().to_string());
+    let arguments = ["verify-proof", &file("proof"), "--key", &log_key, "--witness", &witness_key];
+    let output = ledgerd(&arguments, &Environment::new()).await;
+    let text = text_of(&output);
+    assert!(output.status.success() && text.contains(event.event_id()) && text.contains("witness21.example"), "{text}");
+    // And the whole of it, against the anchor and the log's key.
+    let said = world.ledgerd(&["verify", "--anchor", &file("anchor"), "--key", &log_key]).await;
+    assert_eq!(said.status.code(), Some(0), "{}", text_of(&said));
+    let other = other_key().verifier().to_string();
+    let said = world.ledgerd(&["verify", "--anchor", &file("anchor"), "--key", &other]).await;
+    assert_eq!(said.status.code(), Some(78), "another log's anchor: {}", text_of(&said));
 }
