@@ -361,6 +361,7 @@ const PRISTINE: &str = "create schema pristine; do $$ declare it record; begin
 end $$";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of damages, each with what is said of it")]
 async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
     let world = settled_world().await;
     let original = unguarded(&world.database).await;
