@@ -7,6 +7,7 @@ pub mod archive;
 pub mod budget;
 pub mod dead_letter;
 pub mod decimal;
+pub mod digest;
 pub mod event;
 pub mod evidence;
 pub mod fields;

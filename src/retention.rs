@@ -26,8 +26,8 @@
 //! Killed between any two states, the next run goes on: a file in the archive is found by its name, an export that was entered
 //! in the books and is not settled is verified, recorded and removed again, and each step knows what was done already.
 
-use crate::domain::archive::{Contents, Intact, Packed, sha256};
-use crate::domain::leaf::Hash;
+use crate::domain::archive::{Contents, Intact, Packed};
+use crate::domain::digest::{Hash, sha256};
 use std::fmt;
 use std::future::Future;
 

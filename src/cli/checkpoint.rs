@@ -3,6 +3,7 @@
 use super::{Exit, Failure, connect, output};
 use crate::anchor::{Anchor, Last, Line};
 use crate::config::Config;
+use crate::domain::digest::hex;
 use crate::domain::message::utc_text;
 use crate::notary::key_in_force;
 use crate::postgres::log::Log;
@@ -46,9 +47,8 @@ async fn show(config: &Config, key: &SignerKey, last: &Last, as_json: bool) -> R
         .map_err(|error| Failure::new(Exit::Difference, format!("ledger.checkpoint: {error}")))?;
     if as_json {
         let head = signed.head();
-        let root: String = head.root.iter().map(|byte| format!("{byte:02x}")).collect();
         output::json(&json!({
-            "origin": log.origin().as_str(), "size": head.size, "root": root, "note": note,
+            "origin": log.origin().as_str(), "size": head.size, "root": hex(&head.root), "note": note,
             "verifier_key": key.verifier().to_string(),
         }));
     } else {

@@ -1,7 +1,8 @@
 //! `ledgerd verify-proof`: is what a proof shows in the log? It asks neither database nor network.
 
 use super::{Exit, Failure, output};
-use crate::domain::evidence::{Evidence, hex};
+use crate::domain::digest::hex;
+use crate::domain::evidence::Evidence;
 use crate::domain::leaf_fields::LeafFields;
 use crate::domain::message::{Headers, utc_text};
 use crate::tlog::checkpoint::Log;
@@ -112,7 +113,7 @@ impl Proven {
             "committed_at": utc_text(fields.committed_at_us.saturating_mul(1000)),
             "reason": fields.rejection.as_ref().map(|cause| &cause.reason),
             "detail": fields.rejection.as_ref().map(|cause| &cause.detail),
-            "payload_sha256": hex(&fields.payload_sha256), "headers_sha256": fields.headers_sha256.as_ref().map(hex),
+            "payload_sha256": hex(&fields.payload_sha256), "headers_sha256": fields.headers_sha256.map(|hash| hex(&hash)),
             // Bytes that are not UTF-8 have no place in JSON; they are shown escaped, and `exact` says so.
             "exact": evidence.payload.as_deref().is_none_or(|payload| std::str::from_utf8(payload).is_ok()),
             "payload": evidence.payload.as_deref().map(String::from_utf8_lossy),

@@ -1,6 +1,6 @@
 use super::*;
+use crate::domain::digest::sha256;
 use crate::domain::leaf::Disposition;
-use crate::domain::leaf_fields::sha256;
 use crate::tlog::checkpoint::SignedCheckpoint;
 use crate::tlog::cosignature::{Timestamp, collect};
 use crate::tlog::key::KeyName;

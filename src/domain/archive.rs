@@ -4,14 +4,13 @@
 //! Names are made of what a file holds: the same rows give the same name, and other rows never do. So a run after a kill finds
 //! its own work, and no run can overwrite what another one keeps.
 
-use super::leaf::Hash;
 use super::subject::Table;
+use crate::domain::digest::{Hash, hex, sha256};
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write as _};
 
 /// The largest file: what one export holds, in rows and in bytes of their lines. It bounds the memory, the transaction that
@@ -265,19 +264,6 @@ impl Packer {
         };
         Some(Packed { contents, file })
     }
-}
-
-/// SHA-256.
-pub fn sha256(bytes: &[u8]) -> Hash {
-    Sha256::digest(bytes).into()
-}
-
-/// In hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes it");
-        text
-    })
 }
 
 #[cfg(test)]

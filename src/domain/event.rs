@@ -1,5 +1,6 @@
 //! Which events are good? LDG-002, table 1: a message in, an audit event or a rejection out.
 
+use super::digest::hex;
 use super::fields::{Field, Fields, readable_text};
 use super::json::Object;
 use super::message::{Message, utc_text};
@@ -38,7 +39,7 @@ pub fn integrity_hash(event_id: &str, actor: &str, action: &str, outcome: &str, 
     for text in [event_id, actor, action, outcome, timestamp] {
         hasher.update(text);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 /// The fields of a message, and whether each must be there.

@@ -3,9 +3,9 @@
 //! `"LEDGER-PROOF\0"`, a version byte, and fields like those of a leaf: 1 the leaf, 2 the headers, 3 the payload. Nothing of it is
 //! to be believed before [`Evidence::examine`] has compared it, and before the leaf's hash was found in the log.
 
-use super::leaf::Hash;
-use super::leaf_fields::{BadLeaf, LeafFields, sha256};
+use super::leaf_fields::{BadLeaf, LeafFields};
 use super::tlv::{self, BadTlv};
+use crate::domain::digest::{Hash, hex, sha256};
 use std::fmt;
 
 const MAGIC: &[u8] = b"LEDGER-PROOF\0";
@@ -68,11 +68,6 @@ impl fmt::Display for BadEvidence {
 }
 
 impl std::error::Error for BadEvidence {}
-
-/// Lowercase hexadecimal digits.
-pub fn hex(hash: &Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 impl Evidence {
     /// Reads what [`Evidence::encode`] wrote.

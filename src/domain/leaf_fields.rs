@@ -1,9 +1,9 @@
 //! What does a leaf say? The bytes of `leaf.rs`, read back: strictly, so that each leaf has one reading and each reading one
 //! leaf.
 
-use super::leaf::{Disposition, Hash, MAGIC, VERSION};
+use super::leaf::{Disposition, Leaf, MAGIC, VERSION};
 use super::tlv::{self, BadTlv};
-use sha2::{Digest, Sha256};
+use crate::domain::digest::Hash;
 use std::fmt;
 
 /// What a leaf says, as [`super::leaf::Leaf`] says it, with texts of its own.
@@ -117,33 +117,25 @@ impl LeafFields {
 
     /// The leaf's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut leaf = Vec::with_capacity(320);
-        leaf.extend_from_slice(MAGIC);
-        leaf.push(VERSION);
-        let mut field = |tag: u8, value: &[u8]| tlv::write(&mut leaf, tag, value);
-        field(1, self.stream.as_bytes());
-        field(2, &self.stream_created_ns.to_be_bytes());
-        field(3, &self.regressions.to_be_bytes());
-        field(4, &self.sequence.to_be_bytes());
-        field(5, self.subject.as_bytes());
-        field(6, &self.server_time_ns.to_be_bytes());
-        if let Some(hash) = &self.headers_sha256 {
-            field(7, hash);
+        self.as_leaf().encode()
+    }
+
+    fn as_leaf(&self) -> Leaf<'_> {
+        Leaf {
+            stream: &self.stream,
+            stream_created_ns: self.stream_created_ns,
+            regressions: self.regressions,
+            sequence: self.sequence,
+            subject: &self.subject,
+            server_time_ns: self.server_time_ns,
+            headers_sha256: self.headers_sha256,
+            payload_sha256: self.payload_sha256,
+            disposition: self.disposition,
+            record_id: self.record_id.as_deref(),
+            row_id: self.row_id,
+            committed_at_us: self.committed_at_us,
+            rejection: self.rejection.as_ref().map(|Cause { reason, detail }| (reason.as_str(), detail.as_str())),
         }
-        field(8, &self.payload_sha256);
-        field(9, self.disposition.name().as_bytes());
-        if let Some(id) = &self.record_id {
-            field(10, id.as_bytes());
-        }
-        if let Some(id) = self.row_id {
-            field(11, &id.to_be_bytes());
-        }
-        field(12, &self.committed_at_us.to_be_bytes());
-        if let Some(Cause { reason, detail }) = &self.rejection {
-            field(13, reason.as_bytes());
-            field(14, detail.as_bytes());
-        }
-        leaf
     }
 }
 
@@ -186,14 +178,8 @@ fn utf8(value: &[u8], field: &'static str) -> Result<String, BadLeaf> {
 }
 
 fn disposition(value: &[u8]) -> Result<Disposition, BadLeaf> {
-    let all = [Disposition::Recorded, Disposition::Duplicate, Disposition::Rejected];
-    let named = all.into_iter().find(|disposition| disposition.name().as_bytes() == value);
+    let named = std::str::from_utf8(value).ok().and_then(Disposition::named);
     named.ok_or(BadLeaf::Value { field: "the disposition" })
-}
-
-/// SHA-256, as a leaf has it of payload and headers.
-pub fn sha256(bytes: &[u8]) -> Hash {
-    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]

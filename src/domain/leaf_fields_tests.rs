@@ -65,7 +65,8 @@ fn leaf_in_custody(fields: &LeafFields) -> Vec<u8> {
         Rejection::new(reason, &cause.detail)
     });
     Leaf {
-        incarnation: &incarnation,
+        stream: &incarnation.stream,
+        stream_created_ns: incarnation.created_ns,
         regressions: fields.regressions,
         sequence: fields.sequence,
         subject: &fields.subject,
@@ -76,7 +77,7 @@ fn leaf_in_custody(fields: &LeafFields) -> Vec<u8> {
         record_id: fields.record_id.as_deref(),
         row_id: fields.row_id,
         committed_at_us: fields.committed_at_us,
-        rejection: rejection.as_ref(),
+        rejection: rejection.as_ref().map(|it| (it.reason().code(), it.detail())),
     }
     .encode()
 }

@@ -1,5 +1,6 @@
 //! Which use of a tool is good? The document `tool_usage_ledger`: one use, with what it took.
 
+use super::digest::hex;
 use super::event::TIMESTAMP_CHARS_MAX;
 use super::fields::{Amount, Field, Fields};
 use super::json::Object;
@@ -126,6 +127,6 @@ pub(crate) fn derived_uuid(message: &Message) -> String {
     let mut bytes: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&bytes);
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

@@ -5,7 +5,8 @@ use super::epochs::Epoch;
 use super::failure::Failure;
 use super::remedy::DatabaseError;
 use crate::domain::dead_letter::dlq_subject;
-use crate::domain::leaf::{Disposition, Hash, Leaf, headers_sha256, payload_sha256};
+use crate::domain::digest::Hash;
+use crate::domain::leaf::{Disposition, Leaf, headers_sha256, payload_sha256};
 use crate::domain::reject::Rejection;
 use crate::lifecycle::Judged;
 use crate::tlog::tree::{Frontier, Subtree};
@@ -86,7 +87,8 @@ pub(super) async fn append(
 fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) -> Hash {
     let message = &row.message;
     Leaf {
-        incarnation: &message.incarnation,
+        stream: &message.incarnation.stream,
+        stream_created_ns: message.incarnation.created_ns,
         regressions: epoch.regressions,
         sequence: message.sequence,
         subject: &message.subject,
@@ -97,7 +99,7 @@ fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) 
         record_id: row.verdict.record_id(),
         row_id: fate.row_id(),
         committed_at_us,
-        rejection: fate.rejection(),
+        rejection: fate.rejection().map(|rejection| (rejection.reason().code(), rejection.detail())),
     }
     .hash()
 }

@@ -3,8 +3,9 @@
 
 use super::log::Log;
 use super::remedy::DatabaseError;
-use crate::domain::leaf::{Disposition, Hash};
-use crate::domain::leaf_fields::{Cause, LeafFields, sha256};
+use crate::domain::digest::{Hash, sha256};
+use crate::domain::leaf::Disposition;
+use crate::domain::leaf_fields::{Cause, LeafFields};
 use crate::logbook::{Logbook, Unread};
 use crate::tlog::checkpoint::SignedCheckpoint;
 use crate::tlog::cosignature::VerifierKey;
@@ -115,7 +116,6 @@ impl<'r> FromRow<'r, PgRow> for Entry {
         let hash = |column: &str| Hash::try_from(row.try_get::<Vec<u8>, _>(column)?).map_err(|_| broken(column));
         let headers: Option<Vec<u8>> = row.try_get("headers")?;
         let disposition: String = row.try_get("disposition")?;
-        let all = [Disposition::Recorded, Disposition::Duplicate, Disposition::Rejected];
         let reason: Option<String> = row.try_get("reason")?;
         let detail: Option<String> = row.try_get("detail")?;
         Ok(Self {
@@ -133,10 +133,7 @@ impl<'r> FromRow<'r, PgRow> for Entry {
                     None => headers.as_deref().map(sha256),
                 },
                 payload_sha256: hash("payload_sha256")?,
-                disposition: all
-                    .into_iter()
-                    .find(|one| one.name() == disposition)
-                    .ok_or_else(|| broken("disposition"))?,
+                disposition: Disposition::named(&disposition).ok_or_else(|| broken("disposition"))?,
                 record_id: row.try_get("record_id")?,
                 row_id: row.try_get("row_id")?,
                 committed_at_us: row.try_get("committed_at_us")?,

@@ -3,7 +3,8 @@
 
 use super::connections::{Connections, Lease};
 use super::remedy::DatabaseError;
-use crate::domain::archive::{Contents, Intact, Packed, Packer, Perishable, ROWS_MAX, sha256};
+use crate::domain::archive::{Contents, Intact, Packed, Packer, Perishable, ROWS_MAX};
+use crate::domain::digest::sha256;
 use crate::retention::{Books, Cause, Entered, Place, Trouble};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;

@@ -1,13 +1,14 @@
 //! Is this message kept as it came? Each entry with its leaf, its dead letter or its row; alone, so that many can be looked at
 //! at a time.
 
-use super::findings::{Finding, Findings, hex, shown};
+use super::findings::{Finding, Findings, shown};
 use super::fingerprint::{Fingerprint, Key};
 use super::removal::{Authorities, Removal};
 use super::rows::{Charge, Rates, compare, table_name};
 use super::stored::{DeadLetter, Entry, Epoch, Epochs, Page};
 use crate::domain::dead_letter::dlq_subject;
-use crate::domain::leaf::{Disposition, Hash, Leaf, sha256};
+use crate::domain::digest::{Hash, hex, sha256};
+use crate::domain::leaf::{Disposition, Leaf};
 use crate::domain::message::{Headers, Message};
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::row::Row;
@@ -117,7 +118,7 @@ impl Looking<'_> {
         let Some(epoch) = self.background.epochs.get(&entry.epoch) else {
             return self.differ("epoch", format!("is {}, which ledger.epoch does not have", entry.epoch));
         };
-        let Some(disposition) = Disposition::ALL.into_iter().find(|known| known.name() == entry.disposition) else {
+        let Some(disposition) = Disposition::named(&entry.disposition) else {
             return self.differ("disposition", format!("is {}", shown(Some(&entry.disposition))));
         };
         self.look_at_leaf(epoch, disposition);
@@ -258,7 +259,7 @@ impl Looking<'_> {
         let entry = self.entry;
         let own = self.background.epochs.get(&entry.epoch);
         let epoch = epoch.or(own)?;
-        let named = || Disposition::ALL.into_iter().find(|known| known.name() == entry.disposition);
+        let named = || Disposition::named(&entry.disposition);
         let disposition = disposition.or_else(named)?;
         let rejection = match disposition {
             Disposition::Rejected => Some(entry.dead_letter.as_ref().and_then(rejection)?),
@@ -269,7 +270,8 @@ impl Looking<'_> {
             None => entry.headers_sha256.as_deref().map(Hash::try_from).transpose().ok()?,
         };
         let leaf = Leaf {
-            incarnation: &epoch.incarnation,
+            stream: &epoch.incarnation.stream,
+            stream_created_ns: epoch.incarnation.created_ns,
             regressions: epoch.regressions,
             sequence: entry.sequence,
             subject: &entry.subject,
@@ -280,7 +282,7 @@ impl Looking<'_> {
             record_id: record_id.or(entry.record_id.as_deref()),
             row_id: entry.row_id,
             committed_at_us: entry.committed_at_us?,
-            rejection: rejection.as_ref(),
+            rejection: rejection.as_ref().map(|rejection| (rejection.reason().code(), rejection.detail())),
         };
         Some(leaf.hash())
     }

@@ -120,8 +120,3 @@ pub fn shown(value: Option<&str>) -> String {
         Some((cut, _)) => format!("\"{}…\"", &clean[..cut]),
     }
 }
-
-/// A hash for a sentence.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -1,8 +1,7 @@
 //! What was made anew? Each repaired row is an audit event of our own, with what was there and what is there now.
 
-use crate::domain::leaf::sha256;
+use crate::domain::digest::{hex, sha256};
 use crate::domain::message::{Headers, Incarnation, Message, utc_text};
-use crate::verify::findings::hex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! Is the tree that of its leaves? Takes the stored leaf hashes in order, and compares every subtree, every known root and the head.
 
 use super::checkpoint::KnownRoot;
-use super::findings::{Finding, Findings, hex};
+use super::findings::{Finding, Findings};
 use super::stored::{Head, Subtree};
+use crate::domain::digest::hex;
 use crate::tlog::tree::{self, Frontier};
 use std::collections::BTreeMap;
 

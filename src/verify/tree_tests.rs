@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::leaf::sha256;
+use crate::domain::digest::sha256;
 
 const LEAVES: i64 = 600;
 

@@ -70,7 +70,8 @@ async fn check_erased_leaves(world: &World) -> usize {
         let incarnation = Incarnation { stream: Arc::from(it.stream.as_str()), created_ns: it.stream_created_ns };
         let hash = |bytes: &Vec<u8>| -> [u8; 32] { bytes.as_slice().try_into().expect("32 bytes") };
         let leaf = Leaf {
-            incarnation: &incarnation,
+            stream: &incarnation.stream,
+            stream_created_ns: incarnation.created_ns,
             regressions: it.regressions,
             sequence: it.sequence,
             subject: &it.subject,

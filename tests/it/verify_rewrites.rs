@@ -5,8 +5,9 @@ use crate::support::daemon::text_of;
 use crate::support::postgres::Database;
 use crate::support::world::World;
 use crate::verify::{Said, checkpoint, settled_world, strings, unguarded, verify};
+use ledgerd::domain::digest::sha256;
 use ledgerd::domain::event::integrity_hash;
-use ledgerd::domain::leaf::{Disposition, Leaf, headers_sha256, sha256};
+use ledgerd::domain::leaf::{Disposition, Leaf, headers_sha256};
 use ledgerd::domain::message::{Headers, Incarnation, Message};
 use ledgerd::domain::reject::{Reason, Rejection};
 use ledgerd::tlog::tree::Frontier;
@@ -72,7 +73,8 @@ async fn forge(database: &Database, id: i64) {
         let disposition = row.get::<String, _>("disposition");
         let disposition = Disposition::ALL.into_iter().find(|known| known.name() == disposition).expect("one of three");
         let leaf = Leaf {
-            incarnation: &incarnation,
+            stream: &incarnation.stream,
+            stream_created_ns: incarnation.created_ns,
             regressions: row.get("regressions"),
             sequence: message.sequence,
             subject: &subject,
@@ -83,7 +85,7 @@ async fn forge(database: &Database, id: i64) {
             record_id: record_id.as_deref(),
             row_id: row.get("row_id"),
             committed_at_us: row.get("committed_at_us"),
-            rejection: rejection.as_ref(),
+            rejection: rejection.as_ref().map(|it| (it.reason().code(), it.detail())),
         };
         let leaf = leaf.hash();
         frontier.append(leaf, &mut completed);
