@@ -1,9 +1,10 @@
 //! `ledgerd completions`, `ledgerd man`: written from the same definitions as `--help`.
 
 use super::{Arguments, Exit, Failure};
+use crate::config::DEFAULTS;
 use clap::CommandFactory as _;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
@@ -14,7 +15,30 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
 pub(super) fn man(folder: Option<&Path>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error);
     match folder {
-        Some(folder) => clap_mangen::generate_to(Arguments::command(), folder).map_err(failed),
+        Some(folder) => {
+            clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)?;
+            fs::write(folder.join("ledgerd.toml.5"), settings_page()).map_err(failed)
+        }
         None => clap_mangen::Man::new(Arguments::command()).render(&mut io::stdout()).map_err(failed),
     }
+}
+
+/// `ledgerd.toml(5)`: the file of defaults as it stands, for it explains each setting.
+fn settings_page() -> String {
+    let settings: String = DEFAULTS.lines().map(roff_line).collect();
+    format!(
+        ".TH ledgerd.toml 5 \"\" \"ledgerd {version}\"\n\
+        .SH NAME\nledgerd.toml \\- settings of ledgerd\n\
+        .SH SYNOPSIS\n/etc/ledgerd/ledgerd.toml\n\
+        .SH DESCRIPTION\n.nf\n{settings}.fi\n\
+        .SH \"SEE ALSO\"\n.BR ledgerd (1)\n",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// A line as it is: a backslash would begin an escape, and a dot or an apostrophe in front a request.
+fn roff_line(line: &str) -> String {
+    let text = line.replace('\\', "\\e").replace('-', "\\-");
+    let guard = if text.starts_with(['.', '\'']) { "\\&" } else { "" };
+    format!("{guard}{text}\n")
 }
