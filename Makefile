@@ -1,7 +1,7 @@
 # For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help run report build test test-matrix fuzz fmt lint
+.PHONY: help run report build package test test-matrix test-package test-alerts fuzz fmt lint
 
 # rustup puts cargo here; a shell that is not a login shell may not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -12,7 +12,10 @@ help:
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
 	@echo 'make fuzz         the judging, for five minutes, and the readers of src/tlog; needs a nightly toolchain and cargo-fuzz'
+	@echo 'make test-package the Debian package on a clean machine of its own, with a real systemd; as root'
+	@echo 'make test-alerts  the alert rules; needs promtool, which comes with Prometheus'
 	@echo 'make build        target/release/ledgerd'
+	@echo 'make package      target/debian/ledgerd_*.deb'
 	@echo 'make fmt          format the sources'
 	@echo 'make lint         clippy, warnings denied'
 
@@ -25,12 +28,22 @@ report:
 build:
 	cargo build --release
 
+package:
+	@exec scripts/package
+
 # Some tests alone: make test TEST='--test it kills'
 test:
 	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo test $(TEST)
 
 test-matrix:
 	@exec scripts/test-matrix
+
+test-package:
+	@exec python3 scripts/test_package.py
+
+test-alerts:
+	promtool check rules monitoring/ledgerd.rules.yml
+	promtool test rules monitoring/ledgerd.rules.test.yml
 
 fuzz:
 	mkdir -p fuzz/corpus/judge
