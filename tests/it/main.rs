@@ -8,6 +8,7 @@ mod support;
 mod support_holds;
 
 /// What becomes of a message.
+mod readme;
 mod records;
 
 /// The tables beside `audit_events`.

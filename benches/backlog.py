@@ -1,0 +1,64 @@
+"""A backlog of mixed audit events: made once, published once, drained by each contender in its turn."""
+
+import hashlib
+import json
+import random
+from datetime import datetime, timezone
+
+from nats_publish import Connection
+from sample_events import GOOD
+from servers import Trouble
+
+IN_FLIGHT_MAX = 2_000
+FIRST_MS = 1_767_225_600_000
+
+
+def event(number, chance):
+    """One of LDG-002's own kinds, with an id of its own. About 400 bytes, as agents send them."""
+    lane, actor, action, outcome, others = GOOD[number % len(GOOD)]
+    milliseconds = FIRST_MS + number
+    moment = datetime.fromtimestamp(milliseconds // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    made = {"event_id": f"{lane}-{actor}-{milliseconds}", "actor": actor, "action": action, "outcome": outcome,
+            "timestamp": f"{moment}.{milliseconds % 1000:03}Z"}
+    made["integrity_hash"] = hashlib.sha256("".join(made.values()).encode()).hexdigest()
+    if "details" not in others:
+        made["details"] = {"note": f"{chance.getrandbits(400):0100x}", "attempt": number % 5}
+    made["task_id"] = f"TASK-{number // 7}"
+    made.update(others)
+    return f"ledger.{lane}.{actor}", json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+
+
+def events(count):
+    chance = random.Random(count)
+    return (event(number, chance) for number in range(count))
+
+
+def write(path, count):
+    """The payloads alone, one per line; returns their mean size in bytes."""
+    size = 0
+    with open(path, "w", encoding="utf-8") as file:
+        for _, payload in events(count):
+            size += len(payload.encode())
+            file.write(payload + "\n")
+    return size / count
+
+
+def publish(url, count):
+    """Publishes the backlog, and waits for the stream's answer to each message."""
+    connection = Connection(url)
+    reply = f"{connection.inbox}.0"
+    buffer, waiting = [], 0
+    for number, (subject, payload) in enumerate(events(count), start=1):
+        data = payload.encode()
+        buffer.append(f"PUB {subject} {reply} {len(data)}\r\n".encode() + data + b"\r\n")
+        if len(buffer) == 500 or number == count:
+            connection.send(b"".join(buffer))
+            waiting += len(buffer)
+            buffer.clear()
+        while waiting > (0 if number == count else IN_FLIGHT_MAX):
+            connection.read_line()
+            while connection.messages:
+                _, _, answer = connection.messages.pop()
+                waiting -= 1
+                if b'"error"' in answer:
+                    raise Trouble(f"the stream refuses the backlog: {answer.decode()}")

@@ -1,0 +1,165 @@
+"""From a full stream to committed rows: each side in its turn, into an empty database, with consumers of its own."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections import namedtuple
+
+from bench_servers import SPEC_TABLE
+from processes import Watched
+from servers import Trouble, say
+
+SECONDS_MAX = 3_600
+LOOK_SECONDS = 0.1
+KEY_NAME = "bench.example/ledger"
+
+Programs = namedtuple("Programs", "ledgerd plain peers")
+
+
+def result(events, watched):
+    return {"events": events, "seconds": round(watched.seconds, 3), "per_second": round(events / watched.seconds),
+            "cpu_seconds": round(watched.cpu_seconds, 2), "memory_mib": round(watched.memory_bytes_max / 2**20, 1)}
+
+
+def plain(servers, programs, *arguments):
+    watched = Watched([programs.plain, *arguments], servers.folder / "plain.log").wait(SECONDS_MAX)
+    return json.loads((servers.folder / "plain.log").read_text()), watched
+
+
+def ceiling(servers, programs):
+    """The same rows into the specification's table, over one connection, in batches of 1,000."""
+    url, _ = servers.new_database(SPEC_TABLE)
+    found, watched = plain(servers, programs, "insert", url, servers.events_file)
+    watched.seconds = found["seconds"]
+    return result(found["rows"], watched)
+
+
+def peer(servers, programs, way, events):
+    servers.forget_consumers()
+    url, database = servers.new_database(SPEC_TABLE)
+    command = [programs.peers / "python", __file__.replace("drains.py", "peer.py"), way, servers.nats.url(), url, str(events)]
+    watched = Watched(command, servers.folder / "peer.log").wait(SECONDS_MAX)
+    expect(database, "select count(*) as there from audit_events", events)
+    return result(events, watched)
+
+
+def ingestr(servers, programs, events):
+    """Its streaming mode on a durable of ours, ended when the last row is there."""
+    servers.forget_consumers()
+    url, database = servers.new_database()
+    config = {"stream_name": "LEDGER", "config": {"durable_name": "ingestr", "ack_policy": "explicit", "deliver_policy": "all",
+                                                  "max_ack_pending": 200_000}}
+    answer = servers.api("CONSUMER.DURABLE.CREATE.LEDGER.ingestr", json.dumps(config).encode())
+    if "error" in answer:
+        raise Trouble(f"no consumer for ingestr: {answer['error']}")
+    command = [programs.peers / "ingestr", "ingest", "--yes", "--stream", "--progress", "log", "--source-uri",
+               f"{servers.nats.url()}?stream=LEDGER&consumer=ingestr", "--source-table", "ledger.>", "--dest-uri",
+               url.replace("postgres://", "postgresql://") + "?sslmode=disable", "--dest-table", "public.events"]
+    environment = {"TELEMETRY_OPTOUT": "1", "INGESTR_DISABLE_TELEMETRY": "1"}
+    watched = Watched(command, servers.folder / "ingestr.log", environment)
+    table = "select case when to_regclass('public.events') is null then 0 else 1 end as there"
+    wait(watched, lambda: database.rows(table)[0]["there"])
+    wait(watched, lambda: database.rows("select count(*) as there from public.events")[0]["there"] >= events)
+    watched.seconds = time.monotonic() - watched.started
+    watched.stop()
+    return result(events, watched)
+
+
+def ledgerd_environment(servers, url):
+    key = servers.folder / "signing-key"
+    return {"LEDGERD__DATABASE__URL": url, "LEDGERD__NATS__URL": servers.nats.url(), "LEDGERD__CHECKPOINT__KEY_FILE": str(key),
+            "LEDGERD__CHECKPOINT__ANCHOR_FILE": str(servers.folder / "anchor")}
+
+
+def prepare(servers, programs, url):
+    """Tables, streams, consumers and a key for ledgerd."""
+    for name in ("signing-key", "anchor"):
+        path = servers.folder / name
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    environment = ledgerd_environment(servers, url)
+    run(programs, environment, "keygen", "--name", KEY_NAME, "--out", str(servers.folder / "signing-key"))
+    run(programs, environment, "migrate", "--roles")
+    run(programs, environment, "setup")
+    return environment
+
+
+def run(programs, environment, *arguments):
+    done = subprocess.run([programs.ledgerd, *arguments], env={**environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise Trouble(f"ledgerd {' '.join(arguments)}:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def ledgerd(servers, programs, events):
+    """Committed, in custody, in the tree, signed and acknowledged."""
+    servers.forget_consumers()
+    url, database = servers.new_database()
+    environment = prepare(servers, programs, url)
+    found = drain(servers, programs, environment, database, events)
+    found.update(checkpoint_lag(database))
+    return found
+
+
+def drain(servers, programs, environment, database, events):
+    before = database.tree_head()["size"]
+    watched = Watched([programs.ledgerd, "run"], servers.folder / "ledgerd.log", environment)
+    wait(watched, lambda: database.tree_head()["size"] >= before + events)
+    wait(watched, lambda: all(consumer["num_ack_pending"] == 0 for consumer in servers.consumers()))
+    watched.seconds = time.monotonic() - watched.started
+    # The last checkpoint.
+    wait(watched, lambda: database.rows("select coalesce(max(tree_size), 0) as signed from ledger.checkpoint")[0]["signed"] >= before + events)
+    watched.stop()
+    return result(events, watched)
+
+
+def checkpoint_lag(database):
+    """From each commit to the first signed checkpoint that covers it."""
+    [found] = database.rows("""
+        with signed as (
+            select tree_size, pg_xact_commit_timestamp(xmin) as at,
+                coalesce(lag(tree_size) over (order by tree_size), 0) as before
+            from ledger.checkpoint
+        )
+        select percentile_cont(0.99) within group (order by extract(epoch from signed.at - pg_xact_commit_timestamp(entry.xmin))) as p99
+        from ledger.entry as entry
+        join signed on entry.leaf_index >= signed.before and entry.leaf_index < signed.tree_size""")
+    return {"checkpoint_lag_p99_seconds": round(found["p99"], 3)}
+
+
+def verify(servers, programs):
+    """The ledger of the last drain by ledgerd, against a SELECT of the same rows over one connection."""
+    url, database = servers.new_database()
+    environment = prepare(servers, programs, url)
+    servers.forget_consumers()
+    run(programs, environment, "setup")
+    events = servers.api("STREAM.INFO.LEDGER")["state"]["messages"]
+    drain(servers, programs, environment, database, events)
+    database.execute("vacuum analyze")
+    query = "select * from ledger.entry join public.audit_events on id = row_id order by leaf_index"
+    selected, _ = plain(servers, programs, "select", url, query)
+    watched = Watched([programs.ledgerd, "verify", "--jobs", "1"], servers.folder / "verify.log", environment).wait(SECONDS_MAX)
+    both = Watched([programs.ledgerd, "verify"], servers.folder / "verify.log", environment).wait(SECONDS_MAX)
+    found = result(events, watched)
+    found.update(select_per_second=round(selected["rows"] / selected["seconds"]), all_cores_per_second=round(events / both.seconds))
+    return found
+
+
+def with_rows_stored(servers, programs, rows):
+    """A drain into a ledger that holds so many rows: new epochs of the same events would be duplicates, so they are other ones."""
+    raise Trouble("not measured yet")
+
+
+def expect(database, query, count):
+    there = database.rows(query)[0]["there"]
+    if there != count:
+        raise Trouble(f"{there} rows are there, and {count} should be")
+
+
+def wait(watched, condition):
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition():
+        watched.alive()
+        if time.monotonic() > deadline:
+            raise Trouble(f"not within {SECONDS_MAX} seconds")
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,82 @@
+"""The results as a table, as a plot, and as a file."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FILE = HERE / "results.json"
+PLOT = HERE / "drain.svg"
+README = HERE / "README.md"
+BEGIN, END = "<!-- figures: written by bench.py --keep -->", "<!-- end of figures -->"
+
+
+def median(side, name):
+    return statistics.median(turn[name] for turn in side)
+
+
+def spread(side, name):
+    values = [turn[name] for turn in side]
+    return f"{min(values):,.0f} to {max(values):,.0f}"
+
+
+def ratios(results, name):
+    """The ledger against a side, turn by turn: both of one round."""
+    ours, theirs = results["sides"].get("ledgerd", []), results["sides"].get(name, [])
+    return [our["per_second"] / their["per_second"] for our, their in zip(ours, theirs)]
+
+
+def drain_sides(results):
+    return [name for name, turns in results["sides"].items() if turns and name not in ("verify", "latency")]
+
+
+def table(results):
+    lines = ["| side | events per second: median (range) | ledgerd is | processor seconds per 1,000 events | most memory, MiB |",
+             "|---|---|---|---|---|"]
+    for name in drain_sides(results):
+        side = results["sides"][name]
+        ratio = "" if name == "ledgerd" or not ratios(results, name) else f"{statistics.median(ratios(results, name)):.2f} ×"
+        cpu = statistics.median(turn["cpu_seconds"] / turn["events"] * 1_000 for turn in side)
+        memory = max(turn["memory_mib"] for turn in side)
+        lines.append(f"| {name} | {median(side, 'per_second'):,.0f} ({spread(side, 'per_second')}) | {ratio} | {cpu:.3f} | {memory:.0f} |")
+    lines.append("")
+    if ours := results["sides"].get("ledgerd"):
+        lines.append(f"- Commit to signed checkpoint at full drain, p99: {max(turn['checkpoint_lag_p99_seconds'] for turn in ours):.2f} s, the worst round.")
+    if verified := results["sides"].get("verify"):
+        ratio = statistics.median(turn["per_second"] / turn["select_per_second"] for turn in verified)
+        lines.append(f"- `verify` on one core: {median(verified, 'per_second'):,.0f} entries per second, {ratio:.2f} of a `SELECT` of the same rows "
+                     f"({median(verified, 'select_per_second'):,.0f}); on all cores {median(verified, 'all_cores_per_second'):,.0f}.")
+    if steady := results["sides"].get("latency"):
+        ratio = statistics.median(turn["p99_ms"] / turn["commit_p99_ms"] for turn in steady)
+        lines.append(f"- 500 events per second, publication to acknowledgement: p50 {median(steady, 'p50_ms'):.1f} ms, p99 {median(steady, 'p99_ms'):.1f} ms; "
+                     f"one row and its commit, p99 {median(steady, 'commit_p99_ms'):.1f} ms: {ratio:.1f} ×.")
+    if stored := results.get("stored"):
+        lines.append(f"- With {stored['rows']:,} rows stored already: {stored['per_second']:,} events per second, {stored['ratio']:.2f} of the empty database's.")
+    at = results["machine"]
+    lines.append(f"\n{results['at']}, {results['events']:,} events of {results['event_bytes']} bytes, {at['processor']}, {at['cores']} cores, "
+                 f"{at['memory_gib']} GiB, Linux {at['kernel']}; {results['servers']['postgresql']}, {results['servers']['nats']}.")
+    return "\n".join(lines)
+
+
+def plot(results):
+    """Bars, by hand: a plot needs no library that needs a library."""
+    rows = [(name, median(results["sides"][name], "per_second")) for name in drain_sides(results)]
+    widest, left, height = max(value for _, value in rows), 250, 34
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height * len(rows) + 40}" font-family="sans-serif" font-size="13">',
+             '<rect width="100%" height="100%" fill="white"/>', '<text x="10" y="20" font-weight="bold">Drain of a backlog: events per second</text>']
+    for number, (name, value) in enumerate(rows):
+        top = 34 + number * height
+        color = "#2563eb" if name == "ledgerd" else "#9ca3af"
+        parts.append(f'<text x="{left - 8}" y="{top + 17}" text-anchor="end">{name}</text>')
+        parts.append(f'<rect x="{left}" y="{top}" width="{max(1, value / widest * 420):.0f}" height="{height - 10}" fill="{color}"/>')
+        parts.append(f'<text x="{left + value / widest * 420 + 6:.0f}" y="{top + 17}">{value:,.0f}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def keep(results):
+    FILE.write_text(json.dumps(results, indent=1) + "\n")
+    PLOT.write_text(plot(results))
+    text = README.read_text()
+    figures = f"{BEGIN}\n{table(results)}\n\n![Drain of a backlog: events per second](drain.svg)\n{END}"
+    README.write_text(re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: figures, text, flags=re.DOTALL))
