@@ -20,8 +20,7 @@ fn code(language: &str) -> &'static str {
 
 /// Where the packages are that the code imports: `scripts/servers.py env` says so.
 fn packages(variable: &str) -> PathBuf {
-    let place = std::env::var_os(variable);
-    place.map(PathBuf::from).unwrap_or_else(|| panic!("{variable} is not set: see scripts/servers.py"))
+    std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: see scripts/servers.py")).into()
 }
 
 async fn run(mut command: Command) -> Output {
