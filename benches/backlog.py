@@ -60,5 +60,5 @@ def publish(url, count):
             while connection.messages:
                 _, _, answer = connection.messages.pop()
                 waiting -= 1
-                if b'"error"' in answer:
-                    raise Trouble(f"the stream refuses the backlog: {answer.decode()}")
+                if b'"seq":' not in answer:
+                    raise Trouble(f"the stream does not take the backlog: {answer.decode()}")

@@ -68,6 +68,7 @@ def measure(options, servers, programs):
     events = options.events
     say(f"{events:,} events: writing and publishing them")
     mean_bytes = backlog.write(servers.events_file, events)
+    drains.run(programs, {"LEDGERD__NATS__URL": servers.nats.url()}, "setup")
     backlog.publish(servers.nats.url(), events)
     sides = [
         ("ceiling", lambda: drains.ceiling(servers, programs)),

@@ -54,7 +54,7 @@ def ingestr(servers, programs, events):
     if "error" in answer:
         raise Trouble(f"no consumer for ingestr: {answer['error']}")
     command = [programs.peers / "ingestr", "ingest", "--yes", "--stream", "--progress", "log", "--source-uri",
-               f"{servers.nats.url()}?stream=LEDGER&consumer=ingestr", "--source-table", "ledger.>", "--dest-uri",
+               f"{servers.nats.url()}?consumer=ingestr", "--source-table", "LEDGER", "--dest-uri",
                url.replace("postgres://", "postgresql://") + "?sslmode=disable", "--dest-table", "public.events"]
     environment = {"TELEMETRY_OPTOUT": "1", "INGESTR_DISABLE_TELEMETRY": "1"}
     watched = Watched(command, servers.folder / "ingestr.log", environment)
