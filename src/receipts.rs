@@ -37,6 +37,14 @@ const TELLING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Where a lookup or a confirmation failed, the next one is waited for after this time.
 const DISTRUST_TIME: Duration = Duration::from_secs(15);
 
+/// How a batch of receipts went out.
+enum Told {
+    /// The stream has them.
+    Confirmed,
+    /// Whoever listened has heard them.
+    Tossed,
+}
+
 /// Tells publishers from this book by this post.
 #[derive(Debug)]
 pub struct Receipts<B, P> {
@@ -53,26 +61,17 @@ impl<B: Book, P: Post> Receipts<B, P> {
         Self { book, post, metrics, distrusted_until: Mutex::new(None) }
     }
 
-    /// All receipts, and whether the stream has them.
-    async fn try_to_tell(&self, asked: &[Asked]) -> Result<(), String> {
+    async fn try_to_tell(&self, asked: &[Asked]) -> Result<Told, String> {
         let receipts = self.book.look_up(asked).await?;
         if receipts.len() < asked.len() {
             // A reload has moved the connections to another database in the meantime.
             tracing::debug!(missing = asked.len() - receipts.len(), "some messages are not in this database");
         }
         if self.is_distrusted() {
-            let tossed = self.post.toss(&receipts).await;
-            self.metrics.unconfirmed.inc_by(receipts.len() as u64);
-            return tossed;
-        }
-        let delivered = self.post.deliver(&receipts).await;
-        if delivered.is_ok() {
-            self.metrics.confirmed.inc_by(receipts.len() as u64);
-            self.trust();
+            self.post.toss(&receipts).await.map(|()| Told::Tossed)
         } else {
-            self.metrics.unconfirmed.inc_by(receipts.len() as u64);
+            self.post.deliver(&receipts).await.map(|()| Told::Confirmed)
         }
-        delivered
     }
 
     fn is_distrusted(&self) -> bool {
@@ -103,9 +102,17 @@ impl<B: Book, P: Post> Receipts<B, P> {
 
 impl<B: Book + Sync, P: Post + Sync> Clerk for Receipts<B, P> {
     async fn tell(&self, asked: &[Asked]) {
-        let told = timeout(TELLING_TIME_MAX, self.try_to_tell(asked)).await;
-        if let Err(why) = told.unwrap_or_else(|_| Err(format!("not done within {TELLING_TIME_MAX:?}"))) {
-            self.distrust(&why);
+        let told = timeout(TELLING_TIME_MAX, Box::pin(self.try_to_tell(asked))).await;
+        let told = told.unwrap_or_else(|_| Err(format!("not done within {TELLING_TIME_MAX:?}")));
+        let counter = match &told {
+            Ok(Told::Confirmed) => &self.metrics.confirmed,
+            Ok(Told::Tossed) | Err(_) => &self.metrics.unconfirmed,
+        };
+        counter.inc_by(asked.len() as u64);
+        match told {
+            Ok(Told::Confirmed) => self.trust(),
+            Ok(Told::Tossed) => {}
+            Err(why) => self.distrust(&why),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Answer {
     pub const STATUSES: [u16; 10] = [200, 202, 400, 401, 403, 408, 413, 422, 429, 503];
 
     /// What the caller of this posting hears.
-    pub fn to(record_id: Option<String>, outcome: Outcome) -> Self {
+    pub fn to(record_id: Option<&str>, outcome: Outcome) -> Self {
         match outcome {
             Outcome::Told(Receipt { status: Status::Rejected, event_id, reason, detail, .. }) => Self {
                 status: 422,

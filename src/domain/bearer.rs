@@ -29,10 +29,15 @@ impl Bearers {
     /// # Errors
     /// A sentence that does not repeat the text, for it may be a token by mistake.
     pub fn parse(list: &[String]) -> Result<Self, String> {
-        let parsed = list.iter().zip(1..).map(|(text, number)| {
-            Bearer::parse(text).ok_or_else(|| format!("the token at place {number} is not written so"))
-        });
-        parsed.collect::<Result<_, _>>().map(Self)
+        let mut bearers: Vec<Bearer> = Vec::new();
+        for (text, place) in list.iter().zip(1..) {
+            let bearer = Bearer::parse(text).ok_or_else(|| format!("the token at place {place} is not written so"))?;
+            if bearers.iter().any(|known| known.token_sha256 == bearer.token_sha256) {
+                return Err(format!("the token at place {place} was there before"));
+            }
+            bearers.push(bearer);
+        }
+        Ok(Self(bearers))
     }
 
     /// Whether nobody is let in.
@@ -115,5 +120,7 @@ mod tests {
             let error = Bearers::parse(&[bad.to_owned()]).expect_err(bad);
             assert!(error.contains("place 1") && !error.contains("hunter2"), "{error}");
         }
+        let twice = Bearers::parse(&[entry("x", "A"), entry("x", "B")]).expect_err("one of them would be idle");
+        assert!(twice.contains("place 2"), "{twice}");
     }
 }

@@ -87,7 +87,10 @@ async fn answer<I: Intake>(desk: Arc<Desk<I>>, webhook: Webhook, headers: Header
     let answer = match desk.answer(webhook, &headers, &mut body).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            discard(body).await;
+            // Whoever was too slow was waited for already.
+            if refusal.status != StatusCode::REQUEST_TIMEOUT {
+                discard(body).await;
+            }
             refusal
         }
     };
@@ -123,7 +126,7 @@ impl<I: Intake> Desk<I> {
             Err(refusal) => return Ok(refusal),
         };
         let record_id = posting.record_id();
-        Ok(Answer::to(record_id, self.intake.submit(posting, deadline).await))
+        Ok(Answer::to(record_id.as_deref(), self.intake.submit(posting, deadline).await))
     }
 }
 

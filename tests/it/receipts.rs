@@ -154,7 +154,8 @@ async fn without_the_stream_of_receipts_the_ledger_goes_on_and_whoever_listens_h
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     daemon.says("receipts are published unconfirmed for now").await;
     assert_eq!(daemon.log_lines_matching("published unconfirmed").len(), 1);
-    assert_eq!(daemon.metric("ledgerd_receipts_total", "unconfirmed").await as u64, 30);
+    let unconfirmed = daemon.metric("ledgerd_receipts_total", "unconfirmed").await;
+    assert!((unconfirmed - 30.0).abs() < 0.5, "{unconfirmed}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::events::{event, spec_hash};
 use crate::support::http::{HttpAnswer, ask};
+use crate::support::nats::{Login, NatsServer, NatsSettings};
 use crate::support::process::scratch_folder;
 use crate::support::world::{Builder, World};
 use crate::support::{SOON, eventually, when};
@@ -19,9 +20,12 @@ const TOKENS: &str = "/webhook/hegemon-token-log";
 const TOKEN: &str = "a-secret-of-the-engine";
 const OTHERS_TOKEN: &str = "a-secret-of-n8n";
 
+fn hash(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// As agents write: any suffix of an id, and sometimes no timestamp.
 fn builder() -> Builder {
-    let hash = |token: &str| Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let tokens = format!("{} RXY-CEO BRM-CTO WRK-006, {} N8N_SANITIZER", hash(TOKEN), hash(OTHERS_TOKEN));
     World::builder()
         .env("LEDGERD__WEBHOOKS__TOKENS", &tokens)
@@ -178,6 +182,87 @@ async fn who_may_not_write_is_told_why_and_no_token_is_in_the_log() {
     );
 }
 
+/// The users of the shipped server file, that of the webhooks switched on. Each has its name as password.
+fn shipped_users() -> String {
+    let shipped = include_str!("../../nats/nats-server.conf");
+    let (_, users) = shipped.split_once("\nDAEMON: {").expect("it begins with the daemon's");
+    let mut text = format!("DAEMON: {{{users}");
+    for (variable, user) in [
+        ("$LEDGERD_PASSWORD", "ledgerd"),
+        ("$SETUP_PASSWORD", "setup"),
+        ("$BRM_CTO_PASSWORD", "BRM-CTO"),
+        ("$N8N_PASSWORD", "n8n"),
+        ("$WEBHOOKS_PASSWORD", "webhooks"),
+    ] {
+        text = text.replace(variable, user);
+    }
+    let (before, rest) = text.split_once("      # {\n").expect("the webhooks' user begins");
+    let (user, after) = rest.split_once("      # }\n").expect("and ends");
+    format!("{before}{{\n{}\n}}\n{after}", user.replace("      # ", ""))
+}
+
+#[tokio::test]
+async fn the_permissions_of_the_shipped_server_file_suffice() {
+    let login = Some(Login { user: "setup".to_owned(), password: "setup".to_owned() });
+    let server = NatsServer::start_with(NatsSettings { login, lines: shipped_users() }).await;
+    let url = |user: &str| format!("nats://{user}:{user}@127.0.0.1:{}", server.port());
+    let mut world = builder().without_streams().start().await;
+    world.operator.insert("LEDGERD__NATS__URL".to_owned(), url("setup"));
+    world.ledgerd_ok(&["setup"]).await;
+    world.environment.insert("LEDGERD__NATS__URL".to_owned(), url("ledgerd"));
+    world.environment.insert("LEDGERD__WEBHOOKS__NATS_URL".to_owned(), url("webhooks"));
+    let mut daemon = world.daemon().await;
+
+    world.operator.insert("LEDGERD__NATS__URL".to_owned(), url("BRM-CTO"));
+    let emit =
+        ["emit", "--wait", "--json", "--actor", "BRM-CTO", "--action", "EXECUTION_STARTED", "--outcome", "SUCCESS"];
+    assert!(world.ledgerd_ok(&emit).await.contains("LOGGED"));
+    let key = [("X-Hegemon-Token", TOKEN), ("Idempotency-Key", "k")];
+    let body = event("EXEC", "BRM-CTO", 1).payload();
+    let logged = async |daemon: &Daemon| {
+        eventually("it is logged", SOON, async || {
+            let answer = post(daemon, AUDIT, &key, &body).await;
+            when(answer.status == 200, || answer.text())
+        })
+        .await;
+    };
+    logged(&daemon).await;
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit().await, 0);
+    // Its receipt is in the stream alone now.
+    logged(&world.daemon().await).await;
+    assert!(!daemon.log_contains("ermissions"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_token_is_exchanged_by_a_reload() {
+    let world = World::start().await;
+    let folder = scratch_folder("config");
+    let file = folder.path().join("ledgerd.toml");
+    let let_in = |token: &str| {
+        let text = format!("[webhooks]\ntokens = [\"{} BRM-CTO\"]\n", hash(token));
+        std::fs::write(&file, text).expect("the folder is ours");
+    };
+    let_in(TOKEN);
+    let mut daemon = Daemon::spawn_with(&["--config", &file.display().to_string()], &world.environment);
+    daemon.ready().await;
+    let body = event("EXEC", "BRM-CTO", 1).payload();
+    let status =
+        async |daemon: &Daemon, token: &str| post(daemon, AUDIT, &[("X-Hegemon-Token", token)], &body).await.status;
+    let becomes = async |daemon: &Daemon, token: &str, wanted: u16| {
+        eventually(&format!("{token} hears {wanted}"), SOON, async || {
+            let heard = status(daemon, token).await;
+            when(heard == wanted, || heard.to_string())
+        })
+        .await;
+    };
+    becomes(&daemon, TOKEN, 200).await;
+    let_in(OTHERS_TOKEN);
+    daemon.sighup();
+    becomes(&daemon, TOKEN, 401).await;
+    becomes(&daemon, OTHERS_TOKEN, 200).await;
+}
+
 #[tokio::test]
 async fn an_answer_says_whether_the_record_is_safe_whatever_is_away() {
     let world = builder()
@@ -238,11 +323,54 @@ async fn an_answer_says_whether_the_record_is_safe_whatever_is_away() {
     world.nats().restart().await;
     sent(&daemon, 4, 200).await;
 
+    // A server that is there and says nothing.
+    world.nats().freeze();
+    let (status, answer) = send(&daemon, AUDIT, &numbered(5)).await;
+    assert_eq!((status, &answer["reason"]), (503, &"not_safe".into()), "{answer}");
+    world.nats().thaw();
+    sent(&daemon, 5, 200).await;
+
+    // The receipt of what was there before is found in the stream, by a daemon that has not heard it.
+    let key = [("X-Hegemon-Token", TOKEN), ("Idempotency-Key", "6")];
+    let body = numbered(6).to_string();
+    let first = post(&daemon, AUDIT, &key, body.as_bytes()).await;
     daemon.sigterm();
     assert_eq!(daemon.wait_exit().await, 0);
-    let daemon = world.daemon().await;
-    sent(&daemon, 5, 200).await;
-    sent(&daemon, 4, 200).await;
-    let rows = world.database.count("select count(*) from audit_events where event_id like 'EXEC-%'").await;
-    assert!((4..=5).contains(&rows), "{rows}");
+    let mut daemon = world.daemon().await;
+    let again = eventually("the webhooks are connected", SOON, async || {
+        let again = post(&daemon, AUDIT, &key, body.as_bytes()).await;
+        if again.status == 503 { Err(again.text()) } else { Ok(again) }
+    })
+    .await;
+    assert_eq!((first.status, again.status, first.text()), (200, 200, again.text()));
+
+    // What is asked while it stops is answered.
+    world.postgres_proxy().cut().await;
+    let last = numbered(7);
+    let (answer, ()) = tokio::join!(send(&daemon, AUDIT, &last), async {
+        eventually("it is in the stream", SOON, async || {
+            let stream = world.jetstream().await.get_stream("LEDGER").await.map_err(|error| error.to_string())?;
+            let newest = stream
+                .get_last_raw_message_by_subject("ledger.EXEC.BRM-CTO")
+                .await
+                .map_err(|error| error.to_string())?;
+            when(newest.payload == last.to_string().as_bytes(), || "not the newest".to_owned())
+        })
+        .await;
+        crate::support::process::signal_all("TERM", &[daemon.pid()]);
+    });
+    assert_eq!(answer.0, 202, "{}", answer.1);
+    assert_eq!(daemon.wait_exit().await, 0);
+    world.postgres_proxy().heal().await;
+    let _last = world.daemon().await;
+    // Of the second it depends on who came first whether it was ever taken.
+    eventually("each is a row, once", SOON, async || {
+        let rows = world.database.count("select count(*) from audit_events where event_id like 'EXEC-%'").await;
+        let expected = world
+            .database
+            .count("select count(distinct event_id) from audit_events where event_id like 'EXEC-%'")
+            .await;
+        when(rows == expected && (6..=7).contains(&rows), || format!("{rows} of {expected}"))
+    })
+    .await;
 }
