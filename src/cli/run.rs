@@ -30,6 +30,7 @@ use crate::receipts::Receipts;
 use crate::systemd::{self, Wish};
 use crate::tlog::note::SignerKey;
 use crate::{http, telemetry};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -141,6 +142,25 @@ impl Daemon {
 
     async fn serve(self: Arc<Self>, reloads: mpsc::Receiver<()>) -> Result<(), Failure> {
         let http_stop = CancellationToken::new();
+        let mut servers = self.serve_http(&http_stop).await?;
+        let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
+        let watching = tokio::spawn(self.clone().tell_systemd());
+        let ended = self.clone().serve_until_told().await;
+        reloading.abort();
+        watching.abort();
+        http_stop.cancel();
+        if let (Ok(()), Some(webhooks)) = (&ended, &self.config.webhooks) {
+            // Whoever has asked is answered: the record is safe, and perhaps not committed before the next start.
+            let _ =
+                timeout(webhooks.patience + ANSWERING_TIME_MAX, async { while servers.join_next().await.is_some() {} })
+                    .await;
+        }
+        ended
+    }
+
+    /// Answers on one address, or on two where the webhooks have their own.
+    async fn serve_http(self: &Arc<Self>, stop: &CancellationToken) -> Result<JoinSet<io::Result<()>>, Failure> {
+        let mut servers = JoinSet::new();
         let webhooks = self.webhooks();
         let own_address = self.config.webhooks.as_ref().and_then(|webhooks| webhooks.listen);
         if webhooks.is_some() && own_address.or(self.config.http_listen).is_none() {
@@ -149,31 +169,16 @@ impl Daemon {
         }
         if let (Some(address), Some(webhooks)) = (own_address, webhooks.clone()) {
             let listener = bind("webhooks.listen", address).await?;
-            tokio::spawn(http::webhooks::serve(listener, webhooks, http_stop.clone()));
+            servers.spawn(http::webhooks::serve(listener, webhooks, stop.clone()));
         }
         if let Some(address) = self.config.http_listen {
             let listener = bind("http.listen", address).await?;
             let pages = Some(log_pages::pages(&self.log));
-            let here = webhooks.clone().filter(|_| own_address.is_none());
-            tokio::spawn(http::serve(
-                listener,
-                self.health.clone(),
-                self.metrics.clone(),
-                pages,
-                here,
-                http_stop.clone(),
-            ));
+            let (health, metrics) = (self.health.clone(), self.metrics.clone());
+            let here = webhooks.filter(|_| own_address.is_none());
+            servers.spawn(http::serve(listener, health, metrics, pages, here, stop.clone()));
         }
-        let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
-        let watching = tokio::spawn(self.clone().tell_systemd());
-        let ended = self.clone().serve_until_told().await;
-        if let (Ok(()), Some(webhooks)) = (&ended, &webhooks) {
-            webhooks.settled().await;
-        }
-        reloading.abort();
-        watching.abort();
-        http_stop.cancel();
-        ended
+        Ok(servers)
     }
 
     /// Runs the lanes over one client after the other: a client ends when a message makes its reader panic. The next one
@@ -445,5 +450,7 @@ impl Signing {
 /// Readers of the log wait for each other, and never for a commit.
 const LOG_CONNECTIONS_MAX: usize = 2;
 const RECEIPT_CONNECTIONS_MAX: usize = 2;
+/// Beyond the patience of whoever asked last.
+const ANSWERING_TIME_MAX: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

@@ -17,7 +17,7 @@ pub struct Webhooks {
     /// How long a caller waits for the commit.
     pub patience: Duration,
     /// Requests at a time.
-    pub requests_max: u32,
+    pub requests_max: usize,
     /// Their own login, which may publish records. Holds a password, perhaps.
     pub nats_url: Option<String>,
     /// A `.creds` file of theirs.
@@ -40,7 +40,7 @@ impl Reader {
         let webhooks = Webhooks {
             listen: self.listen("webhooks.listen")?,
             patience: self.duration("webhooks.patience", PATIENCE_MAX)?,
-            requests_max: u32::try_from(self.number("webhooks.requests_max", 1, 1024)?).expect("at most 1024"),
+            requests_max: self.number("webhooks.requests_max", 1, 1024)?,
             nats_url: self.secret("webhooks.nats_url", None, "ledgerd.webhooks-nats-url")?,
             nats_credentials_file: self
                 .path("webhooks.nats_credentials_file")?

@@ -33,7 +33,7 @@ pub struct Limits {
     /// From the request to its answer.
     pub patience: Duration,
     /// Requests at a time, of all callers together.
-    pub requests_max: u32,
+    pub requests_max: usize,
     /// The largest body.
     pub body_bytes_max: usize,
 }
@@ -42,14 +42,12 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     pub(super) router: Router,
-    places: Arc<Semaphore>,
-    limits: Limits,
 }
 
 struct Desk<I> {
     intake: I,
     bearers: watch::Receiver<Arc<Bearers>>,
-    places: Arc<Semaphore>,
+    places: Semaphore,
     limits: Limits,
     metrics: WebhookMetrics,
 }
@@ -62,18 +60,13 @@ impl Webhooks {
         limits: Limits,
         metrics: WebhookMetrics,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(limits.requests_max as usize));
-        let desk = Arc::new(Desk { intake, bearers, places: places.clone(), limits, metrics });
+        let places = Semaphore::new(limits.requests_max);
+        let desk = Arc::new(Desk { intake, bearers, places, limits, metrics });
         let router = Webhook::ALL.into_iter().fold(Router::new(), |router, webhook| {
             let desk = desk.clone();
             router.route(webhook.path(), post(move |headers, body| answer(desk, webhook, headers, body)))
         });
-        Self { router, places, limits }
-    }
-
-    /// Waits until those who have asked were answered, or have lost their patience.
-    pub async fn settled(&self) {
-        let _ = timeout(self.limits.patience, self.places.acquire_many(self.limits.requests_max)).await;
+        Self { router }
     }
 }
 
