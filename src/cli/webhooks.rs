@@ -43,7 +43,7 @@ impl webhook::Intake for Gate {
                 Outcome::Unsafe("the stream does not take it: the log has told why".to_owned())
             }
             Err(NotPublished::Unknown) => {
-                Outcome::Unsafe("the stream did not confirm it: send it again, it is stored once".to_owned())
+                Outcome::Unsafe("the stream did not confirm it: send it again; what has an id, or an Idempotency-Key, is stored once".to_owned())
             }
         }
     }
