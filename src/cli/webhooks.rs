@@ -42,9 +42,10 @@ impl webhook::Intake for Gate {
                 tracing::warn!("a webhook's record was not taken: {why}");
                 Outcome::Unsafe("the stream does not take it: the log has told why".to_owned())
             }
-            Err(NotPublished::Unknown) => {
-                Outcome::Unsafe("the stream did not confirm it: send it again; what has an id, or an Idempotency-Key, is stored once".to_owned())
-            }
+            Err(NotPublished::Unknown) => Outcome::Unsafe(
+                "the stream did not confirm it: send it again; what has an id, or an Idempotency-Key, is stored once"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -32,6 +32,9 @@ impl Bearers {
         let mut bearers: Vec<Bearer> = Vec::new();
         for (text, place) in list.iter().zip(1..) {
             let bearer = Bearer::parse(text).ok_or_else(|| format!("the token at place {place} is not written so"))?;
+            if bearer.token_sha256 == sha256(b"") {
+                return Err(format!("the token at place {place} is empty: the hash is that of nothing"));
+            }
             if bearers.iter().any(|known| known.token_sha256 == bearer.token_sha256) {
                 return Err(format!("the token at place {place} was there before"));
             }
@@ -120,6 +123,8 @@ mod tests {
             let error = Bearers::parse(&[bad.to_owned()]).expect_err(bad);
             assert!(error.contains("place 1") && !error.contains("hunter2"), "{error}");
         }
+        let nothing = Bearers::parse(&[entry("", "A")]).expect_err("everybody has it");
+        assert!(nothing.contains("empty"), "{nothing}");
         let twice = Bearers::parse(&[entry("x", "A"), entry("x", "B")]).expect_err("one of them would be idle");
         assert!(twice.contains("place 2"), "{twice}");
     }

@@ -113,7 +113,7 @@ impl<I: Intake> Desk<I> {
         let body_deadline = deadline.min(Instant::now() + BODY_TIME_MAX);
         let body = timeout_at(body_deadline, read_body(body, self.limits.body_bytes_max)).await;
         let body = body.unwrap_or_else(|_| Err(Answer::failed(408, "too_slow", "the body did not come in time")))?;
-        let key = headers.get(KEY_HEADER).map(header::HeaderValue::as_bytes);
+        let key = headers.get(KEY_HEADER).map(header::HeaderValue::as_bytes).filter(|key| !key.is_empty());
         let posting = match webhook.read(bearer, key, body) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
