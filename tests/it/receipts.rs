@@ -193,3 +193,38 @@ async fn emit_waits_and_its_exit_code_says_what_became_of_the_event() {
     })
     .await;
 }
+
+/// As after an outage: whole batches in which everybody asks.
+#[tokio::test]
+async fn a_backlog_in_which_everybody_asks_is_told_and_a_kill_in_the_middle_loses_no_receipt() {
+    const MESSAGES: u64 = 2500;
+    let world = World::start().await;
+    let jetstream = world.jetstream().await;
+    let mut answers = Vec::new();
+    for _ in 0..MESSAGES {
+        let record = next_event("EXEC");
+        let message =
+            jetstream::message::PublishMessage::build().payload(record.payload().into()).header("Ledger-Receipt", "1");
+        answers.push(jetstream.send_publish(record.subject(), message).await.expect("connected"));
+    }
+    for answer in answers {
+        answer.await.expect("the stream takes it");
+    }
+    let told = async |wanted: u64| {
+        eventually(&format!("{wanted} receipts"), SOON, async || {
+            let mut stream = jetstream.get_stream(STREAM).await.map_err(|error| error.to_string())?;
+            let told = stream.info().await.map_err(|error| error.to_string())?.state.messages;
+            when(told >= wanted, || told.to_string())
+        })
+        .await;
+    };
+    let mut daemon = world.spawn_daemon();
+    told(700).await;
+    daemon.sigkill();
+    let daemon = world.daemon().await;
+    told(MESSAGES).await;
+    let unconfirmed = daemon.metric("ledgerd_receipts_total", "unconfirmed").await;
+    assert!(unconfirmed < 0.5, "{unconfirmed}");
+    let rows = "select count(*) from audit_events where event_id like 'EXEC-%'";
+    assert_eq!(world.database.count(rows).await, i64::try_from(MESSAGES).expect("few"));
+}
