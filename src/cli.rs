@@ -22,6 +22,7 @@ mod setup;
 mod status;
 mod verify;
 mod verify_proof;
+mod webhooks;
 mod witness;
 mod witnesses;
 

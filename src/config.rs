@@ -2,8 +2,10 @@
 //! stands. The only file that knows the `config` crate.
 
 mod checkpoint;
+mod webhooks;
 
 pub use checkpoint::Checkpoints;
+pub use webhooks::Webhooks;
 
 use crate::domain::archive::Retention;
 use crate::domain::budget::Budget;
@@ -57,6 +59,8 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Where to serve HTTP.
     pub http_listen: Option<SocketAddr>,
+    /// Who may write over HTTP.
+    pub webhooks: Option<Webhooks>,
     /// How to log.
     pub log: Log,
     /// How long a shutdown may take.
@@ -246,7 +250,8 @@ impl Reader {
             lanes: self.lanes()?,
             batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
-            http_listen: self.listen()?,
+            http_listen: self.listen("http.listen")?,
+            webhooks: self.webhooks()?,
             log: Log {
                 format: self.one_of(
                     "log.format",
@@ -353,7 +358,8 @@ impl Reader {
 
     fn fault(&self, key: &str, expected: &str) -> ConfigError {
         let value = self.value(key);
-        let shown = if key.ends_with("url") { "…".to_owned() } else { value.to_string() };
+        // Of a list of hashes, one may be a token by mistake.
+        let shown = if key.ends_with("url") || key == "webhooks.tokens" { "…".to_owned() } else { value.to_string() };
         ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", self.place(&value)))
     }
 
@@ -421,12 +427,12 @@ impl Reader {
         if lanes.is_empty() { Err(self.fault(key, "a list of at least one lane")) } else { Ok(lanes) }
     }
 
-    fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        let text = self.text("http.listen")?;
+    fn listen(&self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        let text = self.text(key)?;
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).map_err(|_| self.fault("http.listen", "an address and port, such as 127.0.0.1:9464"))
+        text.parse().map(Some).map_err(|_| self.fault(key, "an address and port, such as 127.0.0.1:9464"))
     }
 
     /// A secret: from the key itself, from the file that another key names, or from systemd's credential.

@@ -60,3 +60,15 @@ fn a_url_is_never_shown() {
     let config = load("", &[("LEDGERD__DATABASE__URL", "postgres://u:hunter2@h/d")]).expect("a configuration");
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn webhooks_are_served_to_somebody_or_not_at_all() {
+    assert!(load("", &[]).expect("a configuration").webhooks.is_none());
+    let hash = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
+    let tokens = format!("{hash} RXY-CEO BRM-CTO, {} N8N_SANITIZER", hash.replace('5', "6"));
+    let config = load("", &[("LEDGERD__WEBHOOKS__TOKENS", &tokens)]).expect("a configuration");
+    let webhooks = config.webhooks.expect("somebody is let in");
+    assert_eq!((webhooks.patience, webhooks.requests_max, webhooks.listen), (Duration::from_secs(4), 64, None));
+    let error = load("", &[("LEDGERD__WEBHOOKS__TOKENS", "hunter2 RXY-CEO")]).expect_err("no hash");
+    assert!(error.contains("webhooks.tokens") && error.contains("place 1") && !error.contains("hunter2"), "{error}");
+}

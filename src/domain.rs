@@ -4,6 +4,7 @@
 
 pub mod agents;
 pub mod archive;
+pub mod bearer;
 pub mod budget;
 pub mod dead_letter;
 pub mod decimal;
@@ -17,6 +18,7 @@ pub mod leaf_fields;
 pub mod message;
 pub mod metric;
 pub mod model_tiers;
+pub mod receipt;
 pub mod record;
 pub mod reference;
 pub mod registry;

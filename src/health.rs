@@ -162,6 +162,8 @@ pub struct Health {
     pub alerts: Dependency,
     /// The signing of checkpoints. It holds up nothing else.
     pub checkpoints: Dependency,
+    /// The webhooks' own connection. It holds up nothing else.
+    pub webhooks: Dependency,
     pulses: Mutex<Vec<Arc<Pulse>>>,
     silence_max: Duration,
 }
@@ -176,6 +178,7 @@ impl Health {
             dead_letters: Dependency::new("the dead-letter stream"),
             alerts: Dependency::new("the stream of budget alerts"),
             checkpoints: Dependency::new("the signing of checkpoints"),
+            webhooks: Dependency::new("the connection of the webhooks"),
             pulses: Mutex::new(Vec::new()),
             silence_max,
         }
@@ -197,8 +200,8 @@ impl Health {
     }
 
     /// All dependencies.
-    pub fn dependencies(&self) -> [&Dependency; 5] {
-        [&self.postgres, &self.nats, &self.dead_letters, &self.alerts, &self.checkpoints]
+    pub fn dependencies(&self) -> [&Dependency; 6] {
+        [&self.postgres, &self.nats, &self.dead_letters, &self.alerts, &self.checkpoints, &self.webhooks]
     }
 
     /// Whether records can flow.

@@ -1,8 +1,9 @@
-//! Who asks over HTTP? Probes and Prometheus: `/livez`, `/readyz`, `/metrics`; and whoever reads the log.
+//! Who asks over HTTP? Probes and Prometheus: `/livez`, `/readyz`, `/metrics`; whoever reads the log; and agents, for whom it is a webhook.
 
 pub mod client;
 mod listener;
 pub mod log;
+pub mod webhooks;
 pub mod witness;
 
 use crate::health::Health;
@@ -29,12 +30,13 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until told to stop, with the pages of the log where there is one.
+/// Answers until told to stop, with the pages of the log where there is one, and with the webhooks where they are here.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     log: Option<log::Pages>,
+    webhooks: Option<webhooks::Webhooks>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -42,7 +44,8 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .with_state(Served { health, metrics })
-        .merge(log.map_or_else(Router::new, |pages| pages.0));
+        .merge(log.map_or_else(Router::new, |pages| pages.0))
+        .merge(webhooks.map_or_else(Router::new, |webhooks| webhooks.router));
     axum::serve(listener::Limited::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

@@ -19,7 +19,9 @@ pub mod logbook;
 pub mod notary;
 pub mod outbox;
 pub mod pipeline;
+pub mod receipts;
 pub mod retention;
+pub mod webhook;
 pub mod witness;
 
 pub mod archive;

@@ -23,6 +23,7 @@
 //! ```
 
 use crate::domain::message::Message;
+use crate::domain::receipt::Asked;
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::rules::{Rules, Verdict};
 use std::collections::BTreeMap;
@@ -58,6 +59,12 @@ pub trait Store {
     /// always safe.
     fn commit(&self, rows: &[Judged], references: References)
     -> impl Future<Output = Result<Tally, StoreError>> + Send;
+}
+
+/// Who tells publishers what became of their messages.
+pub trait Clerk {
+    /// Tells those who ask. It comes to an end soon, whether they heard it or not: the ledger waits for it.
+    fn tell(&self, asked: &[Asked]) -> impl Future<Output = ()> + Send;
 }
 
 /// Whether the records that others refer to may still be on their way to the store.
@@ -159,6 +166,7 @@ pub struct Batch<T> {
 pub struct Durable<T> {
     tickets: Vec<T>,
     tally: Tally,
+    asked: Vec<Asked>,
 }
 
 /// A batch that is not known to be durable: it comes back whole.
@@ -201,7 +209,8 @@ impl<T> Batch<T> {
         match store.commit(&self.rows, self.references).await {
             Ok(tally) => {
                 assert_eq!(tally.total(), self.rows.len(), "a commit accounts for each of its rows");
-                Ok(Durable { tickets: self.tickets, tally })
+                let asked = self.rows.iter().filter_map(|row| Asked::of(&row.message)).collect();
+                Ok(Durable { tickets: self.tickets, tally, asked })
             }
             Err(error) => Err(Undone { batch: self, error }),
         }
@@ -244,8 +253,12 @@ impl<T> Batch<T> {
 }
 
 impl<T: Send> Durable<T> {
-    /// Gives the tickets back to their source, and says what was stored.
-    pub async fn acknowledge<S: Source<Ticket = T>>(self, source: &mut S) -> Tally {
+    /// Tells those who ask, gives the tickets back to their source, and says what was stored. In this order: whoever is killed in
+    /// between gets the messages again, and tells it then.
+    pub async fn acknowledge<S: Source<Ticket = T>, C: Clerk>(self, source: &mut S, clerk: &C) -> Tally {
+        if !self.asked.is_empty() {
+            clerk.tell(&self.asked).await;
+        }
         source.acknowledge(self.tickets).await;
         self.tally
     }

@@ -4,6 +4,7 @@ use crate::domain::reject::Reason;
 use crate::domain::subject::Lane;
 use crate::health::Health;
 use crate::lifecycle::Tally;
+use crate::webhook::{Answer, Webhook};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 pub use prometheus_client::metrics::counter::Counter;
@@ -37,6 +38,12 @@ struct DependencyLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabel {
+    webhook: &'static str,
+    code: u16,
 }
 
 /// The counters of one lane.
@@ -99,6 +106,26 @@ pub struct CheckpointMetrics {
     pub refusing: Gauge,
 }
 
+/// What became of receipts.
+#[derive(Clone, Debug)]
+pub struct ReceiptMetrics {
+    /// The stream has them.
+    pub confirmed: Counter,
+    /// They were published, if at all, and nobody knows whether the stream has them.
+    pub unconfirmed: Counter,
+}
+
+/// What webhooks answered.
+#[derive(Clone, Debug)]
+pub struct WebhookMetrics(Family<WebhookLabel, Counter>);
+
+impl WebhookMetrics {
+    /// Counts an answer.
+    pub fn count(&self, webhook: &'static str, code: u16) {
+        self.0.get_or_create(&WebhookLabel { webhook, code }).inc();
+    }
+}
+
 /// All metrics. Every label value exists from the start, at zero, so that an alert on a rate works from the first fault.
 #[derive(Debug)]
 pub struct Metrics {
@@ -115,6 +142,8 @@ pub struct Metrics {
     oldest_unacknowledged: Family<LaneLabel, SecondsGauge>,
     batch_messages: Histogram,
     commit_duration: Histogram,
+    receipts: Family<ResultLabel, Counter>,
+    webhook_answers: Family<WebhookLabel, Counter>,
     dependency_up: Family<DependencyLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
     /// Whether the last reload took: 1 or 0.
@@ -146,6 +175,8 @@ impl Metrics {
             commit_duration: Histogram::new([
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ]),
+            receipts: Family::default(),
+            webhook_answers: Family::default(),
             dependency_up: Family::default(),
             reloads: Family::default(),
             last_reload_successful: Gauge::default(),
@@ -200,6 +231,8 @@ impl Metrics {
             Unit::Seconds,
             self.commit_duration.clone(),
         );
+        registry.register("receipts", "Receipts for publishers that ask", self.receipts.clone());
+        registry.register("webhook_answers", "Answers to webhooks, by their code", self.webhook_answers.clone());
         registry.register("dependency_up", "Whether a dependency is there: 1 or 0", self.dependency_up.clone());
         registry.register(
             "dead_letters_published",
@@ -229,6 +262,11 @@ impl Metrics {
         let started = SecondsGauge::default();
         started.set(crate::clock::since_1970().as_secs_f64());
         registry.register_with_unit("start_time", "When the program started, since 1970", Unit::Seconds, started);
+        for webhook in Webhook::ALL {
+            for code in Answer::STATUSES {
+                let _ = self.webhook_answers.get_or_create(&WebhookLabel { webhook: webhook.name(), code });
+            }
+        }
         for result in ["success", "failure"] {
             let _ = self.reloads.get_or_create(&ResultLabel { result });
         }
@@ -259,6 +297,18 @@ impl Metrics {
         }
     }
 
+    /// The counters of receipts.
+    pub fn receipts(&self) -> ReceiptMetrics {
+        let [confirmed, unconfirmed] =
+            ["confirmed", "unconfirmed"].map(|result| self.receipts.get_or_create_owned(&ResultLabel { result }));
+        ReceiptMetrics { confirmed, unconfirmed }
+    }
+
+    /// The counters of webhooks.
+    pub fn webhooks(&self) -> WebhookMetrics {
+        WebhookMetrics(self.webhook_answers.clone())
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, success: bool) {
         self.reloads.get_or_create(&ResultLabel { result: if success { "success" } else { "failure" } }).inc();
@@ -273,6 +323,7 @@ impl Metrics {
             ("dead_letters", &health.dead_letters),
             ("alerts", &health.alerts),
             ("checkpoints", &health.checkpoints),
+            ("webhooks", &health.webhooks),
         ] {
             self.dependency_up.get_or_create(&DependencyLabel { dependency: label }).set(i64::from(dependency.is_up()));
         }

@@ -2,7 +2,7 @@
 
 use crate::domain::rules::Rules;
 use crate::health::{Dependency, Pulse};
-use crate::lifecycle::{Batch, Remedy, Source, Store, Tally, Undone};
+use crate::lifecycle::{Batch, Clerk, Remedy, Source, Store, Tally, Undone};
 use crate::metrics::LaneMetrics;
 use crate::retry::Backoff;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct LaneContext<'a> {
 
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// unacknowledged in the stream, and is delivered again.
-pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: LaneContext<'_>) {
+pub async fn run<S: Source, D: Store, C: Clerk>(mut source: S, store: &D, clerk: &C, lane: LaneContext<'_>) {
     // It may have ended while it waited, and be running again.
     lane.store_health.forget(lane.name);
     loop {
@@ -39,12 +39,18 @@ pub async fn run<S: Source, D: Store>(mut source: S, store: &D, lane: LaneContex
         lane.metrics.received.inc_by(deliveries.len() as u64);
         let rules = lane.rules.borrow().clone();
         let batch = Batch::judge(deliveries, &rules);
-        settle(batch, &mut source, store, &lane).await;
+        settle(batch, &mut source, store, clerk, &lane).await;
     }
 }
 
 /// Brings each message of a batch to its durable end, however long the store is away.
-async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, store: &D, lane: &LaneContext<'_>) {
+async fn settle<S: Source, D: Store, C: Clerk>(
+    batch: Batch<S::Ticket>,
+    source: &mut S,
+    store: &D,
+    clerk: &C,
+    lane: &LaneContext<'_>,
+) {
     let mut patience = Patience::new();
     let mut pending = vec![batch];
     while let Some(batch) = pending.pop() {
@@ -55,7 +61,8 @@ async fn settle<S: Source, D: Store>(batch: Batch<S::Ticket>, source: &mut S, st
                 lane.metrics.observe_commit(messages, started.elapsed());
                 lane.store_health.up(lane.name);
                 patience = Patience::new();
-                let tally = durable.acknowledge(source).await;
+                lane.pulse.beat();
+                let tally = durable.acknowledge(source, clerk).await;
                 lane.metrics.count(&tally);
                 tell_rejects(lane.name, &tally);
             }

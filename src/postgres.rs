@@ -14,6 +14,7 @@ pub mod log;
 pub mod outbox;
 mod projection;
 pub mod reads;
+pub mod receipts;
 mod remedy;
 pub mod retention;
 pub mod schema;

@@ -1,13 +1,18 @@
-//! `ledgerd emit`: publishes one audit event, from its arguments or from standard input.
+//! `ledgerd emit`: publishes one audit event, from its arguments or from standard input, and waits for its receipt on demand.
 
 use super::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::domain::event::integrity_hash;
 use crate::domain::message::utc_text;
+use crate::domain::receipt::{self, Receipt, Status};
 use crate::domain::subject::{Lane, Table};
-use crate::nats::publish::{NotPublished, publish};
+use crate::nats::api::Api;
+use crate::nats::intake::{Intake, Submission, Submitted};
+use crate::nats::publish::{NotPublished, Stored, publish};
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal as _, Read as _};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "event_id, timestamp and integrity_hash are filled in where they are absent.\n\nExample:\n  \
@@ -41,6 +46,17 @@ pub(super) struct Arguments {
     /// [default: {LANE}-{ACTOR}-{unix ms}]
     #[arg(long)]
     event_id: Option<String>,
+    /// Wait until the event is committed, and print its receipt: 0 logged, or logged before; 1 rejected; 69 not yet
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "10s", value_parser = patience)]
+    wait: Option<Duration>,
+}
+
+/// Longer than anybody waits at a terminal.
+const PATIENCE_MAX: Duration = Duration::from_hours(1);
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 10s"))?;
+    if duration <= PATIENCE_MAX { Ok(duration) } else { Err("at most 1h".to_owned()) }
 }
 
 pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) -> Result<(), Failure> {
@@ -53,24 +69,87 @@ pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) ->
     let payload = Value::Object(event.clone()).to_string().into_bytes();
 
     let api = connect::nats(config).await?;
-    let stored = publish(&api, &subject, &event_id, payload).await.map_err(|error| {
+    let emitted = Emitted { subject, event_id, integrity_hash: text("integrity_hash") };
+    if let Some(patience) = arguments.wait {
+        let actor = text("actor");
+        return wait(config, &api, &actor, emitted, payload, patience, as_json).await;
+    }
+    let stored = publish(&api, &emitted.subject, payload).await?;
+    emitted.print(&stored, None, as_json);
+    Ok(())
+}
+
+/// Publishes, and waits until it is known what became of the event.
+async fn wait(
+    config: &Config,
+    api: &Api,
+    actor: &str,
+    emitted: Emitted,
+    payload: Vec<u8>,
+    patience: Duration,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let (receipts, subjects) = (&config.nats.receipts_stream, receipt::subjects_of(actor));
+    let intake = Intake::listen(api.client().clone(), receipts, &subjects).await;
+    let intake = intake.map_err(|why| Failure::new(Exit::Unavailable, why))?;
+    let submission = Submission { subject: emitted.subject.clone(), message_id: None, payload: payload.into() };
+    let receipt = match intake.submit(submission, Instant::now() + patience).await? {
+        Submitted::Told(receipt) => receipt,
+        Submitted::Queued(stored) => {
+            emitted.print(&stored, None, as_json);
+            let patience = humantime::format_duration(patience);
+            let why = format!("not committed within {patience}; it is safe in the stream, and will be");
+            return Err(Failure::new(Exit::Unavailable, why));
+        }
+    };
+    let sequence = u64::try_from(receipt.sequence).unwrap_or(0);
+    let stored = Stored { stream: receipt.stream.clone(), sequence, duplicate: false };
+    emitted.print(&stored, Some(&receipt), as_json);
+    match (receipt.status, receipt.reason, receipt.detail) {
+        (Status::Logged | Status::Duplicate, ..) => Ok(()),
+        (Status::Rejected, reason, detail) => {
+            let why = [reason, detail].into_iter().flatten().collect::<Vec<_>>().join(": ");
+            Err(Failure::new(Exit::Failed, format!("rejected: {why}")))
+        }
+    }
+}
+
+impl From<NotPublished> for Failure {
+    fn from(error: NotPublished) -> Self {
         let exit = if error == NotPublished::Unknown { Exit::Unavailable } else { Exit::Failed };
         Failure::new(exit, error)
-    })?;
-    if as_json {
-        output::json(&json!({
-            "subject": subject, "stream": stored.stream, "sequence": stored.sequence, "duplicate": stored.duplicate,
-            "event_id": event_id, "integrity_hash": text("integrity_hash"),
-        }));
-        return Ok(());
     }
-    let duplicate = if stored.duplicate { " (the stream had it already)" } else { "" };
-    output::line(format_args!(
-        "{event_id}\n  in {} at sequence {}{duplicate}, on {subject}",
-        stored.stream, stored.sequence
-    ));
-    output::line(format_args!("  integrity_hash {}", text("integrity_hash")));
-    Ok(())
+}
+
+/// The event as it was published.
+struct Emitted {
+    subject: String,
+    event_id: String,
+    integrity_hash: String,
+}
+
+impl Emitted {
+    fn print(&self, stored: &Stored, receipt: Option<&Receipt>, as_json: bool) {
+        let Self { subject, event_id, integrity_hash } = self;
+        if as_json {
+            output::json(&json!({
+                "subject": subject, "stream": stored.stream, "sequence": stored.sequence,
+                "event_id": event_id, "integrity_hash": integrity_hash, "receipt": receipt,
+            }));
+            return;
+        }
+        output::line(format_args!("{event_id}\n  in {} at sequence {}, on {subject}", stored.stream, stored.sequence));
+        output::line(format_args!("  integrity_hash {integrity_hash}"));
+        if let Some(receipt) = receipt {
+            let status = match receipt.status {
+                Status::Logged => "logged",
+                Status::Duplicate => "logged before; this is a duplicate",
+                Status::Rejected => "rejected",
+            };
+            output::line(format_args!("  {status}, {}", receipt.committed_at));
+            output::line(format_args!("  leaf {} {}", receipt.leaf_index, receipt.leaf_hash));
+        }
+    }
 }
 
 /// The other lanes take records of other kinds.

@@ -5,6 +5,7 @@ use super::{Exit, Failure, connect, log_pages, rules, witnesses};
 use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::cosign::Witnesses;
+use crate::domain::bearer::Bearers;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
 use crate::health::Health;
@@ -15,6 +16,7 @@ use crate::nats::checkpoints::CheckpointSubject;
 use crate::nats::client::{Client, Connection};
 use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::pull::PullLimits;
+use crate::nats::receipts::ReceiptStream;
 use crate::nats::source::{Feed, LaneSource};
 use crate::notary::{self, Desk, Pace, Released};
 use crate::outbox::{self, Outbox};
@@ -23,12 +25,17 @@ use crate::postgres::Ledger;
 use crate::postgres::alerts::AlertQueue;
 use crate::postgres::log::Log;
 use crate::postgres::outbox::DeadLetterQueue;
+use crate::postgres::receipts::ReceiptBook;
+use crate::receipts::Receipts;
 use crate::systemd::{self, Wish};
 use crate::tlog::note::SignerKey;
 use crate::{http, telemetry};
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
@@ -39,13 +46,17 @@ pub(super) struct Daemon {
     pub(super) config: Config,
     file: Option<PathBuf>,
     rules: watch::Sender<Arc<Rules>>,
+    /// Whose webhooks are let in.
+    pub(super) bearers: watch::Sender<Arc<Bearers>>,
     pub(super) ledger: Ledger,
     dead_letters: DeadLetterQueue,
     alerts: AlertQueue,
+    /// What publishers are told from.
+    receipts: Arc<ReceiptBook>,
     /// What the pages of the log are read from.
     log: Arc<Log>,
     pub(super) health: Arc<Health>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
     /// The client in use, for a reload of its credentials.
     client: Mutex<Option<Client>>,
@@ -110,9 +121,11 @@ impl Daemon {
         let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
         Ok(Self {
             rules: watch::Sender::new(Arc::new(rules)),
+            bearers: watch::Sender::new(bearers(&config)),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
             dead_letters: DeadLetterQueue(connect::database(&config, 1)?),
             alerts: AlertQueue(connect::database(&config, 1)?),
+            receipts: Arc::new(ReceiptBook(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
             log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(Health::new(config.silence_max())),
             metrics,
@@ -129,20 +142,43 @@ impl Daemon {
 
     async fn serve(self: Arc<Self>, reloads: mpsc::Receiver<()>) -> Result<(), Failure> {
         let http_stop = CancellationToken::new();
-        if let Some(address) = self.config.http_listen {
-            let listener = http::bind(address).await;
-            let listener =
-                listener.map_err(|error| Failure::new(Exit::Failed, format!("http.listen {address}: {error}")))?;
-            let pages = Some(log_pages::pages(&self.log));
-            tokio::spawn(http::serve(listener, self.health.clone(), self.metrics.clone(), pages, http_stop.clone()));
-        }
+        let mut servers = self.serve_http(&http_stop).await?;
         let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
         let watching = tokio::spawn(self.clone().tell_systemd());
         let ended = self.clone().serve_until_told().await;
         reloading.abort();
         watching.abort();
         http_stop.cancel();
+        if let (Ok(()), Some(webhooks)) = (&ended, &self.config.webhooks) {
+            // Whoever has asked is answered: the record is safe, and perhaps not committed before the next start.
+            let _ =
+                timeout(webhooks.patience + ANSWERING_TIME_MAX, async { while servers.join_next().await.is_some() {} })
+                    .await;
+        }
         ended
+    }
+
+    /// Answers on one address, or on two where the webhooks have their own.
+    async fn serve_http(self: &Arc<Self>, stop: &CancellationToken) -> Result<JoinSet<io::Result<()>>, Failure> {
+        let mut servers = JoinSet::new();
+        let webhooks = self.webhooks();
+        let own_address = self.config.webhooks.as_ref().and_then(|webhooks| webhooks.listen);
+        if webhooks.is_some() && own_address.or(self.config.http_listen).is_none() {
+            let why = "webhooks.tokens lets somebody in, and there is no door: set webhooks.listen, or http.listen";
+            return Err(Failure::new(Exit::Configuration, why));
+        }
+        if let (Some(address), Some(webhooks)) = (own_address, webhooks.clone()) {
+            let listener = bind("webhooks.listen", address).await?;
+            servers.spawn(http::webhooks::serve(listener, webhooks, stop.clone()));
+        }
+        if let Some(address) = self.config.http_listen {
+            let listener = bind("http.listen", address).await?;
+            let pages = Some(log_pages::pages(&self.log));
+            let (health, metrics) = (self.health.clone(), self.metrics.clone());
+            let here = webhooks.filter(|_| own_address.is_none());
+            servers.spawn(http::serve(listener, health, metrics, pages, here, stop.clone()));
+        }
+        Ok(servers)
     }
 
     /// Runs the lanes over one client after the other: a client ends when a message makes its reader panic. The next one
@@ -168,9 +204,11 @@ impl Daemon {
     async fn run_lanes(self: Arc<Self>, connection: &Connection, stop: &CancellationToken) -> Result<(), Failure> {
         let api = Api::new(connection.client.clone());
         let mut loops = JoinSet::new();
+        let post = ReceiptStream::new(connection.client.clone());
+        let clerk = Arc::new(Receipts::new(self.receipts.clone(), post, self.metrics.receipts()));
         for position in 0..self.lanes.len() {
             let source = LaneSource::start(self.feed(position, &api, connection, stop));
-            let (daemon, stop) = (self.clone(), stop.clone());
+            let (daemon, clerk, stop) = (self.clone(), clerk.clone(), stop.clone());
             loops.spawn(async move {
                 let (lane, metrics) = &daemon.lanes[position];
                 let pulse = daemon.health.pulse(&format!("the pipeline of {lane}"));
@@ -182,7 +220,7 @@ impl Daemon {
                     metrics,
                     stop: &stop,
                 };
-                pipeline::run(source, &daemon.ledger, lane).await;
+                pipeline::run(source, &daemon.ledger, &*clerk, lane).await;
             });
         }
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
@@ -366,10 +404,13 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
-        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0, &self.log.0] {
+        for connections in
+            [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0, &self.receipts.0, &self.log.0]
+        {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));
+        self.bearers.send_replace(bearers(&config));
         let nats = &self.config.nats;
         if nats.credentials_file.is_some() || nats.password_file.is_some() || nats.nkey_file.is_some() {
             // The client reads its credentials whenever it connects.
@@ -380,6 +421,14 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+fn bearers(config: &Config) -> Arc<Bearers> {
+    Arc::new(config.webhooks.as_ref().map(|webhooks| webhooks.bearers.clone()).unwrap_or_default())
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    http::bind(address).await.map_err(|error| Failure::new(Exit::Failed, format!("{key} {address}: {error}")))
 }
 
 /// What signs the log.
@@ -400,5 +449,8 @@ impl Signing {
 
 /// Readers of the log wait for each other, and never for a commit.
 const LOG_CONNECTIONS_MAX: usize = 2;
+const RECEIPT_CONNECTIONS_MAX: usize = 2;
+/// Beyond the patience of whoever asked last.
+const ANSWERING_TIME_MAX: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::domain::subject::Lane;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::Names;
-use crate::nats::publish::{NotPublished, publish};
+use crate::nats::publish::publish;
 use crate::nats::setup::{Item, Mode, Outcome, setup};
 use crate::postgres::reads;
 use serde_json::{Value, json};
@@ -95,11 +95,10 @@ const WAITING_METRICS_MAX: usize = 1000;
 async fn publish_metric(api: &Api, key: &str, value: &str) -> Result<(), Failure> {
     // The value stands there as the reference writes it: no reader may round it on the way.
     let payload = format!("{{\"metric_key\":{},\"metric_value\":{value},\"set_by\":\"{SETTER}\"}}", Value::from(key));
-    let message_id = format!("reference-{key}-{value}");
-    let published = publish(api, &format!("ledger.METRIC.{SETTER}"), &message_id, payload.into_bytes()).await;
+    let published = publish(api, &format!("ledger.METRIC.{SETTER}"), payload.into_bytes()).await;
     published.map(drop).map_err(|error| {
-        let exit = if error == NotPublished::Unknown { Exit::Unavailable } else { Exit::Failed };
-        Failure::new(exit, format!("{key}: {error}"))
+        let Failure { exit, what } = error.into();
+        Failure { exit, what: format!("{key}: {what}") }
     })
 }
 

@@ -1,9 +1,10 @@
 //! How does a budget alert reach its subject, once? Under an id that the server remembers for longer than any outage should last.
 
 use super::api::{Api, ApiError};
-use super::publish::{NotPublished, publish};
+use super::publish::{NotPublished, publish_message};
 use crate::domain::budget::Alert;
 use crate::outbox::{Sink, Undelivered};
+use async_nats::jetstream::message::PublishMessage;
 
 /// The stream of alerts.
 #[derive(Clone, Debug)]
@@ -30,7 +31,8 @@ impl Sink<Alert> for AlertStream {
             Err(error) => return Err(Undelivered::Away(error.to_string())),
         }
         let payload = alert.payload().to_string().into_bytes();
-        match publish(&self.api, &alert.subject(), &alert.message_id(), payload).await {
+        let message = PublishMessage::build().payload(payload.into()).message_id(alert.message_id());
+        match publish_message(&self.api, &alert.subject(), message).await {
             Ok(_) => Ok(()),
             Err(NotPublished::Refused(why)) => Err(Undelivered::Refused(format!("{}: {why}", alert.subject()))),
             Err(NotPublished::Unknown) => Err(Undelivered::Away("no confirmation from the server".to_owned())),

@@ -1,4 +1,4 @@
-//! How does an event get into the stream? For `ledgerd emit`.
+//! How does an event get into the stream? For those who publish for others: commands and webhooks.
 
 use super::api::Api;
 use super::client::with_sources;
@@ -41,9 +41,14 @@ impl fmt::Display for NotPublished {
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Publishes, and waits until the stream has the message.
-pub async fn publish(api: &Api, subject: &str, message_id: &str, payload: Vec<u8>) -> Result<Stored, NotPublished> {
-    let message = PublishMessage::build().payload(payload.into()).message_id(message_id);
+/// Publishes, and waits until the stream has the message. It has no message id: those are shared by the whole stream, so whoever
+/// guesses one and uses it first makes the message vanish. The ledger knows a record by its own id, and stores it once.
+pub async fn publish(api: &Api, subject: &str, payload: Vec<u8>) -> Result<Stored, NotPublished> {
+    publish_message(api, subject, PublishMessage::build().payload(payload.into())).await
+}
+
+/// Publishes what has headers of its own.
+pub(super) async fn publish_message(api: &Api, subject: &str, message: PublishMessage) -> Result<Stored, NotPublished> {
     let publishing = async { api.context().send_publish(subject.to_owned(), message).await?.await };
     match timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(ack)) => Ok(Stored { stream: ack.stream, sequence: ack.sequence, duplicate: ack.duplicate }),

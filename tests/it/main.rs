@@ -51,8 +51,14 @@ mod prove;
 /// The log over HTTP.
 mod tiles;
 
+/// What publishers hear that ask, and `emit --wait`.
+mod receipts;
 /// Verification by the program itself: it passes what the daemon did, and finds any tampering.
 mod verify;
+
+/// Records that come in over HTTP.
+mod webhooks;
+
 /// The witness, and the log that asks it.
 mod witness;
 

@@ -23,7 +23,7 @@ pub(crate) struct Login {
 /// How one server differs from the plainest.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NatsSettings {
-    /// Whom it lets in; anybody, when there is none.
+    /// Whom it lets in; anybody, when there is none. Where the further lines have accounts, one of their users.
     pub(crate) login: Option<Login>,
     /// Further lines of its configuration.
     pub(crate) lines: String,
@@ -60,7 +60,8 @@ impl NatsServer {
             "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 1MB\n\
              jetstream {{ store_dir: \"{store}\", max_file_store: 100GB, max_memory_store: 1GB }}\n"
         );
-        if let Some(Login { user, password }) = &settings.login {
+        let has_accounts = settings.lines.contains("accounts {");
+        if let (Some(Login { user, password }), false) = (&settings.login, has_accounts) {
             writeln!(configuration, "authorization {{ user: {user:?}, password: {password:?} }}").expect("a string");
         }
         configuration.push_str(&settings.lines);
@@ -149,6 +150,7 @@ impl NatsServer {
         let mut options = ConnectOptions::new().name("the test");
         if let Some(Login { user, password }) = &self.login {
             options = options.user_and_password(user.clone(), password.clone());
+            options = options.custom_inbox_prefix(format!("_INBOX_{user}"));
         }
         options.connect(self.url()).await
     }

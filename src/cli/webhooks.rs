@@ -1,0 +1,113 @@
+//! How do webhooks reach the stream? Over a connection and a login of their own, for the daemon's may publish no record.
+
+use super::connect;
+use super::run::Daemon;
+use crate::config::{Config, Webhooks as Settings};
+use crate::http::webhooks::{Limits, Webhooks};
+use crate::nats::client;
+use crate::nats::intake::{Intake, Submission, Submitted};
+use crate::nats::publish::NotPublished;
+use crate::retry::Backoff;
+use crate::webhook::{self, Outcome, Posting};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Every actor's receipts.
+const RECEIPTS: &str = "receipt.*.*";
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Who waits for the connection.
+const WEBHOOKS: &str = "webhooks";
+
+/// The way in, while there is one.
+struct Gate {
+    intake: watch::Receiver<Option<Arc<Intake>>>,
+    stop: CancellationToken,
+}
+
+impl webhook::Intake for Gate {
+    async fn submit(&self, posting: Posting, deadline: Instant) -> Outcome {
+        if self.stop.is_cancelled() {
+            return Outcome::Unsafe("the daemon is stopping: try again".to_owned());
+        }
+        let intake = self.intake.borrow().clone().filter(|intake| intake.is_connected());
+        let Some(intake) = intake else { return Outcome::Unsafe("NATS is away: try again".to_owned()) };
+        let Posting { subject, message_id, payload, .. } = posting;
+        match intake.submit(Submission { subject, message_id, payload }, deadline).await {
+            Ok(Submitted::Told(receipt)) => Outcome::Told(receipt),
+            Ok(Submitted::Queued(_)) => Outcome::Queued,
+            Err(NotPublished::Refused(why)) => {
+                tracing::warn!("a webhook's record was not taken: {why}");
+                Outcome::Unsafe("the stream does not take it: the log has told why".to_owned())
+            }
+            Err(NotPublished::Unknown) => Outcome::Unsafe(
+                "the stream did not confirm it: send it again; what has an id, or an Idempotency-Key, is stored once"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+impl Daemon {
+    /// The webhooks, and a task that keeps them connected. `None`: nobody is let in.
+    pub(super) fn webhooks(self: &Arc<Self>) -> Option<Webhooks> {
+        let Some(settings) = self.config.webhooks.clone() else {
+            self.health.webhooks.up(WEBHOOKS);
+            return None;
+        };
+        let limits = Limits {
+            patience: settings.patience,
+            requests_max: settings.requests_max,
+            body_bytes_max: self.config.judging.record_bytes_max,
+        };
+        let (sender, intake) = watch::channel(None);
+        tokio::spawn(self.clone().keep_connected(settings, sender));
+        let gate = Gate { intake, stop: self.stop.clone() };
+        Some(Webhooks::new(gate, self.bearers.subscribe(), limits, self.metrics.webhooks()))
+    }
+
+    /// Until the runtime ends: those who asked before a stop are still to be answered.
+    async fn keep_connected(self: Arc<Self>, settings: Settings, intake: watch::Sender<Option<Arc<Intake>>>) {
+        let health = &self.health.webhooks;
+        let mut backoff = Backoff::for_dependency();
+        loop {
+            match open(&self.config, &settings).await {
+                Ok(opened) => {
+                    let opened = Arc::new(opened);
+                    intake.send_replace(Some(opened.clone()));
+                    backoff.reset();
+                    while !opened.has_ended() {
+                        if opened.is_connected() {
+                            health.up(WEBHOOKS);
+                        } else {
+                            health.down(WEBHOOKS, "the connection is lost");
+                        }
+                        sleep(LOOK_INTERVAL).await;
+                    }
+                    intake.send_replace(None);
+                    health.down(WEBHOOKS, "the NATS client has ended; starting another");
+                }
+                Err(why) => health.down(WEBHOOKS, &why),
+            }
+            sleep(backoff.next_wait()).await;
+        }
+    }
+}
+
+async fn open(config: &Config, webhooks: &Settings) -> Result<Intake, String> {
+    let mut settings = connect::nats_settings(&config.nats).map_err(|failure| failure.what)?;
+    if webhooks.nats_url.is_some() || webhooks.nats_credentials_file.is_some() {
+        settings = client::Settings {
+            url: webhooks.nats_url.clone().unwrap_or(settings.url),
+            credentials_file: webhooks.nats_credentials_file.clone(),
+            user: None,
+            password_file: None,
+            nkey_file: None,
+            ..settings
+        };
+    }
+    let connection = client::connect(&settings, None).await.map_err(|error| error.to_string())?;
+    Intake::listen(connection.client, &config.nats.receipts_stream, RECEIPTS).await
+}

@@ -1,0 +1,118 @@
+//! Does the publisher hear what became of its message? Looked up after the commit, published before the acknowledgement.
+//!
+//! The truth is in the database, and a receipt never holds up the ledger: everything here ends in time, and while the stream of
+//! receipts is away they are published unconfirmed, for whoever listens at that moment.
+
+use crate::domain::receipt::{Asked, Receipt};
+use crate::lifecycle::Clerk;
+use crate::metrics::ReceiptMetrics;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Where it is written what became of a message.
+pub trait Book {
+    /// The receipts of these messages.
+    fn look_up(&self, asked: &[Asked]) -> impl Future<Output = Result<Vec<Receipt>, String>> + Send;
+}
+
+/// What carries receipts to their subjects.
+pub trait Post {
+    /// Publishes all of them, and waits until the stream has them.
+    fn deliver(&self, receipts: &[Receipt]) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Publishes all of them, and waits for nothing.
+    fn toss(&self, receipts: &[Receipt]) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+impl<B: Book + Sync + Send> Book for std::sync::Arc<B> {
+    fn look_up(&self, asked: &[Asked]) -> impl Future<Output = Result<Vec<Receipt>, String>> + Send {
+        (**self).look_up(asked)
+    }
+}
+
+/// Everything together for one batch.
+const TELLING_TIME_MAX: Duration = Duration::from_secs(10);
+/// Where a lookup or a confirmation failed, the next one is waited for after this time.
+const DISTRUST_TIME: Duration = Duration::from_secs(15);
+
+/// How a batch of receipts went out.
+enum Told {
+    /// The stream has them.
+    Confirmed,
+    /// Whoever listened has heard them.
+    Tossed,
+}
+
+/// Tells publishers from this book by this post.
+#[derive(Debug)]
+pub struct Receipts<B, P> {
+    book: B,
+    post: P,
+    metrics: ReceiptMetrics,
+    /// Set while the stream is away.
+    distrusted_until: Mutex<Option<Instant>>,
+}
+
+impl<B: Book, P: Post> Receipts<B, P> {
+    /// Trusts the stream until it fails.
+    pub fn new(book: B, post: P, metrics: ReceiptMetrics) -> Self {
+        Self { book, post, metrics, distrusted_until: Mutex::new(None) }
+    }
+
+    async fn try_to_tell(&self, asked: &[Asked]) -> Result<Told, String> {
+        let receipts = self.book.look_up(asked).await?;
+        if receipts.len() < asked.len() {
+            // A reload has moved the connections to another database in the meantime.
+            tracing::debug!(missing = asked.len() - receipts.len(), "some messages are not in this database");
+        }
+        if self.is_distrusted() {
+            self.post.toss(&receipts).await.map(|()| Told::Tossed)
+        } else {
+            self.post.deliver(&receipts).await.map(|()| Told::Confirmed)
+        }
+    }
+
+    fn is_distrusted(&self) -> bool {
+        self.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn trust(&self) {
+        if self.lock().take().is_some() {
+            tracing::info!("receipts are confirmed again");
+        }
+    }
+
+    fn distrust(&self, why: &str) {
+        let now = Instant::now();
+        let mut until = self.lock();
+        if until.is_none() {
+            tracing::warn!("receipts are published unconfirmed for now; no record waits for that: {why}");
+        }
+        if until.is_none_or(|until| until <= now) {
+            *until = Some(now + DISTRUST_TIME);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.distrusted_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B: Book + Sync, P: Post + Sync> Clerk for Receipts<B, P> {
+    async fn tell(&self, asked: &[Asked]) {
+        let told = timeout(TELLING_TIME_MAX, Box::pin(self.try_to_tell(asked))).await;
+        let told = told.unwrap_or_else(|_| Err(format!("not done within {TELLING_TIME_MAX:?}")));
+        let counter = match &told {
+            Ok(Told::Confirmed) => &self.metrics.confirmed,
+            Ok(Told::Tossed) | Err(_) => &self.metrics.unconfirmed,
+        };
+        counter.inc_by(asked.len() as u64);
+        match told {
+            Ok(Told::Confirmed) => self.trust(),
+            Ok(Told::Tossed) => {}
+            Err(why) => self.distrust(&why),
+        }
+    }
+}
