@@ -39,14 +39,28 @@ impl Changes {
     }
 }
 
+/// Which changes of a day's status are news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Each.
+    EveryDay,
+    /// Those of days that are not over. What is replayed was told in its time.
+    DaysThatAreNotOver,
+}
+
 /// Brings the days up to date. Gives the number of alerts that were raised.
-pub(super) async fn settle(connection: &mut PgConnection, changes: &Changes, budget: &Budget) -> Result<u64, Failure> {
+pub(super) async fn settle(
+    connection: &mut PgConnection,
+    changes: &Changes,
+    budget: &Budget,
+    news: News,
+) -> Result<u64, Failure> {
     if changes.usages.is_empty() && changes.limited.is_empty() {
         return Ok(0);
     }
     let left = groups_that_are_left(connection, changes).await?;
     add_to_days(connection, changes).await?;
-    Ok(judge_days(connection, changes, &left, budget).await?)
+    Ok(judge_days(connection, changes, &left, budget, news).await?)
 }
 
 /// The groups of the days before their agents moved to another: those who stay behind share their limit with fewer.
@@ -120,6 +134,7 @@ async fn judge_days(
     changes: &Changes,
     left: &GroupsLeft,
     budget: &Budget,
+    news: News,
 ) -> Result<u64, sqlx::Error> {
     let alerts = sqlx::query(
         "with
@@ -205,6 +220,7 @@ async fn judge_days(
         select agent_name, date, coalesce(old_status, 'GREEN'), new_status, spent_usd, limit_usd, limit_key, clock_timestamp()
         from changed
         where coalesce(old_status, 'GREEN') <> new_status
+            and ($10 or date >= (clock_timestamp() at time zone 'UTC')::date)
         order by date, agent_name",
     )
     .bind(changes.usage_ids())
@@ -216,6 +232,7 @@ async fn judge_days(
     .bind(budget.exceeded_percent)
     .bind(&left.dates)
     .bind(&left.groups)
+    .bind(news == News::EveryDay)
     .execute(connection)
     .await?;
     Ok(alerts.rows_affected())

@@ -1,0 +1,75 @@
+//! `ledgerd reconcile`: is every sequence of the stream, up to the acknowledged floor, a record or a reject, or did the stream
+//! itself remove it? How far that is proven is kept, so that the next run looks at what is new.
+
+mod floor;
+mod look;
+mod parting;
+mod report;
+
+use super::replay::engine::{Job, Replayed, Unfinished, until_told};
+use super::{Exit, Failure, connect, output};
+use crate::config::Config;
+use crate::nats::api::Api;
+use crate::postgres::{Connections, Ledger, held, schema};
+use look::{Found, look};
+use report::Report;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Look at everything again, and not only at what was not proven yet
+    #[arg(long)]
+    all: bool,
+    /// Replay what is missing, and look again
+    #[arg(long)]
+    repair: bool,
+}
+
+pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let custody = connect::database(config, 1)?;
+    if let Some(complaint) = schema::state(&custody).await?.complaint() {
+        return Err(Failure::new(Exit::Configuration, complaint));
+    }
+    let api = connect::nats(config).await?;
+    let mut found = look(config, &api, &custody, arguments.all).await?;
+    let mut repaired = None;
+    if arguments.repair && !found.to_repair().is_empty() {
+        repaired = Some(repair(config, &api, &custody, &found).await?);
+        found = look(config, &api, &custody, arguments.all).await?;
+    }
+    let proof = found.proof();
+    if let Some(proof) = &proof {
+        held::keep(&custody, proof).await?;
+    }
+    let report = Report { found: &found, proof, repaired: repaired.as_ref() };
+    if as_json {
+        output::json(&report.to_json());
+    } else {
+        report.lines().iter().for_each(output::line);
+    }
+    if let Some(Unfinished { next, why }) = repaired.and_then(|repaired| repaired.unfinished) {
+        return Err(Failure::new(Exit::Failed, format!("the repair ended before sequence {next}: {why}")));
+    }
+    if !found.is_different() {
+        return Ok(());
+    }
+    let missing = found.lacking.missing.count();
+    let help = if found.to_repair().is_empty() { "" } else { "; `ledgerd reconcile --repair` reads them again" };
+    Err(Failure::new(Exit::Difference, format!("the ledger is not what the stream says: {missing} missing{help}")))
+}
+
+/// The replay of what is missing.
+async fn repair(config: &Config, api: &Api, custody: &Connections, found: &Found) -> Result<Replayed, Failure> {
+    let job = Job {
+        config,
+        api,
+        holdings: &found.holdings,
+        lanes: found.floor.served.clone(),
+        spans: found.to_repair(),
+        rates_are_complete: false,
+    };
+    job.refuse_empty_registries(custody).await?;
+    let ledger = Ledger::new(connect::database(config, 1)?, config.budget.clone()).for_a_replay();
+    let stop = CancellationToken::new();
+    until_told(&stop, job.run(&ledger, custody, &stop)).await
+}
