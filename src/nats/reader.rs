@@ -23,7 +23,6 @@ pub struct Reader {
     incarnation: Incarnation,
     wanted: Wanted,
     rest: VecDeque<Span>,
-    absent: Spans,
 }
 
 /// Messages that stood together.
@@ -31,6 +30,8 @@ pub struct Reader {
 pub struct Window {
     /// Those that were wanted.
     pub messages: Vec<Message>,
+    /// Where there was nothing. What was jumped over for the sake of a lane is not among it.
+    pub absent: Spans,
     /// Everything up to this sequence was looked at.
     pub through: i64,
 }
@@ -41,12 +42,7 @@ const WINDOW: i64 = 64;
 impl Reader {
     /// Reads these ranges.
     pub fn new(api: Api, incarnation: Incarnation, wanted: Wanted, spans: &Spans) -> Self {
-        Self { api, incarnation, wanted, rest: spans.iter().collect(), absent: Spans::default() }
-    }
-
-    /// The sequences at which there was nothing. What was jumped over for the sake of a lane is not among them.
-    pub fn absent(&self) -> &Spans {
-        &self.absent
+        Self { api, incarnation, wanted, rest: spans.iter().collect() }
     }
 
     /// Reads on; `None` at the end. After an error the same can be read again.
@@ -59,10 +55,10 @@ impl Reader {
             .try_collect::<Vec<_>>()
             .await?;
         let mut messages = Vec::new();
-        let mut absent = Vec::new();
+        let mut absent = Spans::default();
         for (sequence, message) in (span.first()..).zip(read) {
             match message {
-                None => absent.push(Span::of(sequence)),
+                None => absent.add(Span::of(sequence)),
                 Some(message) if self.wants(&message) => messages.push(message),
                 Some(_) => {}
             }
@@ -74,14 +70,13 @@ impl Reader {
             through + 1
         };
         if matches!(self.wanted, Wanted::Any) {
-            absent.extend(Span::new(through + 1, next - 1));
+            Span::new(through + 1, next - 1).into_iter().for_each(|span| absent.add(span));
         }
-        absent.into_iter().for_each(|span| self.absent.add(span));
         self.rest.pop_front();
         if let Some(rest) = Span::new(next, span.last()) {
             self.rest.push_front(rest);
         }
-        Ok(Some(Window { messages, through: next - 1 }))
+        Ok(Some(Window { messages, absent, through: next - 1 }))
     }
 
     fn wants(&self, message: &Message) -> bool {

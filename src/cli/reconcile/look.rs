@@ -133,18 +133,20 @@ async fn tell_apart(
         remaining.add_all(&holdings.remaining(gap));
     }
     let mut reader = Reader::new(api.clone(), holdings.incarnation.clone(), Wanted::Any, &remaining);
+    let mut absent = Spans::default();
     while let Some(window) = reader.read().await? {
+        absent.add_all(&window.absent);
         progress.tell(|| format!("{} sequences are not in custody; the stream, at {}", gaps.count(), window.through));
         for message in window.messages {
             let kind = if floor.serves(&message) { &mut lacking.missing } else { &mut lacking.on_no_lane };
             kind.add(Span::of(message.sequence));
         }
     }
-    if !reader.absent().is_empty() {
+    if !absent.is_empty() {
         // The stream moves on while it is read.
         let now = api.holdings(&holdings.incarnation.stream).await?;
         same_stream(&holdings.incarnation, &now.incarnation)?;
-        for absent in reader.absent().iter() {
+        for absent in absent.iter() {
             let expired = now.expired(absent);
             lacking.deleted.add_all(&expired.rest_of(absent));
             lacking.expired.add_all(&expired);

@@ -55,6 +55,10 @@ impl Course {
         self.absent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn note_absent(&self, absent: &Spans) {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner).add_all(absent);
+    }
+
     fn cannot_go_on(&self, why: String) {
         self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
     }
@@ -104,6 +108,7 @@ impl Feed {
                 match self.read().await? {
                     Some(window) => {
                         through = window.through;
+                        self.course.note_absent(&window.absent);
                         queue.extend(window.messages);
                     }
                     None => is_end = true,
@@ -126,7 +131,6 @@ impl Feed {
             match self.reader.read().await {
                 Ok(window) => {
                     self.health.nats.up(NAME);
-                    *self.course.absent.lock().unwrap_or_else(PoisonError::into_inner) = self.reader.absent().clone();
                     return Ok(window);
                 }
                 Err(error) => self.wait(error, &mut backoff).await?,
