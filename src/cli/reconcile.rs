@@ -31,11 +31,11 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         return Err(Failure::new(Exit::Configuration, complaint));
     }
     let api = connect::nats(config).await?;
-    let mut found = look(config, &api, &custody, arguments.all).await?;
+    let mut found = Box::pin(look(config, &api, &custody, arguments.all)).await?;
     let mut repaired = None;
     if arguments.repair && !found.to_repair().is_empty() {
         repaired = Some(repair(config, &api, &custody, &found).await?);
-        found = look(config, &api, &custody, arguments.all).await?;
+        found = Box::pin(look(config, &api, &custody, arguments.all)).await?;
     }
     let proof = found.proof();
     if let Some(proof) = &proof {
@@ -53,9 +53,15 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     if !found.is_different() {
         return Ok(());
     }
-    let missing = found.lacking.missing.count();
+    let mut wrong = Vec::new();
+    if !found.lacking.missing.is_empty() {
+        wrong.push(format!("{} acknowledged sequences are not in the ledger", found.lacking.missing.count()));
+    }
+    if found.parted_at.is_some() || found.went_back_from.is_some() {
+        wrong.push("the stream went back".to_owned());
+    }
     let help = if found.to_repair().is_empty() { "" } else { "; `ledgerd reconcile --repair` reads them again" };
-    Err(Failure::new(Exit::Difference, format!("the ledger is not what the stream says: {missing} missing{help}")))
+    Err(Failure::new(Exit::Difference, format!("{}{help}", wrong.join(", and "))))
 }
 
 /// The replay of what is missing.

@@ -98,11 +98,13 @@ impl Spans {
     }
 
     /// Those that are in a range.
+    #[must_use]
     pub fn within(&self, span: Span) -> Self {
         Self(self.iter().filter_map(|own| own.common(span)).collect())
     }
 
     /// Those of a range that are not among these.
+    #[must_use]
     pub fn rest_of(&self, span: Span) -> Self {
         let mut rest = Vec::new();
         let mut next = span.first;

@@ -69,8 +69,8 @@ impl Reader {
         } else {
             through + 1
         };
-        if matches!(self.wanted, Wanted::Any) {
-            Span::new(through + 1, next - 1).into_iter().for_each(|span| absent.add(span));
+        if let (Wanted::Any, Some(jumped)) = (&self.wanted, Span::new(through + 1, next - 1)) {
+            absent.add(jumped);
         }
         self.rest.pop_front();
         if let Some(rest) = Span::new(next, span.last()) {

@@ -60,7 +60,7 @@ pub(super) async fn settle(
     }
     let left = groups_that_are_left(connection, changes).await?;
     add_to_days(connection, changes).await?;
-    Ok(judge_days(connection, changes, &left, budget, news).await?)
+    Ok(judge_days(connection, changes, &left, (budget, news)).await?)
 }
 
 /// The groups of the days before their agents moved to another: those who stay behind share their limit with fewer.
@@ -133,8 +133,7 @@ async fn judge_days(
     connection: &mut PgConnection,
     changes: &Changes,
     left: &GroupsLeft,
-    budget: &Budget,
-    news: News,
+    (budget, news): (&Budget, News),
 ) -> Result<u64, sqlx::Error> {
     let alerts = sqlx::query(
         "with
@@ -170,8 +169,7 @@ async fn judge_days(
         ),
         pool_spent as materialized (
             select date, budget_group, sum(exact_cost) filter (where not has_own_limit) as spent_usd
-            from pooled
-            group by date, budget_group
+            from pooled group by date, budget_group
         ),
         touched as (
             select agent_name, date from used
@@ -219,8 +217,7 @@ async fn judge_days(
         -- A day begins green, and that is no news.
         select agent_name, date, coalesce(old_status, 'GREEN'), new_status, spent_usd, limit_usd, limit_key, clock_timestamp()
         from changed
-        where coalesce(old_status, 'GREEN') <> new_status
-            and ($10 or date >= (clock_timestamp() at time zone 'UTC')::date)
+        where coalesce(old_status, 'GREEN') <> new_status and ($10 or date >= (clock_timestamp() at time zone 'UTC')::date)
         order by date, agent_name",
     )
     .bind(changes.usage_ids())

@@ -136,7 +136,9 @@ async fn page(connections: &Connections, epoch: i32, span: Span) -> Result<Page,
         // A full page says nothing of what comes after it.
         let last = last.filter(|_| count == PAGE).unwrap_or_else(|| {
             let after = last.map_or(span.first(), |last| last + 1);
-            Span::new(after, span.last()).into_iter().for_each(|tail| missing.add(tail));
+            if let Some(tail) = Span::new(after, span.last()) {
+                missing.add(tail);
+            }
             span.last()
         });
         Ok(Page { last, missing })

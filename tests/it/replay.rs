@@ -178,7 +178,8 @@ async fn a_replay_takes_sequences_times_and_lanes_and_names_what_the_stream_has_
 
 #[tokio::test]
 async fn a_replay_is_killed_stopped_and_cut_off_and_goes_on_beside_a_daemon() {
-    let world = World::builder().postgres_proxy().env("LEDGERD__PIPELINE__BATCH_MESSAGES_MAX", "50").start().await;
+    let small_batches = ("LEDGERD__PIPELINE__BATCH_MESSAGES_MAX", "50");
+    let world = World::builder().postgres_proxy().nats_proxy().env(small_batches.0, small_batches.1).start().await;
     let (folder, proxy) = (scratch_folder("replay"), world.postgres_proxy());
     let start = |log: &str| spawn_ledgerd(&["replay"], &world.environment, &folder.path().join(log));
     let mut published = Published::default();
@@ -211,7 +212,7 @@ async fn a_replay_is_killed_stopped_and_cut_off_and_goes_on_beside_a_daemon() {
     let next = 1 + stored().await;
     assert!(stopped.log().contains(&format!("to go on: --from-sequence {next}")), "{}", stopped.log());
 
-    // The database goes away, and comes back.
+    // Both servers go away, and come back.
     let mut hold = proxy.hold_answer_after(COMMIT);
     let mut cut_off = start("cut off");
     hold.happened().await;
@@ -222,6 +223,7 @@ async fn a_replay_is_killed_stopped_and_cut_off_and_goes_on_beside_a_daemon() {
     // What the daemon's own lanes bring comes in between.
     let _daemon = ledger_daemon(&world).await;
     published.publish_all(&world.publisher, good_events(300)).await;
+    world.nats_proxy().heal().await;
     proxy.heal().await;
     assert_eq!(cut_off.wait_exit(SOON).await, 0, "{}", cut_off.log());
     assert!(cut_off.log().contains("PostgreSQL is back"), "{}", cut_off.log());

@@ -98,7 +98,7 @@ pub(super) async fn look(
     };
     let holdings = api.holdings(stream).await?;
     same_stream(&before.incarnation, &holdings.incarnation)?;
-    let lacking = tell_apart(api, &holdings, &floor, &gaps, &mut progress).await?;
+    let lacking = Box::pin(tell_apart(api, &holdings, &floor, &gaps, &mut progress)).await?;
     let comparison = Comparison { api, custody, holdings: &holdings, epochs: &numbers };
     let mut parted_at = comparison.parted_below(floor.sequence).await?;
     // Where an epoch goes on after the stream went back, what is older must still be the same.

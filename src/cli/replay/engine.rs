@@ -100,7 +100,7 @@ impl Job<'_> {
             stop: &stop,
         };
         tokio::select! {
-            () = pipeline::run(ReplaySource::start(feed, referred), store, context) => {}
+            () = Box::pin(pipeline::run(ReplaySource::start(feed, referred), store, context)) => {}
             () = tell(&course, &self.spans, &health) => {}
         }
         let unfinished = match course.obstacle() {
