@@ -1,11 +1,11 @@
 //! `ledgerd replay`: the stream read again, whole and in parts, into a new database and into the same, killed and resumed.
 
 use crate::faults_postgres::COMMIT;
-use crate::support::daemon::{spawn_ledgerd, text_of};
+use crate::support::daemon::{Daemon, spawn_ledgerd, text_of};
 use crate::support::events::{Outgoing, bad_events, good_events, next_event};
 use crate::support::ledger::{STREAM, check_ledger, settled};
 use crate::support::postgres::Database;
-use crate::support::process::scratch_folder;
+use crate::support::process::{Process, scratch_folder};
 use crate::support::proxy::Direction;
 use crate::support::published::Published;
 use crate::support::records::{REGISTRIES, metric, spend};
@@ -212,28 +212,32 @@ async fn a_replay_is_killed_stopped_and_cut_off_and_goes_on_beside_a_daemon() {
     let next = 1 + stored().await;
     assert!(stopped.log().contains(&format!("to go on: --from-sequence {next}")), "{}", stopped.log());
 
-    // Both servers go away, and come back.
+    // Both servers go away and come back, one after the other; what the daemon's own lanes bring comes in between.
     let mut hold = proxy.hold_answer_after(COMMIT);
     let mut cut_off = start("cut off");
     hold.happened().await;
+    let _daemon = daemon_without_proxies(&world).await;
+    world.nats_proxy().cut().await;
     proxy.cut().await;
     proxy.release();
-    eventually("it says so", SOON, async || when(cut_off.log().contains("waiting for PostgreSQL: "), || cut_off.log()))
-        .await;
-    // What the daemon's own lanes bring comes in between.
-    let _daemon = ledger_daemon(&world).await;
+    says(&cut_off, "waiting for PostgreSQL: ").await;
     published.publish_all(&world.publisher, good_events(300)).await;
-    world.nats_proxy().heal().await;
     proxy.heal().await;
+    says(&cut_off, "PostgreSQL is back").await;
+    says(&cut_off, "waiting for NATS: ").await;
+    world.nats_proxy().heal().await;
     assert_eq!(cut_off.wait_exit(SOON).await, 0, "{}", cut_off.log());
-    assert!(cut_off.log().contains("PostgreSQL is back"), "{}", cut_off.log());
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.duplicates, counts.rejects), (700, 0, published.bad()));
 }
 
-/// A daemon that does not go through the proxy.
-async fn ledger_daemon(world: &World) -> crate::support::daemon::Daemon {
-    let mut daemon = crate::support::daemon::Daemon::spawn(&world.operator);
+async fn says(command: &Process, text: &str) {
+    eventually(&format!("it says {text:?}"), SOON, async || when(command.log().contains(text), || command.log())).await;
+}
+
+/// A daemon that sees both servers all the time.
+async fn daemon_without_proxies(world: &World) -> Daemon {
+    let mut daemon = Daemon::spawn(&world.operator);
     daemon.ready().await;
     daemon
 }
