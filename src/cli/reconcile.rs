@@ -26,16 +26,31 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    until_told(&stop, Box::pin(reconcile(config, arguments, &stop, as_json))).await
+}
+
+async fn reconcile(
+    config: &Config,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+    as_json: bool,
+) -> Result<(), Failure> {
     let custody = connect::database(config, 1)?;
     if let Some(complaint) = schema::state(&custody).await?.complaint() {
         return Err(Failure::new(Exit::Configuration, complaint));
     }
     let api = connect::nats(config).await?;
-    let mut found = Box::pin(look(config, &api, &custody, arguments.all)).await?;
+    // A look leaves nothing behind, so it may end anywhere.
+    let look = async || {
+        let told = stop.run_until_cancelled(Box::pin(look(config, &api, &custody, arguments.all))).await;
+        told.unwrap_or_else(|| Err(Failure::new(Exit::Failed, "told to stop: nothing was proven")))
+    };
+    let mut found = look().await?;
     let mut repaired = None;
     if arguments.repair && !found.to_repair().is_empty() {
-        repaired = Some(repair(config, &api, &custody, &found).await?);
-        found = Box::pin(look(config, &api, &custody, arguments.all)).await?;
+        repaired = Some(Box::pin(repair(config, &api, &custody, &found, stop)).await?);
+        found = look().await?;
     }
     let proof = found.proof();
     if let Some(proof) = &proof {
@@ -65,7 +80,13 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 }
 
 /// The replay of what is missing.
-async fn repair(config: &Config, api: &Api, custody: &Connections, found: &Found) -> Result<Replayed, Failure> {
+async fn repair(
+    config: &Config,
+    api: &Api,
+    custody: &Connections,
+    found: &Found,
+    stop: &CancellationToken,
+) -> Result<Replayed, Failure> {
     let job = Job {
         config,
         api,
@@ -76,6 +97,5 @@ async fn repair(config: &Config, api: &Api, custody: &Connections, found: &Found
     };
     job.refuse_empty_registries(custody).await?;
     let ledger = Ledger::new(connect::database(config, 1)?, config.budget.clone()).for_a_replay();
-    let stop = CancellationToken::new();
-    until_told(&stop, job.run(&ledger, custody, &stop)).await
+    job.run(&ledger, custody, stop).await
 }
