@@ -11,10 +11,13 @@ mod log_pages;
 mod manual;
 mod meet;
 mod migrate;
+mod moment;
 mod output;
 mod own_events;
 mod progress;
 mod prove;
+mod reconcile;
+mod replay;
 mod retention;
 mod rules;
 mod run;
@@ -74,6 +77,10 @@ enum Command {
     Witness(witness::Arguments),
     /// Recompute everything from custody, and name each difference
     Verify(verify::Arguments),
+    /// Read the stream again, after an outage or into a new database: what is stored already is known
+    Replay(replay::Arguments),
+    /// Prove that every acknowledged sequence of the stream is in the ledger, or that the stream itself has removed it
+    Reconcile(reconcile::Arguments),
     /// Look at dead letters
     Dlq(dlq::Arguments),
     /// Make the key that signs the log's checkpoints, and print its public half
@@ -156,6 +163,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
         Command::Witness(arguments) => witness::run(arguments),
         Command::Verify(arguments) => verify::run(&config()?, &arguments, json),
+        Command::Replay(arguments) => block_on_threads(replay::run(&config()?, &arguments, json)),
+        Command::Reconcile(arguments) => block_on_threads(reconcile::run(&config()?, &arguments, json)),
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
@@ -168,5 +177,11 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
 /// Runs a short command to its end.
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Failed, error))?.block_on(command)
+}
+
+/// Runs a command that reads, judges and writes at a time.
+fn block_on_threads(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Failure::new(Exit::Failed, error))?.block_on(command)
 }

@@ -25,6 +25,7 @@ pub mod registry;
 pub mod reject;
 pub mod row;
 pub mod rules;
+pub mod sequences;
 pub mod subject;
 pub mod timestamp;
 pub mod tlv;

@@ -89,6 +89,11 @@ impl LaneMetrics {
         }
     }
 
+    /// Messages that became dead letters, by reason.
+    pub fn rejects(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        self.rejects.iter().map(|(reason, counter)| (*reason, counter.get())).filter(|(_, count)| *count > 0)
+    }
+
     /// Messages that became dead letters, whatever the reason.
     pub fn rejected(&self) -> u64 {
         self.rejects.iter().map(|(_, counter)| counter.get()).sum()

@@ -10,6 +10,7 @@ pub mod entries;
 mod epochs;
 pub mod erasure;
 mod failure;
+pub mod held;
 pub mod log;
 pub mod outbox;
 mod projection;

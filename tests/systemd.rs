@@ -3,9 +3,14 @@
 use std::process::{Command, Output};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/");
-const SERVICES: &[&str] =
-    &["ledgerd.service", "ledgerd-retention.service", "ledgerd-verify.service", "ledgerd-witness.service"];
-const TIMERS: &[&str] = &["ledgerd-retention.timer", "ledgerd-verify.timer"];
+const SERVICES: &[&str] = &[
+    "ledgerd.service",
+    "ledgerd-reconcile.service",
+    "ledgerd-retention.service",
+    "ledgerd-verify.service",
+    "ledgerd-witness.service",
+];
+const TIMERS: &[&str] = &["ledgerd-reconcile.timer", "ledgerd-retention.timer", "ledgerd-verify.timer"];
 
 /// Tenths, as `systemd-analyze` takes it.
 const EXPOSURE_MAX: &str = "12";

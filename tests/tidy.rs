@@ -215,6 +215,8 @@ fn the_readme_names_every_command_and_the_architecture_every_module() {
         "`verify-proof",
         "`witness",
         "`verify",
+        "`replay",
+        "`reconcile",
         "`completions",
         "`man",
     ] {

@@ -42,3 +42,38 @@ impl Drop for Progress {
         self.clear();
     }
 }
+
+/// How fast it is, and how long the rest will take.
+pub(super) fn pace(done: u64, total: u64, elapsed: Duration) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "it is shown in whole numbers")]
+    let (rate, left) = (done as f64 / elapsed.as_secs_f64().max(0.001), total.saturating_sub(done) as f64);
+    let left = Duration::from_secs_f64((left / rate.max(0.001)).min(1e9));
+    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    format!("{rate:.0} per second, {left} left")
+}
+
+/// Characters of a bar.
+const BAR_CHARS: u64 = 24;
+
+/// How much is done, as a bar and as a share.
+pub(super) fn bar(done: u64, total: u64) -> String {
+    let done = done.min(total);
+    let filled = usize::try_from(done.saturating_mul(BAR_CHARS) / total.max(1)).expect("at most the bar");
+    let empty = usize::try_from(BAR_CHARS).expect("small") - filled;
+    let percent = done.saturating_mul(100) / total.max(1);
+    format!("[{}{}] {percent:>3} %", "=".repeat(filled), " ".repeat(empty))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_share_rate_and_time_left() {
+        assert_eq!(pace(1000, 61_000, Duration::from_secs(1)), "1000 per second, 1m left");
+        assert!(pace(0, 10, Duration::ZERO).starts_with("0 per second"));
+        assert_eq!(bar(3, 4), "[==================      ]  75 %");
+        assert_eq!(bar(0, 0), "[                        ]   0 %");
+        assert_eq!(bar(9, 4), "[========================] 100 %");
+    }
+}

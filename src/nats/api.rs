@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,11 +123,14 @@ impl Api {
         self.call(format!("STREAM.INFO.{stream}"), &json!({})).await
     }
 
+    /// The same, with every sequence that was removed from between others.
+    pub(super) async fn stream_info_with_deleted(&self, stream: &str) -> Result<stream::Info, ApiError> {
+        self.call(format!("STREAM.INFO.{stream}"), &json!({ "deleted_details": true })).await
+    }
+
     /// A stream's name and the moment it was made.
     pub async fn incarnation(&self, stream: &str) -> Result<Incarnation, ApiError> {
-        let info = self.stream_info(stream).await?;
-        let created_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
-        Ok(Incarnation { stream: Arc::from(stream), created_ns })
+        Ok(incarnation_of(stream, &self.stream_info(stream).await?))
     }
 
     /// Makes a stream that does not exist.
@@ -177,8 +180,21 @@ impl Api {
         lane: Lane,
         sequence: i64,
     ) -> Result<Message, ApiError> {
-        let request = json!({ "seq": sequence, "next_by_subj": lane.filter() });
-        let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{}", incarnation.stream), &request).await?;
+        self.read(incarnation, &json!({ "seq": sequence, "next_by_subj": lane.filter() })).await
+    }
+
+    /// The same of any subject.
+    pub async fn next_message_of_any(&self, incarnation: &Incarnation, sequence: i64) -> Result<Message, ApiError> {
+        self.read(incarnation, &json!({ "seq": sequence, "next_by_subj": ">" })).await
+    }
+
+    /// The message at a sequence; `None` where the stream holds none.
+    pub async fn message_at(&self, incarnation: &Incarnation, sequence: i64) -> Result<Option<Message>, ApiError> {
+        if_any(self.read(incarnation, &json!({ "seq": sequence })).await)
+    }
+
+    async fn read(&self, incarnation: &Incarnation, request: &Value) -> Result<Message, ApiError> {
+        let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{}", incarnation.stream), request).await?;
         let raw = stored.message;
         let headers = decode(&raw.hdrs)?;
         let stored_at = unix_ns(&raw.time).ok_or_else(|| ApiError::Refused(format!("a broken time: {}", raw.time)))?;
@@ -191,6 +207,21 @@ impl Api {
             payload: decode(&raw.data)?.into(),
         })
     }
+}
+
+/// That there is no such message is an answer, where it was asked for.
+pub(super) fn if_any(read: Result<Message, ApiError>) -> Result<Option<Message>, ApiError> {
+    match read {
+        Ok(message) => Ok(Some(message)),
+        Err(ApiError::MessageNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which incarnation a stream's state is of.
+pub(super) fn incarnation_of(stream: &str, info: &stream::Info) -> Incarnation {
+    let created_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+    Incarnation { stream: Arc::from(stream), created_ns }
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, ApiError> {

@@ -39,14 +39,28 @@ impl Changes {
     }
 }
 
+/// Which changes of a day's status are news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Each.
+    EveryDay,
+    /// Those of days that are not over. What is replayed was told in its time.
+    DaysThatAreNotOver,
+}
+
 /// Brings the days up to date. Gives the number of alerts that were raised.
-pub(super) async fn settle(connection: &mut PgConnection, changes: &Changes, budget: &Budget) -> Result<u64, Failure> {
+pub(super) async fn settle(
+    connection: &mut PgConnection,
+    changes: &Changes,
+    budget: &Budget,
+    news: News,
+) -> Result<u64, Failure> {
     if changes.usages.is_empty() && changes.limited.is_empty() {
         return Ok(0);
     }
     let left = groups_that_are_left(connection, changes).await?;
     add_to_days(connection, changes).await?;
-    Ok(judge_days(connection, changes, &left, budget).await?)
+    Ok(judge_days(connection, changes, &left, (budget, news)).await?)
 }
 
 /// The groups of the days before their agents moved to another: those who stay behind share their limit with fewer.
@@ -119,7 +133,7 @@ async fn judge_days(
     connection: &mut PgConnection,
     changes: &Changes,
     left: &GroupsLeft,
-    budget: &Budget,
+    (budget, news): (&Budget, News),
 ) -> Result<u64, sqlx::Error> {
     let alerts = sqlx::query(
         "with
@@ -155,8 +169,7 @@ async fn judge_days(
         ),
         pool_spent as materialized (
             select date, budget_group, sum(exact_cost) filter (where not has_own_limit) as spent_usd
-            from pooled
-            group by date, budget_group
+            from pooled group by date, budget_group
         ),
         touched as (
             select agent_name, date from used
@@ -204,7 +217,7 @@ async fn judge_days(
         -- A day begins green, and that is no news.
         select agent_name, date, coalesce(old_status, 'GREEN'), new_status, spent_usd, limit_usd, limit_key, clock_timestamp()
         from changed
-        where coalesce(old_status, 'GREEN') <> new_status
+        where coalesce(old_status, 'GREEN') <> new_status and ($10 or date >= (clock_timestamp() at time zone 'UTC')::date)
         order by date, agent_name",
     )
     .bind(changes.usage_ids())
@@ -216,6 +229,7 @@ async fn judge_days(
     .bind(budget.exceeded_percent)
     .bind(&left.dates)
     .bind(&left.groups)
+    .bind(news == News::EveryDay)
     .execute(connection)
     .await?;
     Ok(alerts.rows_affected())

@@ -14,13 +14,13 @@ pub(super) struct Epoch {
 
 /// All epochs of an incarnation, the newest first; opens the first one when there is none.
 pub(super) async fn of(connection: &mut PgConnection, incarnation: &Incarnation) -> Result<Vec<Epoch>, sqlx::Error> {
-    let known = select(connection, incarnation).await?;
-    if !known.is_empty() {
-        return Ok(known);
+    let found = known(connection, incarnation).await?;
+    if !found.is_empty() {
+        return Ok(found);
     }
     open(connection, incarnation, 0).await?;
     tracing::info!(stream = &*incarnation.stream, "new epoch: the stream {incarnation}");
-    select(connection, incarnation).await
+    known(connection, incarnation).await
 }
 
 /// Opens the epoch after `latest`. Another instance may have done so already.
@@ -41,7 +41,8 @@ pub(super) async fn open_after(
     Ok(())
 }
 
-async fn select(connection: &mut PgConnection, incarnation: &Incarnation) -> Result<Vec<Epoch>, sqlx::Error> {
+/// All epochs of an incarnation that are open, the newest first.
+pub(super) async fn known(connection: &mut PgConnection, incarnation: &Incarnation) -> Result<Vec<Epoch>, sqlx::Error> {
     let rows: Vec<(i32, i32)> = sqlx::query_as(
         "select epoch, regressions
         from ledger.epoch

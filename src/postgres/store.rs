@@ -4,7 +4,7 @@
 //! The head is locked as late as possible: from there to the commit, nobody else commits. A message that is stored already
 //! is recognised by epoch and sequence before anything is written, so a commit whose answer was lost is simply tried again.
 
-use super::budget::{self, Changes};
+use super::budget::{self, Changes, News};
 use super::connections::Connections;
 use super::custody::{self, Fate};
 use super::epochs::{self, Epoch};
@@ -30,6 +30,7 @@ pub struct Ledger {
     /// Processes of the server that did not answer a commit in time.
     silent_backends: Mutex<Vec<i32>>,
     budget: Budget,
+    news: News,
     /// Rung when dead letters were committed.
     pub dead_letters_waiting: Arc<Notify>,
     /// Rung when budget alerts were committed.
@@ -43,9 +44,16 @@ impl Ledger {
             writers,
             silent_backends: Mutex::default(),
             budget,
+            news: News::EveryDay,
             dead_letters_waiting: Arc::new(Notify::new()),
             alerts_waiting: Arc::new(Notify::new()),
         }
+    }
+
+    /// For what is old already: a status of a day that is over raises no alert.
+    #[must_use]
+    pub fn for_a_replay(self) -> Self {
+        Self { news: News::DaysThatAreNotOver, ..self }
     }
 
     /// The connections, for a reload of their credentials.
@@ -60,7 +68,7 @@ impl Store for Ledger {
         let limit = self.writers.limits().transaction();
         let committing = async {
             self.end_silent_backends(&mut lease).await?;
-            commit(&mut lease, rows, references, &self.budget).await
+            commit(&mut lease, rows, references, (&self.budget, self.news)).await
         };
         match timeout(limit, committing).await {
             Ok(Ok(Committed { tally, alerts })) => {
@@ -179,7 +187,7 @@ async fn commit(
     connection: &mut PgConnection,
     rows: &[Judged],
     references: References,
-    budget: &Budget,
+    (budget, news): (&Budget, News),
 ) -> Result<Committed, Failure> {
     let Some(first) = rows.first() else { return Ok(Committed::default()) };
     let incarnation = &first.message.incarnation;
@@ -209,7 +217,7 @@ async fn commit(
                 sqlx::raw_sql("rollback").execute(&mut *connection).await?;
                 continue;
             }
-            alerts = budget::settle(connection, &changes(&fresh, &fates), budget).await?;
+            alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
             custody::append(connection, head, epochs[0], &fresh, &fates).await?;
             count(&fates, &mut tally);
         }

@@ -60,7 +60,7 @@ const REGISTERED: &str = "
 ";
 
 /// What the daemon writes, in each table at least once.
-const DAEMON_WRITES: [&str; 16] = [
+const DAEMON_WRITES: [&str; 17] = [
     "insert into ledger.epoch (stream, stream_created_ns, regressions) values ('LEDGER', 1, 0)",
     "insert into public.audit_events
         (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, created_at, timestamp_text)
@@ -88,6 +88,8 @@ const DAEMON_WRITES: [&str; 16] = [
     "insert into ledger.dead_letter (leaf_index, reason, detail, dlq_subject, rejected_at) values (999, 'r', 'd', 's', now())",
     "insert into ledger.checkpoint (origin, tree_size, root, note) values ('example.com/ledger', 1, sha256('x'), 'n')",
     "insert into ledger.cosignature (origin, tree_size, witness, line) values ('example.com/ledger', 1, 'w', 'l')",
+    "insert into ledger.reconciled (epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane)
+        values (1, 1, 10, 4, 3, 2, 1)",
     "update ledger.dead_letter set published_at = now() where leaf_index = 999",
     "insert into ledger.subtree (level, index, hash) values (1, 0, sha256(''));
         update ledger.tree_head set size = size + 1, root = sha256(''), frontier = ''",

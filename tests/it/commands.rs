@@ -143,6 +143,8 @@ async fn help_completions_and_manual_are_written() {
         "emit",
         "status",
         "verify",
+        "replay",
+        "reconcile",
         "prove",
         "verify-proof",
         "witness",

@@ -32,6 +32,12 @@ mod faults_nats;
 /// kill -9 at every instant that matters.
 mod kills;
 
+/// The stream, read again.
+mod replay;
+
+/// Every sequence is accounted for.
+mod reconcile;
+
 /// SIGTERM, a second SIGTERM, SIGHUP.
 mod stopping;
 

@@ -1,7 +1,7 @@
 //! Is everything what it must be? Many sessions read ranges of leaves; what they find is taken in the order of the leaves.
 
 use super::super::Failure;
-use super::super::progress::Progress;
+use super::super::progress::{Progress, pace};
 use crate::domain::subject::Table;
 use crate::postgres::audit::{Claimed, Extent, Snapshot};
 use crate::postgres::{Connections, DatabaseError};
@@ -14,7 +14,7 @@ use crate::verify::report::Report;
 use crate::verify::tree::{Stretch, Tree};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Leaves of a range: a multiple of 256.
 const STRIDE: usize = 4096;
@@ -69,19 +69,10 @@ pub(super) async fn verify(
         tree.take(&stretch, end, &mut findings);
         findings.append(more);
         all.merge(checked);
-        progress.tell(|| progress_line(leaves, total, began.elapsed()));
+        progress.tell(|| format!("{leaves} of {total} leaves, {}", pace(leaves, total, began.elapsed())));
     }
     drop((ranges, progress));
     close(&snapshot, &background, Open { tree, all, findings, known_roots, leaves, end }).await
-}
-
-/// How many leaves are done, how fast, and how long the rest will take.
-fn progress_line(done: u64, total: u64, elapsed: Duration) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "it is shown in whole numbers")]
-    let (rate, left) = (done as f64 / elapsed.as_secs_f64().max(0.001), total.saturating_sub(done) as f64);
-    let left = Duration::from_secs_f64((left / rate.max(0.001)).min(1e9));
-    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-    format!("{done} of {total} leaves, {rate:.0} per second, {left} left")
 }
 
 /// What was found in a range.
@@ -181,16 +172,4 @@ async fn check_claims(
         snapshot.unclaimed(claimed, findings).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_tells_rate_and_time_left() {
-        let line = progress_line(1000, 61_000, Duration::from_secs(1));
-        assert_eq!(line, "1000 of 61000 leaves, 1000 per second, 1m left");
-        assert!(progress_line(0, 10, Duration::ZERO).starts_with("0 of 10"));
-    }
 }

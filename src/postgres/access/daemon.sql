@@ -37,6 +37,8 @@ from (
         ('ledger', 'checkpoint', 'INSERT', '{origin, tree_size, root, note}'),
         ('ledger', 'cosignature', 'INSERT', '{origin, tree_size, witness, line}'),
 
+        ('ledger', 'reconciled', 'INSERT', '{epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane}'),
+
         -- Through the view alone: the table and its policies know nothing of the daemon.
         ('ledger', 'tool_usage', 'INSERT', null)
 ) as written (schema, name, privilege, columns)

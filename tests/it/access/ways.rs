@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use std::collections::BTreeSet;
 
 /// A change of each table; none of them may pass, whoever tries.
-const CHANGES: [(&str, &str); 21] = [
+const CHANGES: [(&str, &str); 22] = [
     ("ledger.budget_alert", "published_at = null"),
     ("ledger.budget_alert", "spent_usd = 0"),
     ("ledger.checkpoint", "note = 'forged'"),
@@ -23,6 +23,7 @@ const CHANGES: [(&str, &str); 21] = [
     ("ledger.epoch", "stream = 'forged'"),
     ("ledger.erasure", "authorized_by = 'forged'"),
     ("ledger.export", "location = 'forged'"),
+    ("ledger.reconciled", "proven_at = now() - interval '1 day'"),
     ("ledger.removal", "row_key = 'forged'"),
     ("ledger.subtree", "hash = sha256('forged')"),
     ("ledger.token_usage", "cost_usd = 0"),

@@ -132,6 +132,23 @@ impl NatsServer {
         *self.lock() = Some(server);
     }
 
+    /// Stops it, copies its streams and consumers as they are, and starts it again.
+    pub(crate) async fn back_up(&self) -> TempDir {
+        let backup = scratch_folder("backup");
+        self.stop().await;
+        copy_folder(&self.folder.path().join("store"), &backup.path().join("store"));
+        self.restart().await;
+        backup
+    }
+
+    /// Puts a backup in the place of what it has.
+    pub(crate) async fn restore(&self, backup: &TempDir) {
+        self.stop().await;
+        fs::remove_dir_all(self.folder.path().join("store")).expect("the folder is ours");
+        copy_folder(&backup.path().join("store"), &self.folder.path().join("store"));
+        self.restart().await;
+    }
+
     /// Freezes it (SIGSTOP): connections stay open, and nothing answers.
     pub(crate) fn freeze(&self) {
         self.lock().as_mut().expect("it runs").signal("STOP");
@@ -162,6 +179,11 @@ impl NatsServer {
     fn lock(&self) -> MutexGuard<'_, Option<Process>> {
         self.server.lock().expect("no test panics while it holds a server")
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp is there");
+    assert!(copied.success(), "{} could not be copied", from.display());
 }
 
 /// A URL of a server on this machine, be it nats-server itself or a proxy before it.

@@ -1,0 +1,13 @@
+//! Which moment does an option name?
+
+use super::{Exit, Failure};
+use crate::domain::timestamp::EventTime;
+
+/// A moment in UTC as PostgreSQL reads it.
+pub(super) fn utc(option: &str, text: &str) -> Result<String, Failure> {
+    // A day alone begins at midnight.
+    let whole = if text.len() == "YYYY-MM-DD".len() { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let time = EventTime::parse(whole);
+    let time = time.map_err(|_| Failure::new(Exit::Usage, format!("--{option} {text} is no ISO 8601 moment")))?;
+    Ok(time.utc())
+}

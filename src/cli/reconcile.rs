@@ -1,0 +1,101 @@
+//! `ledgerd reconcile`: is every sequence of the stream, up to the acknowledged floor, a record or a reject, or did the stream
+//! itself remove it? How far that is proven is kept, so that the next run looks at what is new.
+
+mod floor;
+mod look;
+mod parting;
+mod report;
+
+use super::replay::engine::{Job, Replayed, Unfinished, until_told};
+use super::{Exit, Failure, connect, output};
+use crate::config::Config;
+use crate::nats::api::Api;
+use crate::postgres::{Connections, Ledger, held, schema};
+use look::{Found, look};
+use report::Report;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Look at everything again, and not only at what was not proven yet
+    #[arg(long)]
+    all: bool,
+    /// Replay what is missing, and look again
+    #[arg(long)]
+    repair: bool,
+}
+
+pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    until_told(&stop, Box::pin(reconcile(config, arguments, &stop, as_json))).await
+}
+
+async fn reconcile(
+    config: &Config,
+    arguments: &Arguments,
+    stop: &CancellationToken,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let custody = connect::database(config, 1)?;
+    if let Some(complaint) = schema::state(&custody).await?.complaint() {
+        return Err(Failure::new(Exit::Configuration, complaint));
+    }
+    let api = connect::nats(config).await?;
+    // A look leaves nothing behind, so it may end anywhere.
+    let look = async || {
+        let told = stop.run_until_cancelled(Box::pin(look(config, &api, &custody, arguments.all))).await;
+        told.unwrap_or_else(|| Err(Failure::new(Exit::Failed, "told to stop: nothing was proven")))
+    };
+    let mut found = look().await?;
+    let mut repaired = None;
+    if arguments.repair && !found.to_repair().is_empty() {
+        repaired = Some(Box::pin(repair(config, &api, &custody, &found, stop)).await?);
+        found = look().await?;
+    }
+    let proof = found.proof();
+    if let Some(proof) = &proof {
+        held::keep(&custody, proof).await?;
+    }
+    let report = Report { found: &found, proof, repaired: repaired.as_ref() };
+    if as_json {
+        output::json(&report.to_json());
+    } else {
+        report.lines().iter().for_each(output::line);
+    }
+    if let Some(Unfinished { next, why }) = repaired.and_then(|repaired| repaired.unfinished) {
+        return Err(Failure::new(Exit::Failed, format!("the repair ended before sequence {next}: {why}")));
+    }
+    if !found.is_different() {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    if !found.lacking.missing.is_empty() {
+        wrong.push(format!("{} acknowledged sequences are not in the ledger", found.lacking.missing.count()));
+    }
+    if found.parted_at.is_some() || found.went_back_from.is_some() {
+        wrong.push("the stream went back".to_owned());
+    }
+    let help = if found.to_repair().is_empty() { "" } else { "; `ledgerd reconcile --repair` reads them again" };
+    Err(Failure::new(Exit::Difference, format!("{}{help}", wrong.join(", and "))))
+}
+
+/// The replay of what is missing.
+async fn repair(
+    config: &Config,
+    api: &Api,
+    custody: &Connections,
+    found: &Found,
+    stop: &CancellationToken,
+) -> Result<Replayed, Failure> {
+    let job = Job {
+        config,
+        api,
+        holdings: &found.holdings,
+        lanes: found.floor.served.clone(),
+        spans: found.to_repair(),
+        rates_are_complete: false,
+    };
+    job.refuse_empty_registries(custody).await?;
+    let ledger = Ledger::new(connect::database(config, 1)?, config.budget.clone()).for_a_replay();
+    job.run(&ledger, custody, stop).await
+}

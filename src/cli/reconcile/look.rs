@@ -1,0 +1,156 @@
+//! What became of every sequence? The stream and the consumers are asked first, then custody, then the stream again: whatever
+//! moves in between can only be settled more than it seems.
+
+use super::super::progress::{Progress, bar};
+use super::super::{Exit, Failure};
+use super::floor::Floor;
+use super::parting::Comparison;
+use crate::config::Config;
+use crate::domain::message::Incarnation;
+use crate::domain::sequences::{Span, Spans};
+use crate::nats::api::Api;
+use crate::nats::holdings::Holdings;
+use crate::nats::reader::{Reader, Wanted};
+use crate::postgres::Connections;
+use crate::postgres::held::{self, HeldEpoch, Proof};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The stream as it is now.
+    pub(super) holdings: Holdings,
+    pub(super) floor: Floor,
+    /// The epochs of this incarnation, the newest first.
+    pub(super) own: Vec<HeldEpoch>,
+    /// Those whose stream is gone.
+    pub(super) gone: Vec<HeldEpoch>,
+    /// What was looked at: from behind the last proof up to the floor.
+    pub(super) span: Option<Span>,
+    /// What custody lacks, by its reason.
+    pub(super) lacking: Lacking,
+    /// From here on the stream holds other messages than custody.
+    pub(super) parted_at: Option<i64>,
+    /// The last sequence that custody has of the newest epoch, where the stream does not reach it any more.
+    pub(super) went_back_from: Option<i64>,
+}
+
+/// Sequences without an entry in custody.
+#[derive(Debug, Default)]
+pub(super) struct Lacking {
+    /// The stream has lost them at its beginning.
+    pub(super) expired: Spans,
+    /// They were removed from between others.
+    pub(super) deleted: Spans,
+    /// They are there, on subjects that nobody reads.
+    pub(super) on_no_lane: Spans,
+    /// They are there, acknowledged, and not in the ledger.
+    pub(super) missing: Spans,
+}
+
+impl Found {
+    /// What must be read again.
+    pub(super) fn to_repair(&self) -> Spans {
+        let parted = self.parted_at.and_then(|at| Span::new(at, self.floor.sequence));
+        self.lacking.missing.iter().chain(parted).collect()
+    }
+
+    /// Whether the ledger is not what it must be.
+    pub(super) fn is_different(&self) -> bool {
+        !self.lacking.missing.is_empty() || self.parted_at.is_some() || self.went_back_from.is_some()
+    }
+
+    /// What is proven now: everything before the first sequence that is not accounted for.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        let first_missing = self.lacking.missing.first().map(Span::first);
+        let wrong = [first_missing, self.parted_at].into_iter().flatten().min().unwrap_or(i64::MAX);
+        let span = self.span.and_then(|span| Span::new(span.first(), span.last().min(wrong - 1)))?;
+        let Lacking { expired, deleted, on_no_lane, .. } = &self.lacking;
+        let [expired, deleted, on_no_lane] = [expired, deleted, on_no_lane].map(|spans| spans.within(span).count());
+        let entries = span.count() - expired - deleted - on_no_lane;
+        Some(Proof { epoch: self.own.first()?.number, span, entries, expired, deleted, on_no_lane })
+    }
+}
+
+/// Looks at what was not proven yet, or at everything.
+pub(super) async fn look(
+    config: &Config,
+    api: &Api,
+    custody: &Connections,
+    everything: bool,
+) -> Result<Found, Failure> {
+    let stream = &config.nats.stream;
+    let before = api.holdings(stream).await?;
+    let floor = Floor::ask(config, api, &before).await?;
+    let is_own = |epoch: &HeldEpoch| epoch.stream_created_ns == before.incarnation.created_ns;
+    let (mut own, gone): (Vec<_>, Vec<_>) = held::epochs(custody, stream).await?.into_iter().partition(is_own);
+    own.sort_by_key(|epoch| std::cmp::Reverse(epoch.regressions));
+    let numbers: Vec<i32> = own.iter().map(|epoch| epoch.number).collect();
+    let proven = own.first().and_then(|epoch| epoch.proven).filter(|_| !everything).unwrap_or(0);
+    let span = Span::new(proven + 1, floor.sequence);
+    let mut progress = Progress::new();
+    let gaps = match span {
+        None => Spans::default(),
+        Some(span) => {
+            let share = |at: i64| bar((at - span.first()).unsigned_abs(), span.count().unsigned_abs());
+            held::gaps(custody, &numbers, span, |at| progress.tell(|| format!("{} custody, sequence {at}", share(at))))
+                .await?
+        }
+    };
+    let holdings = api.holdings(stream).await?;
+    same_stream(&before.incarnation, &holdings.incarnation)?;
+    let lacking = Box::pin(tell_apart(api, &holdings, &floor, &gaps, &mut progress)).await?;
+    let comparison = Comparison { api, custody, holdings: &holdings, epochs: &numbers };
+    let mut parted_at = comparison.parted_below(floor.sequence).await?;
+    // Where an epoch goes on after the stream went back, what is older must still be the same.
+    if let (None, Some(HeldEpoch { regressions: 1.., first: Some(first), .. })) = (parted_at, own.first()) {
+        parted_at = comparison.parted_below(first - 1).await?;
+    }
+    let went_back_from = own.first().and_then(|epoch| epoch.last).filter(|last| *last > holdings.last);
+    Ok(Found { holdings, floor, own, gone, span, lacking, parted_at, went_back_from })
+}
+
+fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
+    if before == now {
+        return Ok(());
+    }
+    let what = format!("the stream was made anew in these moments: it was {before}, and is {now}; run it again");
+    Err(Failure::new(Exit::Failed, what))
+}
+
+/// Asks the stream for each sequence that custody does not have.
+async fn tell_apart(
+    api: &Api,
+    holdings: &Holdings,
+    floor: &Floor,
+    gaps: &Spans,
+    progress: &mut Progress,
+) -> Result<Lacking, Failure> {
+    let mut lacking = Lacking::default();
+    let mut remaining = Spans::default();
+    for gap in gaps.iter() {
+        lacking.expired.add_all(&holdings.expired(gap));
+        lacking.deleted.add_all(&holdings.deleted(gap));
+        remaining.add_all(&holdings.remaining(gap));
+    }
+    let mut reader = Reader::new(api.clone(), holdings.incarnation.clone(), Wanted::Any, &remaining);
+    let mut absent = Spans::default();
+    while let Some(window) = reader.read().await? {
+        absent.add_all(&window.absent);
+        progress.tell(|| format!("{} sequences are not in custody; the stream, at {}", gaps.count(), window.through));
+        for message in window.messages {
+            let kind = if floor.serves(&message) { &mut lacking.missing } else { &mut lacking.on_no_lane };
+            kind.add(Span::of(message.sequence));
+        }
+    }
+    if !absent.is_empty() {
+        // The stream moves on while it is read.
+        let now = api.holdings(&holdings.incarnation.stream).await?;
+        same_stream(&holdings.incarnation, &now.incarnation)?;
+        for absent in absent.iter() {
+            let expired = now.expired(absent);
+            lacking.deleted.add_all(&expired.rest_of(absent));
+            lacking.expired.add_all(&expired);
+        }
+    }
+    Ok(lacking)
+}

@@ -1,0 +1,220 @@
+//! What does a replay do? The daemon's own pipeline, over a source that reads the stream again.
+
+use super::super::progress::{Progress, bar, pace};
+use super::super::{Exit, Failure, output, rules};
+use super::references::Referred;
+use super::source::{BatchLimits, Course, Feed, NAME, ReplaySource};
+use crate::config::Config;
+use crate::domain::receipt::Asked;
+use crate::domain::reject::Reason;
+use crate::domain::sequences::{Span, Spans};
+use crate::domain::subject::Lane;
+use crate::health::Health;
+use crate::lifecycle::{Clerk, Store};
+use crate::metrics::{LaneMetrics, Metrics};
+use crate::nats::api::Api;
+use crate::nats::holdings::Holdings;
+use crate::nats::reader::{Reader, Wanted};
+use crate::pipeline::{self, LaneContext};
+use crate::postgres::{Connections, held};
+use crate::systemd::{self, Wish};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+/// What is to be read again.
+#[derive(Debug)]
+pub(in super::super) struct Job<'a> {
+    pub(in super::super) config: &'a Config,
+    pub(in super::super) api: &'a Api,
+    pub(in super::super) holdings: &'a Holdings,
+    pub(in super::super) lanes: Vec<Lane>,
+    pub(in super::super) spans: Spans,
+    /// Usage is rejected for want of a rate whatever the stream has lost.
+    pub(in super::super) rates_are_complete: bool,
+}
+
+/// Tells nobody: who asked for a receipt had it when the message was acknowledged, or will have it from the daemon.
+struct Silence;
+
+impl Clerk for Silence {
+    async fn tell(&self, _asked: &[Asked]) {}
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(in super::super) struct Replayed {
+    /// New records.
+    pub(in super::super) stored: u64,
+    /// Messages that were stored before.
+    pub(in super::super) known: u64,
+    /// Records that were stored before under another sequence.
+    pub(in super::super) duplicates: u64,
+    /// Dead letters.
+    pub(in super::super) rejects: Vec<(Reason, u64)>,
+    /// Where the stream had nothing when it was read.
+    pub(in super::super) absent: Spans,
+    /// Where to go on, and why it did not.
+    pub(in super::super) unfinished: Option<Unfinished>,
+}
+
+/// A replay that did not come to its end.
+#[derive(Debug)]
+pub(in super::super) struct Unfinished {
+    pub(in super::super) next: i64,
+    pub(in super::super) why: String,
+}
+
+impl Job<'_> {
+    /// Reads, judges and stores. `custody` is asked what is stored.
+    pub(in super::super) async fn run<S: Store>(
+        self,
+        store: &S,
+        custody: &Connections,
+        stop: &CancellationToken,
+    ) -> Result<Replayed, Failure> {
+        let Some(first) = self.spans.first() else { return Ok(Replayed::of(&metrics(), Spans::default(), None)) };
+        let rules = rules::load(self.config).map_err(|why| Failure::new(Exit::Configuration, why))?;
+        let health = Arc::new(Health::new(self.config.silence_max()));
+        health.postgres.up(NAME);
+        health.nats.up(NAME);
+        let course = Arc::new(Course::new(first.first() - 1));
+        // A lane that waits for what will never come ends the replay, and not the command.
+        let stop = stop.child_token();
+        let incarnation = self.holdings.incarnation.clone();
+        let feed = Feed {
+            reader: Reader::new(self.api.clone(), incarnation.clone(), Wanted::Lanes(self.lanes.clone()), &self.spans),
+            api: self.api.clone(),
+            incarnation,
+            limits: BatchLimits {
+                messages_max: self.config.batch_messages_max,
+                bytes_max: self.config.batch_bytes_max,
+            },
+            health: health.clone(),
+            course: course.clone(),
+            stop: stop.clone(),
+        };
+        let referred = (!self.rates_are_complete).then(|| Referred::new(self.api, custody, &self.config.nats.stream));
+        let (_rules, rules) = watch::channel(Arc::new(rules));
+        let (metrics, pulse) = (metrics(), health.pulse(NAME));
+        let context = LaneContext {
+            name: NAME,
+            rules,
+            store_health: &health.postgres,
+            pulse: &pulse,
+            metrics: &metrics,
+            stop: &stop,
+        };
+        tokio::select! {
+            () = Box::pin(pipeline::run(ReplaySource::start(feed, referred), store, &Silence, context)) => {}
+            () = tell(&course, &self.spans, &health) => {}
+        }
+        let unfinished = match course.obstacle() {
+            None if course.is_drained() => None,
+            why => {
+                Some(Unfinished { next: course.settled() + 1, why: why.unwrap_or_else(|| "told to stop".to_owned()) })
+            }
+        };
+        Ok(Replayed::of(&metrics, course.absent(), unfinished))
+    }
+
+    /// Where the registries are empty, every use of a tool would be rejected for that alone.
+    pub(in super::super) async fn refuse_empty_registries(&self, custody: &Connections) -> Result<(), Failure> {
+        if !self.lanes.contains(&Lane::Usage) || !held::is_a_registry_empty(custody).await? {
+            return Ok(());
+        }
+        for span in self.spans.iter() {
+            let next = self.api.next_of_lane(&self.holdings.incarnation, Lane::Usage, span.first()).await?;
+            if next.is_some_and(|next| next <= span.last()) {
+                return Err(Failure::new(
+                    Exit::Configuration,
+                    "agent_registry or tool_registry is empty, and every use of a tool would be rejected: fill them first, or \
+                     name the other lanes with --lane",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn metrics() -> LaneMetrics {
+    // It counts for one command; the label is never shown.
+    Metrics::new().lane(Lane::Sys)
+}
+
+impl Replayed {
+    fn of(metrics: &LaneMetrics, absent: Spans, unfinished: Option<Unfinished>) -> Self {
+        Self {
+            stored: metrics.committed.get(),
+            known: metrics.redelivered.get(),
+            duplicates: metrics.duplicates.get(),
+            rejects: metrics.rejects().collect(),
+            absent,
+            unfinished,
+        }
+    }
+
+    /// All dead letters.
+    pub(in super::super) fn rejected(&self) -> u64 {
+        self.rejects.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// How often an eye or a log wants to hear of it.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Shows how far it is. An outage is told once when it begins and once when it ends.
+async fn tell(course: &Course, spans: &Spans, health: &Health) {
+    let (began, mut progress) = (Instant::now(), Progress::new());
+    let mut ticks = interval(TELL_INTERVAL);
+    let mut told = [false; 2];
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    let total = count(spans.count());
+    loop {
+        ticks.tick().await;
+        for (dependency, told) in [&health.postgres, &health.nats].into_iter().zip(&mut told) {
+            let name = dependency.name();
+            match dependency.missing() {
+                Some(why) if !*told => {
+                    progress.clear();
+                    output::complain(&format!("waiting for {name}: {why}"));
+                    *told = true;
+                }
+                None if *told => {
+                    progress.clear();
+                    output::complain(&format!("{name} is back"));
+                    *told = false;
+                }
+                _ => {}
+            }
+        }
+        let settled = course.settled();
+        let done = Span::new(1, settled).map_or(0, |through| count(spans.within(through).count()));
+        progress.tell(|| {
+            let (bar, pace) = (bar(done, total), pace(done, total, began.elapsed()));
+            format!("{bar} sequence {settled}, {done} of {total}, {pace}")
+        });
+    }
+}
+
+/// Does the work; told to stop, it settles what it holds, and told twice, it ends at once.
+pub(in super::super) async fn until_told<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut wishes = systemd::wishes().map_err(|error| Failure::new(Exit::Failed, error))?;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            wish = wishes.recv() => match wish {
+                Some(Wish::Stop) if stop.is_cancelled() => return Err(Failure::new(Exit::Failed, "told to stop twice")),
+                Some(Wish::Stop) => stop.cancel(),
+                Some(Wish::Reload) => {}
+                None => return work.as_mut().await,
+            },
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! May usage be rejected for want of a rate? Only if no older message of the stream can have brought it: each is in custody, or
+//! is on another lane.
+
+use crate::domain::sequences::Span;
+use crate::domain::subject::Lane;
+use crate::nats::api::Api;
+use crate::postgres::{Connections, held};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Where older records of the lanes that others refer to are looked for.
+#[derive(Debug)]
+pub(super) struct Referred<'a> {
+    api: &'a Api,
+    custody: &'a Connections,
+    stream: &'a str,
+    /// Everything up to this sequence is known to be settled.
+    settled: AtomicI64,
+}
+
+pub(super) enum Answer {
+    Settled,
+    /// What stands in the way, and what can be done about it.
+    Unsettled(String),
+}
+
+impl<'a> Referred<'a> {
+    pub(super) fn new(api: &'a Api, custody: &'a Connections, stream: &'a str) -> Self {
+        Self { api, custody, stream, settled: AtomicI64::new(0) }
+    }
+
+    /// Looks at everything before a sequence.
+    pub(super) async fn look(&self, sequence: i64) -> Result<Answer, String> {
+        let Some(span) = Span::new(self.settled.load(Ordering::Relaxed) + 1, sequence - 1) else {
+            return Ok(Answer::Settled);
+        };
+        let answer = self.look_at(span, sequence).await?;
+        if matches!(answer, Answer::Settled) {
+            self.settled.store(span.last(), Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    async fn look_at(&self, span: Span, sequence: i64) -> Result<Answer, String> {
+        let holdings = self.api.holdings(self.stream).await.map_err(|error| error.to_string())?;
+        let epochs = held::epochs(self.custody, self.stream).await.map_err(|error| error.to_string())?;
+        let created_ns = holdings.incarnation.created_ns;
+        let own: Vec<i32> =
+            epochs.iter().filter(|epoch| epoch.stream_created_ns == created_ns).map(|epoch| epoch.number).collect();
+        let gaps = held::gaps(self.custody, &own, span, |_| ()).await.map_err(|error| error.to_string())?;
+        let mut gone = holdings.expired(span);
+        gone.add_all(&holdings.deleted(span));
+        let lost = gaps.iter().find_map(|gap| gone.within(gap).first());
+        for lane in Lane::ALL.into_iter().filter_map(Lane::refers_to) {
+            let mut next = 0;
+            for gap in gaps.iter() {
+                if next < gap.first() {
+                    let found = self.api.next_of_lane(&holdings.incarnation, lane, gap.first()).await;
+                    next = found.map_err(|error| error.to_string())?.unwrap_or(i64::MAX);
+                }
+                if next <= gap.last() {
+                    return Ok(Answer::Unsettled(format!(
+                        "usage at sequence {sequence} has no rate in this database, and sequence {next} of lane {lane}, which may \
+                         bring it, is not stored: run `ledgerd replay --lane {lane}` first"
+                    )));
+                }
+            }
+        }
+        if lost.is_none() && holdings.knows_all_deleted() {
+            return Ok(Answer::Settled);
+        }
+        let lost = lost.map_or_else(|| "messages".to_owned(), |lost| format!("sequences {lost}"));
+        Ok(Answer::Unsettled(format!(
+            "usage at sequence {sequence} has no rate in this database, and {lost}, which may have brought it, are neither in the \
+             stream nor in custody: publish the rate; or say --rates-are-complete, and such usage is rejected"
+        )))
+    }
+}
