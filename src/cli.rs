@@ -11,6 +11,7 @@ mod log_pages;
 mod manual;
 mod meet;
 mod migrate;
+mod moment;
 mod output;
 mod own_events;
 mod progress;
@@ -73,7 +74,7 @@ enum Command {
     Witness(witness::Arguments),
     /// Recompute everything from custody, and name each difference
     Verify(verify::Arguments),
-    /// Look at dead letters
+    /// Look at dead letters, publish them again, or let them rest
     Dlq(dlq::Arguments),
     /// Make the key that signs the log's checkpoints, and print its public half
     Keygen(keygen::Arguments),

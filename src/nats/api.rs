@@ -177,7 +177,17 @@ impl Api {
         lane: Lane,
         sequence: i64,
     ) -> Result<Message, ApiError> {
-        let request = json!({ "seq": sequence, "next_by_subj": lane.filter() });
+        self.next_on_subject(incarnation, &lane.filter(), sequence).await
+    }
+
+    /// The same of a subject.
+    pub(super) async fn next_on_subject(
+        &self,
+        incarnation: &Incarnation,
+        subject: &str,
+        sequence: i64,
+    ) -> Result<Message, ApiError> {
+        let request = json!({ "seq": sequence, "next_by_subj": subject });
         let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{}", incarnation.stream), &request).await?;
         let raw = stored.message;
         let headers = decode(&raw.hdrs)?;

@@ -4,6 +4,7 @@
 mod closing;
 mod pages;
 mod repair;
+mod resolutions;
 mod time_range;
 
 pub use closing::Claimed;
@@ -47,6 +48,8 @@ struct Shape {
     retention: bool,
     /// Signed checkpoints.
     checkpoints: bool,
+    /// Decisions about dead letters.
+    resolutions: bool,
     /// The table itself, or the daemon's door to it where the role may not look past its policies.
     tool_usage: &'static str,
 }
@@ -244,14 +247,15 @@ async fn begin(connections: &Connections, snapshot: Option<&str>) -> Result<PgCo
 
 async fn shape(reader: &mut PgConnection) -> Result<Shape, DatabaseError> {
     let query = "select to_regclass('ledger.removal') is not null, to_regclass('ledger.checkpoint') is not null,
+            to_regclass('ledger.resolution') is not null,
             to_regclass('public.tool_usage_ledger') is not null
             and has_table_privilege('public.tool_usage_ledger', 'select')
             and has_schema_privilege('public', 'usage')
             and (not row_security_active('public.tool_usage_ledger'))";
-    let (retention, checkpoints, sees_all): (bool, bool, bool) =
+    let (retention, checkpoints, resolutions, sees_all): (bool, bool, bool, bool) =
         answer(sqlx::query_as(query).fetch_one(reader)).await?;
     let tool_usage = if sees_all { "public.tool_usage_ledger" } else { "ledger.tool_usage" };
-    Ok(Shape { retention, checkpoints, tool_usage })
+    Ok(Shape { retention, checkpoints, resolutions, tool_usage })
 }
 
 /// Waits for the server, but not for ever.

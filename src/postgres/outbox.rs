@@ -20,7 +20,10 @@ impl Queue for DeadLetterQueue {
     }
 
     async fn read(&self, leaf_index: i64) -> Result<DeadLetter, String> {
-        self.0.bounded("reading a dead letter", read(&self.0, leaf_index)).await.map_err(|error| error.to_string())
+        self.0
+            .bounded("reading a dead letter", dead_letter(&self.0, leaf_index))
+            .await
+            .map_err(|error| error.to_string())
     }
 
     async fn mark(&self, letter: &DeadLetter) -> Result<(), String> {
@@ -46,7 +49,7 @@ async fn waiting(connections: &Connections, after: i64, limit: i64) -> Result<Ve
 }
 
 /// One reject, whole: its payload may be large, so they are read one at a time.
-async fn read(connections: &Connections, leaf_index: i64) -> Result<DeadLetter, DatabaseError> {
+pub async fn dead_letter(connections: &Connections, leaf_index: i64) -> Result<DeadLetter, DatabaseError> {
     let mut lease = connections.lease().await?;
     let row = sqlx::query(
         "select d.dlq_subject, d.reason, d.detail, (extract(epoch from d.rejected_at) * 1000000)::bigint * 1000 as rejected_at_ns,
@@ -61,10 +64,10 @@ async fn read(connections: &Connections, leaf_index: i64) -> Result<DeadLetter, 
     .await
     .map_err(DatabaseError::new)?;
     lease.keep();
-    dead_letter(leaf_index, &row).map_err(DatabaseError::new)
+    of_row(leaf_index, &row).map_err(DatabaseError::new)
 }
 
-fn dead_letter(leaf_index: i64, row: &sqlx::postgres::PgRow) -> Result<DeadLetter, sqlx::Error> {
+fn of_row(leaf_index: i64, row: &sqlx::postgres::PgRow) -> Result<DeadLetter, sqlx::Error> {
     let stream: String = row.try_get("stream")?;
     let incarnation = Incarnation { stream: Arc::from(stream.as_str()), created_ns: row.try_get("stream_created_ns")? };
     Ok(DeadLetter {

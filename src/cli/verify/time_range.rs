@@ -1,8 +1,7 @@
 //! Is the specification's hash right for every event of a time range?
 
-use super::super::{Exit, Failure, output};
+use super::super::{Exit, Failure, moment, output};
 use crate::domain::event::integrity_hash;
-use crate::domain::timestamp::EventTime;
 use crate::postgres::{Connections, audit};
 use serde_json::{Value, json};
 
@@ -15,8 +14,7 @@ pub(super) async fn verify(
     to: Option<&str>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let (from, to) =
-        (from.map(|text| moment("from", text)).transpose()?, to.map(|text| moment("to", text)).transpose()?);
+    let (from, to) = (moment::parse("from", from)?, moment::parse("to", to)?);
     let (mut checked, mut differing) = (0_u64, 0_u64);
     let mut listed = Vec::new();
     audit::hashed_events(connections, from.as_deref(), to.as_deref(), |events| {
@@ -52,13 +50,4 @@ pub(super) async fn verify(
         0 => Ok(()),
         _ => Err(Failure::new(Exit::Difference, format!("{differing} of {checked} events differ"))),
     }
-}
-
-/// A moment in UTC as PostgreSQL reads it.
-fn moment(option: &str, text: &str) -> Result<String, Failure> {
-    // A day alone begins at midnight.
-    let whole = if text.len() == "YYYY-MM-DD".len() { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    let time = EventTime::parse(whole);
-    let time = time.map_err(|_| Failure::new(Exit::Usage, format!("--{option} {text} is no ISO 8601 moment")))?;
-    Ok(time.utc())
 }

@@ -1,0 +1,13 @@
+//! How does an option name a moment? ISO 8601; in UTC where it names no offset; a day alone begins at midnight.
+
+use super::{Exit, Failure};
+use crate::domain::timestamp::EventTime;
+
+/// A moment in UTC as PostgreSQL reads it.
+pub(super) fn parse(option: &str, text: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let whole = if text.len() == "YYYY-MM-DD".len() { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let time = EventTime::parse(whole);
+    let time = time.map_err(|_| Failure::new(Exit::Usage, format!("--{option} {text} is no ISO 8601 moment")))?;
+    Ok(Some(time.utc()))
+}
