@@ -51,6 +51,9 @@ create table ledger.resolution (
     constraint resolution_settled_whole check (num_nulls(settled_at, new_created_ns, new_sequence) in (0, 3))
 );
 
+-- What was begun is finished before anything else is decided about the letter.
+create unique index resolution_unfinished on ledger.resolution (leaf_index) where action = 'REQUEUED' and settled_at is null;
+
 create function ledger.allow_settling_a_resolution_once() returns trigger
     language plpgsql
     set search_path = pg_catalog

@@ -120,6 +120,7 @@ impl Standing {
             return Err("it is an event of the program's own, which no stream takes".to_owned());
         }
         match (self.state, &self.requeued) {
+            (State::Unfinished, _) => return Err("a requeue of it was decided, and is to be finished first".to_owned()),
             (State::Discarded, _) if !again => {
                 return Err("it was discarded; say --again to requeue it all the same".to_owned());
             }
@@ -229,6 +230,8 @@ mod tests {
         assert!(discarded.admit_discard().is_err() && requeued(Outcome::Awaited).admit_discard().is_err());
         assert!(discarded.admit_requeue(&stream(1), PLAIN).is_err());
         assert!(discarded.admit_requeue(&stream(1), AGAIN).is_ok());
+        let unfinished = Standing { state: State::Unfinished, rounds: 1, ..open() };
+        assert!(unfinished.admit_requeue(&stream(1), AGAIN).is_err() && unfinished.admit_discard().is_err());
         let own = Standing { incarnation: None, ..open() };
         assert!(own.admit_requeue(&stream(1), AGAIN).is_err());
     }

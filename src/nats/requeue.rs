@@ -106,8 +106,8 @@ enum Tried {
     Silence(String),
 }
 
-/// How often we look and publish before we leave it to the next run.
-const TRIES_MAX: usize = 8;
+/// How often we look and publish before we leave it to the next run: a busy publisher may come first time and again.
+const TRIES_MAX: usize = 100;
 /// A server that says nothing about a publication, and answers questions, will go on so.
 const SILENCES_MAX: usize = 2;
 

@@ -13,6 +13,8 @@ use crate::support::{SOON, eventually, when};
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+const NATS_URL: &str = "LEDGERD__NATS__URL";
+
 const UNKNOWN: Expectation = Expectation::Bad("unknown_action");
 
 /// A ledger whose operator reaches the servers through proxies, and with the daemon's grants alone.
@@ -168,7 +170,7 @@ async fn however_late_the_first_publication_arrives_it_is_refused_after_the_seco
 async fn of_operators_who_requeue_at_once_one_decides() {
     let mut bench = Bench::start().await;
     let _daemon = bench.daemon().await;
-    for _ in 0..3 {
+    for _ in 0..5 {
         let reference = bench.letter().await;
         let one = async || ledgerd(&["dlq", "requeue", &reference, "--by", "Ops"], &bench.world.operator).await;
         let all = join_all((0..4).map(|_| one())).await;
@@ -176,6 +178,22 @@ async fn of_operators_who_requeue_at_once_one_decides() {
         assert!(all.iter().any(|output| output.status.success()), "{text}");
         bench.check(&reference, &text).await;
     }
+    // One has seen that nothing was decided, when another decides and is killed.
+    let reference = bench.letter().await;
+    let mut looking = before_statement(&bench.world, b"select d.reason, state.name");
+    let mut second = bench.requeue(&reference);
+    looking.happened().await;
+    let mut around = bench.world.operator.clone();
+    around.insert(NATS_URL.to_owned(), bench.world.environment[NATS_URL].clone());
+    let mut publishing = bench.world.nats_proxy().hold_when(Direction::ToServer, b"HPUB ledger.");
+    let log = bench.folder.path().join("first.log");
+    let mut first = spawn_ledgerd(&["dlq", "requeue", &reference, "--by", "Ops"], &around, &log);
+    publishing.happened().await;
+    first.kill();
+    bench.world.nats_proxy().drop_held().await;
+    bench.world.postgres_proxy().release();
+    assert_eq!(second.wait_exit(SOON).await, 0, "{}", second.log());
+    bench.check(&reference, "the second finishes what the first decided").await;
 }
 
 #[tokio::test]

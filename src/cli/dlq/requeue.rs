@@ -132,6 +132,10 @@ impl Requeuing<'_> {
         let connections = self.ledger.connections();
         let replacement = self.replacement.as_deref();
         let standing = dead_letters::standing(connections, letter).await?;
+        if standing.state == State::Unfinished {
+            // Since we looked.
+            return Ok(Decided::Outrun);
+        }
         let stand = self.stream.stand().await?;
         let insistence = Insistence { again: self.arguments.again, replaces: replacement.is_some() };
         let whole = outbox::dead_letter(connections, letter.leaf_index).await?;
