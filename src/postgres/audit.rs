@@ -185,10 +185,12 @@ impl Snapshot {
 
 /// All rates that usage may have been charged by.
 async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
-    type Found = (i64, String, String, Option<i64>, Option<i64>);
+    type Found = (i64, String, String, Option<i64>, Option<i64>, Option<i64>);
     let rows: Vec<Found> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
-    let rate = |(id, key, value, created_at_us, superseded_at_us): Found| {
-        (id, Rate { key, value, created_at_us: created_at_us.unwrap_or(i64::MAX), superseded_at_us })
+    let rate = |(id, key, value, created_at_us, superseded_at_us, published_at_us): Found| {
+        let created_at_us = created_at_us.unwrap_or(i64::MAX);
+        let published_at_us = published_at_us.unwrap_or(created_at_us);
+        (id, Rate { key, value, published_at_us, created_at_us, superseded_at_us })
     };
     Ok(rows.into_iter().map(rate).collect())
 }
@@ -197,7 +199,8 @@ const RATES: &str = "
     select id, metric_key, metric_value::text,
         case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end,
         lead(case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end)
-            over (partition by metric_key order by created_at, id)
+            over (partition by metric_key order by created_at, id),
+        published_ns / 1000
     from public.economic_metrics
     where starts_with(metric_key, 'token_rate_')";
 
