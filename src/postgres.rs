@@ -1,7 +1,6 @@
 //! PostgreSQL: the store. The only place that knows `sqlx`.
 
 pub mod access;
-pub mod alerts;
 pub mod audit;
 mod budget;
 mod connections;

@@ -5,6 +5,8 @@ use super::{Exit, Failure, connect, log_pages, rules, witnesses};
 use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::cosign::Witnesses;
+use crate::domain::budget::Alert;
+use crate::domain::dead_letter::DeadLetter;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
 use crate::health::Health;
@@ -20,9 +22,8 @@ use crate::notary::{self, Desk, Pace, Released};
 use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
 use crate::postgres::Ledger;
-use crate::postgres::alerts::AlertQueue;
 use crate::postgres::log::Log;
-use crate::postgres::outbox::DeadLetterQueue;
+use crate::postgres::outbox::LetterQueue;
 use crate::systemd::{self, Wish};
 use crate::tlog::note::SignerKey;
 use crate::{http, telemetry};
@@ -40,8 +41,8 @@ pub(super) struct Daemon {
     file: Option<PathBuf>,
     rules: watch::Sender<Arc<Rules>>,
     pub(super) ledger: Ledger,
-    dead_letters: DeadLetterQueue,
-    alerts: AlertQueue,
+    dead_letters: LetterQueue<DeadLetter>,
+    alerts: LetterQueue<Alert>,
     /// What the pages of the log are read from.
     log: Arc<Log>,
     pub(super) health: Arc<Health>,
@@ -111,8 +112,8 @@ impl Daemon {
         Ok(Self {
             rules: watch::Sender::new(Arc::new(rules)),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
-            dead_letters: DeadLetterQueue(connect::database(&config, 1)?),
-            alerts: AlertQueue(connect::database(&config, 1)?),
+            dead_letters: LetterQueue::over(connect::database(&config, 1)?),
+            alerts: LetterQueue::over(connect::database(&config, 1)?),
             log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(Health::new(config.silence_max())),
             metrics,
@@ -187,7 +188,7 @@ impl Daemon {
         }
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
-        loops.spawn(async move { daemon.publish_dead_letters(&dead_letters, &outbox_stop).await });
+        loops.spawn(async move { Box::pin(daemon.publish_dead_letters(&dead_letters, &outbox_stop)).await });
         let herald = CheckpointSubject(connection.client.clone());
         let (daemon, notary_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.sign_checkpoints(&herald, &notary_stop).await });
@@ -366,7 +367,9 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
-        for connections in [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0, &self.log.0] {
+        for connections in
+            [self.ledger.connections(), self.dead_letters.connections(), self.alerts.connections(), &self.log.0]
+        {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));

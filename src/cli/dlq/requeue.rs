@@ -8,6 +8,7 @@ use super::decision::{self, RIVALS_MAX};
 use super::which::Selection;
 use super::{Exit, Failure};
 use crate::config::Config;
+use crate::domain::dead_letter::DeadLetter;
 use crate::domain::digest::sha256;
 use crate::domain::message::Position;
 use crate::domain::resolution::{Insistence, State};
@@ -138,7 +139,7 @@ impl Requeuing<'_> {
         }
         let stand = self.stream.stand().await?;
         let insistence = Insistence { again: self.arguments.again, replaces: replacement.is_some() };
-        let whole = outbox::dead_letter(connections, letter.leaf_index).await?;
+        let whole = outbox::read::<DeadLetter>(connections, letter.leaf_index).await?;
         let admitted = standing
             .admit_requeue(&stand.last.incarnation, insistence)
             .and_then(|()| match Subject::parse(&letter.subject) {
@@ -166,7 +167,7 @@ impl Requeuing<'_> {
     async fn carry_out(&self, decision: &Decision) -> Result<Position, Failure> {
         let connections = self.ledger.connections();
         let requeue = decision.requeue.as_ref().expect("what was discarded is not carried out");
-        let letter = outbox::dead_letter(connections, decision.leaf_index).await?;
+        let letter = outbox::read::<DeadLetter>(connections, decision.leaf_index).await?;
         let payload = requeue.replacement.as_deref().unwrap_or(&letter.payload);
         let returned = Return { letter: &letter, payload, message_id: &requeue.message_id, from: &requeue.from };
         let unfinished = |why: Unreturned| {
