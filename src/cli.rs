@@ -81,7 +81,7 @@ enum Command {
     Replay(replay::Arguments),
     /// Prove that every acknowledged sequence of the stream is in the ledger, or that the stream itself has removed it
     Reconcile(reconcile::Arguments),
-    /// Look at dead letters
+    /// Look at dead letters, publish them again, or let them rest
     Dlq(dlq::Arguments),
     /// Make the key that signs the log's checkpoints, and print its public half
     Keygen(keygen::Arguments),

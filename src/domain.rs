@@ -23,6 +23,7 @@ pub mod record;
 pub mod reference;
 pub mod registry;
 pub mod reject;
+pub mod resolution;
 pub mod row;
 pub mod rules;
 pub mod sequences;

@@ -1,11 +1,11 @@
 //! PostgreSQL: the store. The only place that knows `sqlx`.
 
 pub mod access;
-pub mod alerts;
 pub mod audit;
 mod budget;
 mod connections;
 mod custody;
+pub mod dead_letters;
 pub mod entries;
 mod epochs;
 pub mod erasure;
@@ -17,6 +17,7 @@ mod projection;
 pub mod reads;
 pub mod receipts;
 mod remedy;
+pub mod resolution;
 pub mod retention;
 pub mod schema;
 mod store;

@@ -12,6 +12,7 @@ pub mod migrations;
 pub mod removal;
 pub mod repaired;
 pub mod report;
+pub mod resolution;
 pub mod rows;
 pub mod stored;
 pub mod tree;

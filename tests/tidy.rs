@@ -210,6 +210,8 @@ fn the_readme_names_every_command_and_the_architecture_every_module() {
         "`emit`",
         "`status`",
         "`dlq list`",
+        "`dlq requeue",
+        "`dlq discard",
         "`retention",
         "`prove",
         "`verify-proof",

@@ -1,6 +1,7 @@
 //! How do commands print? Results on standard output, as text or JSON; complaints on standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
 
+use crate::domain::reject::is_printable;
 use serde_json::Value;
 use std::fmt;
 
@@ -27,4 +28,38 @@ pub(super) fn complain(text: &str) {
 /// A question on a terminal.
 pub(super) fn prompt(question: &str) {
     eprint!("{question}");
+}
+
+/// A stranger's text on one line: what would move the cursor, or hide or reorder what stands around it, is shown escaped.
+pub(super) fn safe(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// The same of a text of several lines.
+pub(super) fn safe_lines(text: &str) -> String {
+    escaped(text, |character| matches!(character, '\n' | '\t'))
+}
+
+fn escaped(text: &str, passes: impl Fn(char) -> bool) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_printable(character) || passes(character) {
+            safe.push(character);
+        } else {
+            safe.extend(character.escape_unicode());
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_publisher_reaches_the_terminal_as_an_instruction() {
+        let text = "a\u{1b}[2J\r\u{9b}1m\u{202e}b\nc\t\u{0}é";
+        assert_eq!(safe_lines(text), "a\\u{1b}[2J\\u{d}\\u{9b}1m\\u{202e}b\nc\t\\u{0}é");
+        assert_eq!(safe(text), "a\\u{1b}[2J\\u{d}\\u{9b}1m\\u{202e}b\\u{a}c\\u{9}\\u{0}é");
+    }
 }

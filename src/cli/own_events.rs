@@ -16,6 +16,8 @@ pub(super) const MIGRATIONS: &str = "ledgerd";
 pub(super) const EXPORTS: &str = "ledgerd-retention";
 /// Each authorised deletion; the sequence is its number.
 pub(super) const ERASURES: &str = "ledgerd-erasure";
+/// Each decision about a dead letter; the sequence is its number.
+pub(super) const RESOLUTIONS: &str = crate::verify::resolution::STREAM;
 
 const SUBJECT: &str = "ledger.SYS.ARCHITECT";
 

@@ -6,6 +6,8 @@ use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::cosign::Witnesses;
 use crate::domain::bearer::Bearers;
+use crate::domain::budget::Alert;
+use crate::domain::dead_letter::DeadLetter;
 use crate::domain::rules::Rules;
 use crate::domain::subject::Lane;
 use crate::health::Health;
@@ -22,9 +24,8 @@ use crate::notary::{self, Desk, Pace, Released};
 use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
 use crate::postgres::Ledger;
-use crate::postgres::alerts::AlertQueue;
 use crate::postgres::log::Log;
-use crate::postgres::outbox::DeadLetterQueue;
+use crate::postgres::outbox::LetterQueue;
 use crate::postgres::receipts::ReceiptBook;
 use crate::receipts::Receipts;
 use crate::systemd::{self, Wish};
@@ -49,8 +50,8 @@ pub(super) struct Daemon {
     /// Whose webhooks are let in.
     pub(super) bearers: watch::Sender<Arc<Bearers>>,
     pub(super) ledger: Ledger,
-    dead_letters: DeadLetterQueue,
-    alerts: AlertQueue,
+    dead_letters: LetterQueue<DeadLetter>,
+    alerts: LetterQueue<Alert>,
     /// What publishers are told from.
     receipts: Arc<ReceiptBook>,
     /// What the pages of the log are read from.
@@ -123,8 +124,8 @@ impl Daemon {
             rules: watch::Sender::new(Arc::new(rules)),
             bearers: watch::Sender::new(bearers(&config)),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
-            dead_letters: DeadLetterQueue(connect::database(&config, 1)?),
-            alerts: AlertQueue(connect::database(&config, 1)?),
+            dead_letters: LetterQueue::over(connect::database(&config, 1)?),
+            alerts: LetterQueue::over(connect::database(&config, 1)?),
             receipts: Arc::new(ReceiptBook(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
             log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(Health::new(config.silence_max())),
@@ -225,7 +226,7 @@ impl Daemon {
         }
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
-        loops.spawn(async move { daemon.publish_dead_letters(&dead_letters, &outbox_stop).await });
+        loops.spawn(async move { Box::pin(daemon.publish_dead_letters(&dead_letters, &outbox_stop)).await });
         let herald = CheckpointSubject(connection.client.clone());
         let (daemon, notary_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.sign_checkpoints(&herald, &notary_stop).await });
@@ -404,9 +405,13 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
-        for connections in
-            [self.ledger.connections(), &self.dead_letters.0, &self.alerts.0, &self.receipts.0, &self.log.0]
-        {
+        for connections in [
+            self.ledger.connections(),
+            self.dead_letters.connections(),
+            self.alerts.connections(),
+            &self.receipts.0,
+            &self.log.0,
+        ] {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));

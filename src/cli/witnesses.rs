@@ -6,9 +6,8 @@ use crate::config::Config;
 use crate::cosign::{NotCosigned, Witness, Witnesses};
 use crate::http::client::Client;
 use crate::postgres::log::Log;
-use crate::tlog::checkpoint::{self, SignedCheckpoint};
-use crate::tlog::key::KeyName;
-use crate::tlog::note::{Note, SignerKey};
+use crate::tlog::checkpoint::SignedCheckpoint;
+use crate::tlog::note::SignerKey;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -54,7 +53,7 @@ pub(super) async fn ask(
 }
 
 async fn ask_for(witnesses: &Witnesses<Client>, key: &SignerKey, log: &Arc<Log>, note: &str) {
-    let mut checkpoint = match open(key, note) {
+    let mut checkpoint = match SignedCheckpoint::parse_in_any_epoch(note.as_bytes(), key.verifier()) {
         Ok(checkpoint) => checkpoint,
         Err(why) => return tracing::error!("the released checkpoint cannot be read again: {why}"),
     };
@@ -70,13 +69,4 @@ async fn ask_for(witnesses: &Witnesses<Client>, key: &SignerKey, log: &Arc<Log>,
     if let Err(error) = log.keep_cosignatures(&checkpoint, &witnesses.keys()).await {
         tracing::warn!("cosignatures were not kept, and are asked for again: {error}");
     }
-}
-
-/// A checkpoint of our own, under the name that the log had when it was signed.
-fn open(key: &SignerKey, note: &str) -> Result<SignedCheckpoint, String> {
-    let note = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
-    let origin = note.unverified_text().lines().next().unwrap_or_default();
-    let name = KeyName::parse(origin).map_err(|error| error.to_string())?;
-    let key = key.renamed(name).map_err(|error| error.to_string())?;
-    SignedCheckpoint::open(note, &checkpoint::Log::of_key(key.verifier().clone())).map_err(|error| error.to_string())
 }

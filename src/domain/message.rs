@@ -20,6 +20,15 @@ impl fmt::Display for Incarnation {
     }
 }
 
+/// A place in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which stream.
+    pub incarnation: Incarnation,
+    /// The sequence.
+    pub sequence: i64,
+}
+
 /// A message as the stream holds it.
 #[derive(Clone, Debug)]
 pub struct Message {

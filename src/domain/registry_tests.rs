@@ -19,10 +19,10 @@ fn reason(actor: &str, action: &str, outcome: &str) -> Option<Reason> {
 fn the_shipped_files_hold_all_agents_and_the_whole_registry() {
     assert_eq!(agents().len(), 32 + 1);
     // LDG-002 lists 42 rows; SUBTASK_DISPATCHED and VOTE_CAST stand in three tables each. SCHEMA_MIGRATION is added,
-    // the three of retention, and the one of repairs.
+    // the three of retention, the one of repairs, and the two of dead letters.
     let rows: usize = registry().grants.values().map(Vec::len).sum();
-    assert_eq!((registry().len(), rows), (43, 42 + 5));
-    assert_eq!(registry().details.len(), 9);
+    assert_eq!((registry().len(), rows), (45, 42 + 7));
+    assert_eq!(registry().details.len(), 11);
 }
 
 #[test]
@@ -106,6 +106,11 @@ fn details_have_the_structure_of_their_action() {
             "DELETION_AUTHORIZED",
             r#"{"table":"audit_events","ids":["SEC-WRK-001-1708451234568"],"reason":"a password"}"#,
         ),
+        (
+            "DEAD_LETTER_REQUEUED",
+            r#"{"dead_letter":"1-1","leaf_index":7,"round":1,"by":"me","why":null,"message_id":"requeue-1","stream":"LEDGER","stream_created_ns":"1","after_sequence":0,"replacement_sha256":null}"#,
+        ),
+        ("DEAD_LETTER_DISCARDED", r#"{"dead_letter":"1-1","leaf_index":7,"round":1,"by":"me","why":"a test"}"#),
         ("RECORDS_DELETED", r#"{"table":"audit_events","authorized_by":"SYS-ARCHITECT-1708451234568","rows":1}"#),
         (
             "RETENTION_EXPORTED",

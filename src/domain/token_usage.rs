@@ -37,6 +37,8 @@ pub struct TokenUsage {
     pub operation_type: Option<String>,
     /// When it happened, where it was given.
     pub time: Option<EventTime>,
+    /// When the server stored the message, in nanoseconds since 1970: the rates of that moment count.
+    pub published_ns: i64,
     /// Whose limit binds the agent when it has none of its own: its group in the agent registry, in capitals.
     pub budget_group: Option<String>,
 }
@@ -46,7 +48,7 @@ pub struct TokenUsage {
 pub enum Cost {
     /// So many USD, as the publisher says.
     Given(Amount),
-    /// Tokens at the rates that are in force for this tier.
+    /// Tokens at the rates that were in force for this tier.
     AtRatesOf(String),
 }
 
@@ -145,6 +147,7 @@ impl TokenUsage {
             task_id: owned(task_id),
             operation_type: owned(operation_type),
             time,
+            published_ns: message.server_time_ns,
             budget_group: rules.agents.group(agent_name).map(str::to_uppercase),
         })
     }

@@ -180,12 +180,22 @@ impl Api {
         lane: Lane,
         sequence: i64,
     ) -> Result<Message, ApiError> {
-        self.read(incarnation, &json!({ "seq": sequence, "next_by_subj": lane.filter() })).await
+        self.next_on_subject(incarnation, &lane.filter(), sequence).await
     }
 
     /// The same of any subject.
     pub async fn next_message_of_any(&self, incarnation: &Incarnation, sequence: i64) -> Result<Message, ApiError> {
-        self.read(incarnation, &json!({ "seq": sequence, "next_by_subj": ">" })).await
+        self.next_on_subject(incarnation, ">", sequence).await
+    }
+
+    /// The same of one subject, which may have wildcards.
+    pub(super) async fn next_on_subject(
+        &self,
+        incarnation: &Incarnation,
+        subject: &str,
+        sequence: i64,
+    ) -> Result<Message, ApiError> {
+        self.read(incarnation, &json!({ "seq": sequence, "next_by_subj": subject })).await
     }
 
     /// The message at a sequence; `None` where the stream holds none.

@@ -2,15 +2,13 @@
 
 use super::api::Api;
 use super::client::with_sources;
+use super::original_headers;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::utc_text;
 use crate::outbox::{Sink, Undelivered};
+use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::{HeaderMap, HeaderName, HeaderValue};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use std::str::FromStr as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -114,11 +112,7 @@ impl DeadLetterStream {
     }
 }
 
-/// The server takes 64 KiB of headers. What the publisher set beyond this is in custody alone.
-const PUBLISHERS_HEADERS_BYTES_MAX: usize = 32 * 1024;
-
-/// The reason first, then the publisher's headers unchanged. Those that the server or this daemon would act on travel under
-/// another name: a publisher chooses nothing that takes effect.
+/// The reason first, then the publisher's headers unchanged, as far as they take no effect.
 fn headers(letter: &DeadLetter) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Ledger-Reason", letter.reason.as_str());
@@ -129,27 +123,7 @@ fn headers(letter: &DeadLetter) -> HeaderMap {
     headers.insert("Ledger-Subject", printable(&letter.subject));
     headers.insert("Ledger-Received-At", utc_text(letter.server_time_ns));
     headers.insert("Ledger-Rejected-At", utc_text(letter.rejected_at_ns));
-    let length = letter.headers.as_bytes().map_or(0, <[u8]>::len);
-    match letter.headers.pairs() {
-        _ if length > PUBLISHERS_HEADERS_BYTES_MAX => {
-            headers.insert("Ledger-Original-Headers-Omitted", format!("{length} bytes; the ledger has them"));
-        }
-        None => {
-            let block = letter.headers.as_bytes().unwrap_or_default();
-            headers.insert("Ledger-Original-Headers-Base64", BASE64.encode(block));
-        }
-        Some(pairs) => {
-            for (name, value) in pairs {
-                let lower = name.to_ascii_lowercase();
-                let takes_effect = lower.starts_with("nats-") || lower.starts_with("ledger-");
-                let name = if takes_effect { format!("Ledger-Original-{name}") } else { name.to_owned() };
-                // `append` panics on what cannot be carried; these two say so.
-                if let (Ok(name), Ok(value)) = (HeaderName::from_str(&name), HeaderValue::from_str(value)) {
-                    headers.append(name, value);
-                }
-            }
-        }
-    }
+    original_headers::add(&letter.headers, &mut headers);
     headers
 }
 
@@ -161,6 +135,7 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::message::Headers;
+    use async_nats::HeaderValue;
 
     fn letter(headers: Headers) -> DeadLetter {
         DeadLetter {
@@ -190,18 +165,5 @@ mod tests {
         assert_eq!(headers.get("Ledger-Original-Nats-Msg-Id").map(HeaderValue::as_str), Some("7"));
         assert_eq!(headers.get_all("Trace").map(HeaderValue::as_str).collect::<Vec<_>>(), ["a", "b"]);
         assert!(headers.get("Nats-Msg-Id").is_none() && headers.get("nats-ttl").is_none());
-    }
-
-    #[test]
-    fn headers_that_nobody_can_parse_travel_as_base64() {
-        let headers = headers(&letter(Headers::from_block(b"NATS/1.0\r\nA: \xff\r\n\r\n")));
-        assert!(headers.get("Ledger-Original-Headers-Base64").is_some());
-    }
-
-    #[test]
-    fn headers_that_the_server_would_not_take_are_left_out_and_said_so() {
-        let long = "x".repeat(60_000);
-        let headers = headers(&letter(Headers::from_pairs([("Long", long.as_str())])));
-        assert!(headers.get("Long").is_none() && headers.get("Ledger-Original-Headers-Omitted").is_some());
     }
 }

@@ -4,6 +4,7 @@
 mod closing;
 mod pages;
 mod repair;
+mod resolutions;
 mod time_range;
 
 pub use closing::Claimed;
@@ -47,6 +48,8 @@ struct Shape {
     retention: bool,
     /// Signed checkpoints.
     checkpoints: bool,
+    /// Decisions about dead letters.
+    resolutions: bool,
     /// The table itself, or the daemon's door to it where the role may not look past its policies.
     tool_usage: &'static str,
 }
@@ -182,10 +185,12 @@ impl Snapshot {
 
 /// All rates that usage may have been charged by.
 async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
-    type Found = (i64, String, String, Option<i64>, Option<i64>);
+    type Found = (i64, String, String, Option<i64>, Option<i64>, Option<i64>);
     let rows: Vec<Found> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
-    let rate = |(id, key, value, created_at_us, superseded_at_us): Found| {
-        (id, Rate { key, value, created_at_us: created_at_us.unwrap_or(i64::MAX), superseded_at_us })
+    let rate = |(id, key, value, created_at_us, superseded_at_us, published_at_us): Found| {
+        let created_at_us = created_at_us.unwrap_or(i64::MAX);
+        let published_at_us = published_at_us.unwrap_or(created_at_us);
+        (id, Rate { key, value, published_at_us, created_at_us, superseded_at_us })
     };
     Ok(rows.into_iter().map(rate).collect())
 }
@@ -194,7 +199,8 @@ const RATES: &str = "
     select id, metric_key, metric_value::text,
         case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end,
         lead(case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end)
-            over (partition by metric_key order by created_at, id)
+            over (partition by metric_key order by created_at, id),
+        published_ns / 1000
     from public.economic_metrics
     where starts_with(metric_key, 'token_rate_')";
 
@@ -244,14 +250,15 @@ async fn begin(connections: &Connections, snapshot: Option<&str>) -> Result<PgCo
 
 async fn shape(reader: &mut PgConnection) -> Result<Shape, DatabaseError> {
     let query = "select to_regclass('ledger.removal') is not null, to_regclass('ledger.checkpoint') is not null,
+            to_regclass('ledger.resolution') is not null,
             to_regclass('public.tool_usage_ledger') is not null
             and has_table_privilege('public.tool_usage_ledger', 'select')
             and has_schema_privilege('public', 'usage')
             and (not row_security_active('public.tool_usage_ledger'))";
-    let (retention, checkpoints, sees_all): (bool, bool, bool) =
+    let (retention, checkpoints, resolutions, sees_all): (bool, bool, bool, bool) =
         answer(sqlx::query_as(query).fetch_one(reader)).await?;
     let tool_usage = if sees_all { "public.tool_usage_ledger" } else { "ledger.tool_usage" };
-    Ok(Shape { retention, checkpoints, tool_usage })
+    Ok(Shape { retention, checkpoints, resolutions, tool_usage })
 }
 
 /// Waits for the server, but not for ever.

@@ -199,6 +199,19 @@ impl SignedCheckpoint {
         Self::open(Note::parse(bytes)?, log)
     }
 
+    /// Reads a note of the log that had this key when it began, and opens it: after a declared loss the log goes on as `name/2`,
+    /// then `name/3`, with the same key under that name.
+    pub fn parse_in_any_epoch(bytes: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
+        let note = Note::parse(bytes)?;
+        let origin = note.unverified_text().lines().next().unwrap_or_default();
+        let first = key.name().as_str();
+        let is_later = origin.strip_prefix(first).is_some_and(|rest| rest.starts_with('/'));
+        let name = KeyName::parse(origin).ok().filter(|_| is_later);
+        let later = name.and_then(|name| VerifierKey::new(name, key.public_key()).ok());
+        let key = later.unwrap_or_else(|| key.clone());
+        Self::open(note, &Log::of_key(key))
+    }
+
     /// What it says.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

@@ -379,8 +379,11 @@ impl Looking<'_> {
         self.into.rows.entry(table).or_default().add(&self.background.key, &key);
         match derived {
             Some(Ok(row)) => {
-                let charge =
-                    Charge { rates: &self.background.rates, committed_at_us: entry.committed_at_us.unwrap_or(0) };
+                let charge = Charge {
+                    rates: &self.background.rates,
+                    published_at_us: entry.server_time_ns / 1000,
+                    committed_at_us: entry.committed_at_us.unwrap_or(0),
+                };
                 let differences = compare(table, &key, &row, found, &self.page.ventures, charge);
                 if !differences.is_empty() {
                     self.into.damaged.push(entry.leaf_index);

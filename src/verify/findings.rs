@@ -34,8 +34,8 @@ impl Finding {
     }
 }
 
-/// What custody can make anew, and two tables that nothing is made from.
-const BESIDE_CUSTODY: [&str; 8] = [
+/// What custody can make anew, and three tables that nothing is made from.
+const BESIDE_CUSTODY: [&str; 9] = [
     "audit_events",
     "decision_trails",
     "economic_metrics",
@@ -44,6 +44,7 @@ const BESIDE_CUSTODY: [&str; 8] = [
     "ledger.token_usage",
     "ledger.budget_alert",
     "ledger.migration",
+    "ledger.resolution",
 ];
 
 impl fmt::Display for Finding {

@@ -5,12 +5,14 @@ use super::stored::{Rate, Values};
 use crate::domain::decimal::Decimal;
 use crate::domain::row::{Expected, Pricing, Row, columns, home, says_the_same};
 use crate::domain::subject::Table;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// The rates that usage was ever charged by, by their rows.
 pub type Rates = HashMap<i64, Rate>;
 
-/// A transaction that charges usage lasts much less: a rate that was replaced longer ago cannot have been in force.
+/// Servers' clocks differ by much less, and a transaction that charges usage lasts less: a rate that was replaced longer before
+/// the usage was published cannot have been in force.
 const TRANSACTION_MAX_US: i64 = 3_600_000_000;
 
 /// The name of a record's table in the database.
@@ -78,6 +80,8 @@ fn is_venture(found: Option<&str>, wanted: Option<&str>, ventures: &[String]) ->
 pub struct Charge<'a> {
     /// All rates.
     pub rates: &'a Rates,
+    /// When the usage was published, which may be long before it was committed.
+    pub published_at_us: i64,
     /// When the usage was committed.
     pub committed_at_us: i64,
 }
@@ -121,7 +125,7 @@ impl Charge<'_> {
         if pricing.tier.as_deref().is_some_and(|wanted| wanted != tier) {
             return Err(format!("a rate of the tier {tier}, and custody names another"));
         }
-        let was_over = rate.superseded_at_us.is_some_and(|over| over < self.committed_at_us - TRANSACTION_MAX_US);
+        let was_over = rate.superseded_at_us.is_some_and(|over| over < self.published_at_us - TRANSACTION_MAX_US);
         if was_over || rate.created_at_us > self.committed_at_us + TRANSACTION_MAX_US {
             return Err(format!("{} of another time than the usage's", rate.key));
         }
@@ -130,14 +134,18 @@ impl Charge<'_> {
     }
 }
 
-/// The rates that were in force for a tier at a moment: rows, for a usage that must be made anew.
+/// The rates for a tier that a usage published at a moment is charged by, for one that must be made anew: those that were
+/// published last before it, and where all came later, the first of them.
 pub fn rates_in_force(rates: &Rates, tier: &str, at_us: i64) -> Option<[i64; 2]> {
-    let newest = |direction: &str| {
+    let in_force = |direction: &str| {
         let key = format!("token_rate_{tier}_{direction}");
-        let of_key = rates.iter().filter(|(_, rate)| rate.key == key && rate.created_at_us <= at_us);
-        of_key.max_by_key(|(id, rate)| (rate.created_at_us, **id)).map(|(id, _)| *id)
+        let of_key = rates.iter().filter(|(_, rate)| rate.key == key);
+        let nearest = of_key.min_by_key(|(id, Rate { published_at_us, .. })| {
+            (*published_at_us > at_us, published_at_us.abs_diff(at_us), Reverse(**id))
+        });
+        nearest.map(|(id, _)| *id)
     };
-    Some([newest("input")?, newest("output")?])
+    Some([in_force("input")?, in_force("output")?])
 }
 
 #[cfg(test)]
@@ -147,7 +155,8 @@ mod tests {
     const NOW: i64 = 100 * TRANSACTION_MAX_US;
 
     fn rate(key: &str, value: &str, created_at_us: i64, superseded_at_us: Option<i64>) -> Rate {
-        Rate { key: key.to_owned(), value: value.to_owned(), created_at_us, superseded_at_us }
+        let published_at_us = created_at_us;
+        Rate { key: key.to_owned(), value: value.to_owned(), published_at_us, created_at_us, superseded_at_us }
     }
 
     fn rates() -> Rates {
@@ -164,7 +173,7 @@ mod tests {
         let pricing = Pricing { tier: tier.map(str::to_owned), tokens_input: 1, tokens_output: 2 };
         let mut found: Values = vec![None; columns(Table::TokenLedger).len() - 3];
         found.extend([cost, input, output].map(|text| Some(text.to_owned())));
-        let charge = Charge { rates: &rates(), committed_at_us: NOW };
+        let charge = Charge { rates: &rates(), published_at_us: NOW, committed_at_us: 2 * NOW };
         charge.check("1", &pricing, &found).into_iter().map(|finding| finding.field).collect()
     }
 
@@ -180,6 +189,8 @@ mod tests {
         assert_eq!(charged(Some("FREE"), "0.00000275", "2", "4"), ["input_rate_id"]);
         assert_eq!(charged(None, "0.00000275", "5", "77"), ["input_rate_id", "output_rate_id"]);
         assert_eq!(rates_in_force(&rates(), "ECONOMY", NOW), Some([2, 3]));
+        assert_eq!(rates_in_force(&rates(), "ECONOMY", 9), Some([1, 3]));
+        assert_eq!(rates_in_force(&rates(), "ECONOMY", -9), Some([1, 3]));
         assert_eq!(rates_in_force(&rates(), "FREE", NOW), None);
     }
 

@@ -88,7 +88,9 @@ pub struct Rate {
     pub key: String,
     /// Its value.
     pub value: String,
-    /// In microseconds since 1970.
+    /// When it was published, in microseconds since 1970.
+    pub published_at_us: i64,
+    /// When it was stored.
     pub created_at_us: i64,
     /// When the next rate of this key was set.
     pub superseded_at_us: Option<i64>,

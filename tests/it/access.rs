@@ -60,7 +60,7 @@ const REGISTERED: &str = "
 ";
 
 /// What the daemon writes, in each table at least once.
-const DAEMON_WRITES: [&str; 17] = [
+const DAEMON_WRITES: [&str; 19] = [
     "insert into ledger.epoch (stream, stream_created_ns, regressions) values ('LEDGER', 1, 0)",
     "insert into public.audit_events
         (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, created_at, timestamp_text)
@@ -91,6 +91,9 @@ const DAEMON_WRITES: [&str; 17] = [
     "insert into ledger.reconciled (epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane)
         values (1, 1, 10, 4, 3, 2, 1)",
     "update ledger.dead_letter set published_at = now() where leaf_index = 999",
+    "insert into ledger.resolution (leaf_index, round, action, decided_by, why, replacement, stream, stream_created_ns, after_sequence,
+        message_id, event_id) values (999, 1, 'REQUEUED', 'b', 'w', 'r', 'LEDGER', 1, 0, 'requeue-1', 'z')",
+    "update ledger.resolution set settled_at = now(), new_created_ns = 1, new_sequence = 1",
     "insert into ledger.subtree (level, index, hash) values (1, 0, sha256(''));
         update ledger.tree_head set size = size + 1, root = sha256(''), frontier = ''",
 ];

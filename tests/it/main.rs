@@ -44,6 +44,11 @@ mod stopping;
 /// The commands around the daemon.
 mod commands;
 
+/// Dead letters: found, published again, left to rest.
+mod dlq;
+/// A requeue puts one message into the stream, whatever happens.
+mod dlq_once;
+
 /// Access in PostgreSQL: four roles, and every way around append-only.
 mod access;
 /// What is past its time is archived, and only then removed.

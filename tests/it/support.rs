@@ -27,6 +27,7 @@ pub(crate) mod installation;
 pub(crate) mod nats;
 pub(crate) mod nats_cluster;
 pub(crate) mod postgres;
+pub(crate) mod requeued;
 pub(crate) mod small_disk;
 
 pub(crate) mod port;

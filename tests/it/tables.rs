@@ -138,6 +138,35 @@ async fn usage_waits_for_a_rate_that_was_published_before_it() {
 }
 
 #[tokio::test]
+async fn usage_that_is_stored_late_is_charged_at_the_rates_of_its_own_time() {
+    let world = World::start().await;
+    let mut published = Published::default();
+    let call = |tokens: i64| {
+        let call = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
+        call.with("tokens_input", tokens).with("tokens_output", 0).good()
+    };
+    let rate = |direction, usd| metric("VRA-CFO", &format!("token_rate_STANDARD_{direction}"), usd).good();
+    published.publish(&world.publisher, rate("output", 1.0)).await;
+    // One before there was any rate, and one under each; then the rate falls once more.
+    for (tokens, usd) in [(1000, 3.0), (1001, 5.0), (1002, 1.0)] {
+        published.publish_all(&world.publisher, vec![call(tokens), rate("input", usd)]).await;
+    }
+    let mut rates_first = world.spawn_daemon_with(&[("LEDGERD__PIPELINE__LANES", "METRIC")]);
+    eventually("the rates are stored", SOON, async || {
+        let count = world.database.count("select count(*) from economic_metrics").await;
+        when(count == 4, || count.to_string())
+    })
+    .await;
+    rates_first.sigterm();
+    assert_eq!(rates_first.wait_exit().await, 0);
+    let _daemon = world.daemon().await;
+    check_ledger(&world, &published).await;
+    let costs = "select string_agg(trim_scale(cost_usd)::text, ' ' order by tokens_input) from ledger.token_usage";
+    assert_eq!(text(&world, costs).await, "3 3.003 5.01");
+    world.ledgerd_ok(&["verify"]).await;
+}
+
+#[tokio::test]
 async fn a_days_status_follows_its_limit_and_each_change_is_told_once() {
     let world = World::start().await;
     let daemon = world.daemon().await;

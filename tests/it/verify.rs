@@ -6,6 +6,7 @@ use crate::support::ledger::check_ledger;
 use crate::support::postgres::Database;
 use crate::support::published::Published;
 use crate::support::records::metric;
+use crate::support::requeued::{newest_letter, note, requeued_from};
 use crate::support::world::World;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -76,10 +77,30 @@ pub(crate) async fn settled_world() -> World {
         .publish(&world.publisher, next_event("TRAIL").with("ledger_ref", "VOTE-RXY-CEO-1999999999999").good())
         .await;
     check_ledger(&world, &published).await;
+    resolve_some(&world, &mut published).await;
     remove_some(&world, &mut published).await;
     daemon.sigterm();
     assert_eq!(daemon.wait_exit().await, 0);
     world
+}
+
+/// One dead letter becomes a record by other bytes, and one rests.
+async fn resolve_some(world: &World, published: &mut Published) {
+    let folder = crate::support::process::scratch_folder("payload");
+    let file = folder.path().join("payload");
+    let corrected = next_event("EXEC");
+    std::fs::write(&file, corrected.payload()).expect("the folder is ours");
+    let bad = || next_event("EXEC").with("action", "NO_SUCH").bad("unknown_action");
+    published.publish(&world.publisher, bad()).await;
+    check_ledger(world, published).await;
+    let reference = newest_letter(world).await;
+    let file = file.to_str().expect("UTF-8");
+    world.ledgerd_ok(&["dlq", "requeue", &reference, "--by", "Ops", "--payload", file, "--why", "a typo"]).await;
+    let message = &requeued_from(world, &reference).await[0];
+    note(published, message, crate::support::events::Expectation::Good);
+    published.publish(&world.publisher, bad()).await;
+    check_ledger(world, published).await;
+    world.ledgerd_ok(&["dlq", "discard", &newest_letter(world).await, "--by", "Ops", "--why", "a test"]).await;
 }
 
 /// An event leaves by the word of the Architect, and a day that is past its time.
@@ -197,7 +218,7 @@ async fn what_is_no_ledger_and_what_is_away_have_codes_of_their_own() {
 }
 
 /// Columns that follow neither from custody nor from the tree: a plausible change of them is not found, each for a reason.
-const OUTSIDE: [(&str, &str, &str); 22] = [
+const OUTSIDE: [(&str, &str, &str); 23] = [
     ("ledger.epoch", "opened_at", "a note for people; no leaf has it"),
     ("ledger.dead_letter", "published_at", "set after the commit, by the outbox"),
     ("public.token_ledger", "last_updated", "a note for people: when the sum grew"),
@@ -221,6 +242,7 @@ const OUTSIDE: [(&str, &str, &str); 22] = [
     ("ledger.migration", "execution_time", "a note for people"),
     ("ledger.export", "lines_bytes", "its event has the hash of these bytes instead"),
     ("ledger.export", "settled_at", "set after the removal"),
+    ("ledger.resolution", "settled_at", "set after the publication"),
     ("ledger.removal", "id", "a number for order, which nothing names"),
     ("ledger.removal", "removed_at", "a note for people: when it was carried out"),
     ("ledger.removal", "line_sha256", "of the archive, which has the lines"),
@@ -254,6 +276,7 @@ fn names(table: &str, column: &str, id: &str, differences: &[String]) -> bool {
         ("ledger.epoch", _) => &["stream, stream_created_ns, regressions", "epoch"],
         ("ledger.dead_letter", _) => &["reason, detail"],
         ("ledger.migration", _) => &["version"],
+        ("ledger.resolution", "new_created_ns" | "new_sequence") => &["new_created_ns, new_sequence"],
         // The note says whose tree it is, in its first line.
         ("ledger.checkpoint", "note") => &["origin"],
         _ => &[],
@@ -398,6 +421,10 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
         ("insert into token_ledger (agent_name, date, total_tokens_input) values ('RXY-CEO', '2026-02-21', 7)", "token_ledger RXY-CEO/2026-02-21: total_tokens_input"),
         ("insert into ledger.token_usage (agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, cost_usd, cost_given)
             values ('RXY-CEO', 'x', true, '2026-02-20', 1, 1, 1, true)", "ledger.token_usage "),
+        ("delete from ledger.resolution where action = 'DISCARDED'", "ledger.resolution 2: id"),
+        ("truncate ledger.resolution", "ledger.resolution 1: id"),
+        ("insert into ledger.resolution (id, leaf_index, round, action, decided_by, stream, stream_created_ns, after_sequence, message_id,
+            event_id, settled_at, new_created_ns, new_sequence) values (9, 1, 1, 'REQUEUED', 'x', 'x', 1, 1, 'x', 'x', now(), 1, 1)", "ledger.resolution 9: id"),
         ("insert into ledger.dead_letter values (0, 'conflict', 'x', 'x', now())", "ledger.dead_letter 0: leaf_index"),
         ("insert into ledger.dead_letter values (100000, 'conflict', 'x', 'x', now())", "ledger.dead_letter 100000: leaf_index"),
         ("insert into ledger.entry select max(leaf_index) over () + 1, epoch, sequence + 1000000, subject, server_time_ns, headers, payload, payload_sha256,

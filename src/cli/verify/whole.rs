@@ -11,6 +11,7 @@ use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Findings;
 use crate::verify::migrations;
 use crate::verify::report::Report;
+use crate::verify::resolution;
 use crate::verify::tree::{Stretch, Tree};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
@@ -133,6 +134,7 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
     for finding in background.authorities.findings() {
         findings.add(finding.clone());
     }
+    let undecided = resolution::compare(&snapshot.resolutions().await?, &mut findings);
     let unrecorded = migrations::compare(&snapshot.migrations().await?, &all.migrations, &mut findings);
 
     let mut report = Report { leaves, root: tree.root(), known_roots: tree.roots_checked(), ..Report::default() };
@@ -148,6 +150,9 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
             .iter()
             .map(|version| format!("ledger.migration id {version}: no event records it yet; run `ledgerd migrate`")),
     );
+    report.remarks.extend(undecided.iter().map(|id| {
+        format!("ledger.resolution id {id}: no event records it yet; run `ledgerd dlq requeue` or `discard`")
+    }));
     let (dangling, total) = snapshot.dangling().await?;
     (report.dangling, report.dangling_total) = (dangling, u64::try_from(total).unwrap_or(0));
     Ok(Verified { report, damaged, damaged_days: days.damaged, background: Arc::clone(background) })

@@ -11,6 +11,9 @@ from (
         ('ledger', 'tree_head', 'UPDATE', '{size, root, frontier}'),
         ('ledger', 'dead_letter', 'INSERT', '{leaf_index, reason, detail, dlq_subject, rejected_at}'),
         ('ledger', 'dead_letter', 'UPDATE', '{published_at}'),
+        ('ledger', 'resolution', 'INSERT', '{leaf_index, round, action, decided_by, why, replacement, stream, '
+            'stream_created_ns, after_sequence, message_id, event_id}'),
+        ('ledger', 'resolution', 'UPDATE', '{settled_at, new_created_ns, new_sequence}'),
 
         ('public', 'audit_events', 'SELECT', null),
         ('public', 'audit_events', 'INSERT', '{event_id, actor, action, outcome, details, task_id, timestamp, '

@@ -181,9 +181,10 @@ impl Bench<'_> {
         entry: &Entry,
     ) -> Result<[Option<String>; 3], String> {
         let rates = self.rates;
-        let committed_at_us = entry.committed_at_us.unwrap_or(0);
+        let (published_at_us, committed_at_us) = (entry.server_time_ns / 1000, entry.committed_at_us.unwrap_or(0));
+        let charge = Charge { rates, published_at_us, committed_at_us };
         let named = found.filter(|found| {
-            let differences = Charge { rates, committed_at_us }.check(key, pricing, found);
+            let differences = charge.check(key, pricing, found);
             differences.iter().all(|difference| difference.field == "cost_usd")
         });
         let named = named.and_then(|found| {
@@ -194,7 +195,7 @@ impl Bench<'_> {
         let model =
             model.and_then(|(_, value)| if let Expected::Text(model) = value { model.as_deref() } else { None });
         let tier = || pricing.tier.clone().or_else(|| (self.workshop.tier_of)(model?));
-        let ids = named.or_else(|| rates_in_force(rates, &tier()?, committed_at_us));
+        let ids = named.or_else(|| rates_in_force(rates, &tier()?, published_at_us));
         let [input, output] = ids.ok_or("nobody knows the rates that were in force")?;
         let rate = |id: i64| rates.get(&id).and_then(|rate| crate::domain::decimal::Decimal::parse(&rate.value));
         let (input_rate, output_rate) = rate(input).zip(rate(output)).ok_or("its rates are no numbers")?;

@@ -91,21 +91,22 @@ impl Keyed for TokenUsages {
                 new.rate_tier is null, input_rate.id, output_rate.id,
                 new.model_tier, new.model_used, new.task_id, new.operation_type, new.timestamp_text
             from unnest($1::text[], $2::text[], $3::bool[], $4::text[]::date[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
-                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
+                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[])
                 as new (agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, cost_usd, rate_tier,
-                    model_tier, model_used, task_id, operation_type, timestamp_text)
+                    model_tier, model_used, task_id, operation_type, timestamp_text, published_ns)
+            -- The rate that was published last before the usage; where all came later, the first of them.
             left join lateral (
                 select id, metric_value
                 from public.economic_metrics as metric
                 where metric_key = 'token_rate_' || new.rate_tier || '_input'
-                order by ledger.metric_moment(metric) desc, id desc
+                order by ledger.metric_moment(metric) > new.published_ns, abs(ledger.metric_moment(metric) - new.published_ns), id desc
                 limit 1
             ) as input_rate on true
             left join lateral (
                 select id, metric_value
                 from public.economic_metrics as metric
                 where metric_key = 'token_rate_' || new.rate_tier || '_output'
-                order by ledger.metric_moment(metric) desc, id desc
+                order by ledger.metric_moment(metric) > new.published_ns, abs(ledger.metric_moment(metric) - new.published_ns), id desc
                 limit 1
             ) as output_rate on true
             on conflict (agent_name, usage_id, usage_id_given) do nothing
@@ -124,6 +125,7 @@ impl Keyed for TokenUsages {
         .bind(column(usages, |usage| usage.task_id.as_deref()))
         .bind(column(usages, |usage| usage.operation_type.as_deref()))
         .bind(column(usages, |usage| usage.timestamp_text()))
+        .bind(column(usages, |usage| usage.published_ns))
         .fetch_all(connection)
         .await?;
         Ok(rows.into_iter().map(|(agent, usage_id, given, id)| (key(&agent, &usage_id, given), Some(id))).collect())

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use std::collections::BTreeSet;
 
 /// A change of each table; none of them may pass, whoever tries.
-const CHANGES: [(&str, &str); 22] = [
+const CHANGES: [(&str, &str); 24] = [
     ("ledger.budget_alert", "published_at = null"),
     ("ledger.budget_alert", "spent_usd = 0"),
     ("ledger.checkpoint", "note = 'forged'"),
@@ -25,6 +25,8 @@ const CHANGES: [(&str, &str); 22] = [
     ("ledger.export", "location = 'forged'"),
     ("ledger.reconciled", "proven_at = now() - interval '1 day'"),
     ("ledger.removal", "row_key = 'forged'"),
+    ("ledger.resolution", "settled_at = now()"),
+    ("ledger.resolution", "decided_by = 'forged'"),
     ("ledger.subtree", "hash = sha256('forged')"),
     ("ledger.token_usage", "cost_usd = 0"),
     ("ledger.tree_head", "size = 0"),
@@ -83,7 +85,7 @@ const WAYS: [&str; 50] = [
     "drop owned by ledgerd_owner cascade",
     "drop view ledger.tool_usage",
     "alter table public.audit_events alter column details type text using 'forged'",
-    "alter table ledger.entry alter column headers type text using 'forged'",
+    "alter table ledger.entry alter column headers_sha256 type text using 'forged'",
     "alter table public.decision_trails alter column outcome type text using 'forged'",
     "alter table public.audit_events add column another double precision default random()",
     "alter table public.audit_events drop column task_id",
@@ -230,6 +232,11 @@ async fn ids_are_the_databases_to_give() {
             "ledger.token_usage",
             "agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, cost_usd, cost_given",
             "'F', 'F', true, now(), 1, 1, 1, true",
+        ),
+        (
+            "ledger.resolution",
+            "leaf_index, round, action, decided_by, why, event_id",
+            "1, 1, 'DISCARDED', 'F', 'w', 'F'",
         ),
         (
             "ledger.budget_alert",

@@ -140,7 +140,7 @@ fn check_publishers_headers(headers: &Headers, name: &str, message: &StreamMessa
     };
     for (key, value) in pairs {
         let lower = key.to_ascii_lowercase();
-        let acts = lower.starts_with("nats-") || lower.starts_with("ledger-") && !lower.starts_with("ledger-original-");
+        let acts = lower.starts_with("nats-") || lower.starts_with("ledger-");
         let key = if acts { format!("Ledger-Original-{key}") } else { key };
         let kept = message.headers.get_all(key.as_str()).any(|it| it.as_str() == value);
         faults.unless(kept, || format!("{name}: the publisher's header {key} is not {value:?} any more"));

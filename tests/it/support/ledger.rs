@@ -158,7 +158,13 @@ impl Entry {
 
     /// What the program itself did leaves a record, which nobody published.
     fn is_the_programs_own(&self) -> bool {
-        const ACTIONS: [&str; 3] = ["SCHEMA_MIGRATION", "RETENTION_EXPORTED", "RECORDS_DELETED"];
+        const ACTIONS: [&str; 5] = [
+            "SCHEMA_MIGRATION",
+            "RETENTION_EXPORTED",
+            "RECORDS_DELETED",
+            "DEAD_LETTER_REQUEUED",
+            "DEAD_LETTER_DISCARDED",
+        ];
         self.fields()["action"].as_str().is_some_and(|action| ACTIONS.contains(&action))
     }
 
