@@ -100,7 +100,8 @@ impl Spans {
     /// Those that are in a range.
     #[must_use]
     pub fn within(&self, span: Span) -> Self {
-        Self(self.iter().filter_map(|own| own.common(span)).collect())
+        let start = self.0.partition_point(|own| own.last < span.first);
+        Self(self.0[start..].iter().map_while(|own| own.common(span)).collect())
     }
 
     /// Those of a range that are not among these.

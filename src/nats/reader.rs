@@ -37,7 +37,7 @@ pub struct Window {
 }
 
 /// So many sequences are asked for at a time.
-const WINDOW: i64 = 64;
+const WINDOW: usize = 64;
 
 impl Reader {
     /// Reads these ranges.
@@ -47,16 +47,16 @@ impl Reader {
 
     /// Reads on; `None` at the end. After an error the same can be read again.
     pub async fn read(&mut self) -> Result<Option<Window>, ApiError> {
-        let Some(span) = self.rest.front().copied() else { return Ok(None) };
-        let through = span.last().min(span.first() + WINDOW - 1);
-        let read = stream::iter(span.first()..=through)
+        let sequences = self.rest.iter().flat_map(|span| span.first()..=span.last()).take(WINDOW).collect::<Vec<_>>();
+        let Some(&last) = sequences.last() else { return Ok(None) };
+        let read = stream::iter(sequences.clone())
             .map(|sequence| self.api.message_at(&self.incarnation, sequence))
-            .buffered(usize::try_from(WINDOW).expect("small"))
+            .buffered(WINDOW)
             .try_collect::<Vec<_>>()
             .await?;
         let mut messages = Vec::new();
         let mut absent = Spans::default();
-        for (sequence, message) in (span.first()..).zip(read) {
+        for (sequence, message) in sequences.into_iter().zip(read) {
             match message {
                 None => absent.add(Span::of(sequence)),
                 Some(message) if self.wants(&message) => messages.push(message),
@@ -64,19 +64,29 @@ impl Reader {
             }
         }
         // Where nothing is wanted, nothing may be for long.
-        let next = if messages.is_empty() && through < span.last() {
-            self.next_wanted(through + 1).await?.unwrap_or(i64::MAX).min(span.last() + 1)
-        } else {
-            through + 1
-        };
-        if let (Wanted::Any, Some(jumped)) = (&self.wanted, Span::new(through + 1, next - 1)) {
-            absent.add(jumped);
+        let is_last = self.rest.back().is_some_and(|span| span.last() == last);
+        let next = if messages.is_empty() && !is_last { self.next_wanted(last + 1).await? } else { Some(last + 1) };
+        let passed = self.pass(next.unwrap_or(i64::MAX));
+        let through = passed.last().map_or(last, Span::last);
+        if let (Wanted::Any, Some(jumped)) = (&self.wanted, Span::new(last + 1, through)) {
+            absent.add_all(&passed.within(jumped));
         }
-        self.rest.pop_front();
-        if let Some(rest) = Span::new(next, span.last()) {
-            self.rest.push_front(rest);
+        Ok(Some(Window { messages, absent, through }))
+    }
+
+    /// Takes away what comes before a sequence.
+    fn pass(&mut self, next: i64) -> Spans {
+        let mut passed = Spans::default();
+        while let Some(span) = self.rest.pop_front() {
+            if let Some(before) = Span::new(span.first(), span.last().min(next - 1)) {
+                passed.add(before);
+            }
+            if let Some(after) = Span::new(span.first().max(next), span.last()) {
+                self.rest.push_front(after);
+                break;
+            }
         }
-        Ok(Some(Window { messages, absent, through: next - 1 }))
+        passed
     }
 
     fn wants(&self, message: &Message) -> bool {
