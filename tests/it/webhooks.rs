@@ -192,6 +192,7 @@ fn shipped_users() -> String {
         ("$LEDGERD_PASSWORD", "ledgerd"),
         ("$SETUP_PASSWORD", "setup"),
         ("$BRM_CTO_PASSWORD", "BRM-CTO"),
+        ("$REQUEUE_PASSWORD", "requeue"),
         ("$N8N_PASSWORD", "n8n"),
         ("$WEBHOOKS_PASSWORD", "webhooks"),
     ] {
