@@ -2,15 +2,17 @@
 
 use crate::faults_postgres::COMMIT;
 use crate::support::daemon::{Daemon, ledgerd, spawn_ledgerd, text_of};
-use crate::support::events::{Expectation, next_event};
+use crate::support::events::{Expectation, Outgoing, next_event};
 use crate::support::ledger::{STREAM, check_ledger, settled};
 use crate::support::process::{Process, scratch_folder};
 use crate::support::proxy::{Direction, Hold};
-use crate::support::published::Published;
+use crate::support::published::{Headers, Published};
 use crate::support::requeued::{newest_letter, note, requeued_from};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
+use async_nats::jetstream::message::PublishMessage;
 use futures_util::future::join_all;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const NATS_URL: &str = "LEDGERD__NATS__URL";
@@ -61,6 +63,33 @@ impl Bench {
             when(output.status.success() || text.contains("it was requeued"), || text)
         })
         .await;
+    }
+
+    /// From now on the server forgets message ids at once, as it does everywhere after ten minutes.
+    async fn forget_ids_soon(&self) {
+        let jetstream = self.world.jetstream().await;
+        let stream = jetstream.get_stream(STREAM).await.expect("setup made it");
+        let mut config = stream.cached_info().config.clone();
+        config.duplicate_window = Duration::from_millis(100);
+        jetstream.update_stream(config).await.expect("the server takes it");
+    }
+
+    /// Waits until the server has forgotten the ids of all that was published so far.
+    async fn ids_are_forgotten(&mut self) {
+        let event = next_event("SEC");
+        let publish = async |outgoing: Outgoing| {
+            let message = PublishMessage::build().message_id(event.event_id()).payload(outgoing.payload.into());
+            self.world.publisher.try_publish(&outgoing.subject, message).await
+        };
+        let first = publish(event.good()).await.expect("the server runs");
+        let again = eventually("the id is free again", SOON, async || {
+            let sequence = publish(event.again()).await?;
+            if sequence > first { Ok(sequence) } else { Err("it is known".to_owned()) }
+        })
+        .await;
+        let headers = || Headers::Pairs(vec![("Nats-Msg-Id".to_owned(), event.event_id().to_owned())]);
+        self.published.note(first, headers(), event.good());
+        self.published.note(again, headers(), event.again());
     }
 
     /// One message, one decision, one event; and the daemon has judged what came of it.
@@ -124,6 +153,7 @@ async fn killed_at_any_point_the_next_run_finishes_it_and_there_is_one_message()
 async fn however_late_the_first_publication_arrives_it_is_refused_after_the_second() {
     let mut bench = Bench::start().await;
     let _daemon = bench.daemon().await;
+    bench.forget_ids_soon().await;
     for is_killed in [true, false] {
         let reference = bench.letter().await;
         let mut held = bench.world.nats_proxy().hold_when(Direction::ToServer, b"HPUB ledger.");
@@ -136,6 +166,7 @@ async fn however_late_the_first_publication_arrives_it_is_refused_after_the_seco
         let other = next_event("EXEC").good();
         bench.published.publish(&bench.world.publisher, other).await;
         bench.finish(&reference, "two operators").await;
+        bench.ids_are_forgotten().await;
         bench.world.nats_proxy().release();
         if !is_killed {
             assert_eq!(first.wait_exit(SOON).await, 0, "{}", first.log());

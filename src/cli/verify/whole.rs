@@ -151,7 +151,7 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
             .map(|version| format!("ledger.migration id {version}: no event records it yet; run `ledgerd migrate`")),
     );
     report.remarks.extend(undecided.iter().map(|id| {
-        format!("ledger.resolution id {id}: no event records it yet; run `ledgerd dlq requeue` or `discard`")
+        format!("ledger.resolution id {id}: no event records it yet; the next `ledgerd dlq requeue` or `discard` does")
     }));
     let (dangling, total) = snapshot.dangling().await?;
     (report.dangling, report.dangling_total) = (dangling, u64::try_from(total).unwrap_or(0));

@@ -133,15 +133,17 @@ fn check_message(
 
 /// The publisher's headers, unchanged; those on which the server or the daemon would act travel under another name.
 fn check_publishers_headers(headers: &Headers, name: &str, message: &StreamMessage, faults: &mut Faults) {
+    let renamed = |(key, value): &(String, String)| {
+        let lower = key.to_ascii_lowercase();
+        let acts = lower.starts_with("nats-") || lower.starts_with("ledger-");
+        (if acts { format!("Ledger-Original-{key}") } else { key.clone() }, value.clone())
+    };
     let pairs = match headers {
         Headers::None => Vec::new(),
         Headers::Raw(block) => vec![("Ledger-Original-Headers-Base64".to_owned(), BASE64.encode(block))],
-        Headers::Pairs(pairs) => pairs.clone(),
+        Headers::Pairs(pairs) => pairs.iter().map(renamed).collect(),
     };
     for (key, value) in pairs {
-        let lower = key.to_ascii_lowercase();
-        let acts = lower.starts_with("nats-") || lower.starts_with("ledger-");
-        let key = if acts { format!("Ledger-Original-{key}") } else { key };
         let kept = message.headers.get_all(key.as_str()).any(|it| it.as_str() == value);
         faults.unless(kept, || format!("{name}: the publisher's header {key} is not {value:?} any more"));
     }
