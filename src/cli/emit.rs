@@ -4,6 +4,7 @@ use super::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::domain::event::integrity_hash;
 use crate::domain::message::utc_text;
+use crate::domain::own_lanes::house_lane;
 use crate::domain::subject::{Lane, Table};
 use crate::nats::publish::{NotPublished, publish};
 use serde_json::{Map, Value, json};
@@ -147,13 +148,5 @@ fn usual_lane(actor: &str, action: &str) -> Lane {
     if action.starts_with("TOOL_REQUEST_") {
         return Lane::Tool;
     }
-    match actor.split(['-', '_']).next() {
-        Some("RXY") => Lane::Vote,
-        Some("SRN") => Lane::Prop,
-        Some("BRM") => Lane::Exec,
-        Some("VRA") => Lane::Clr,
-        Some("AST") => Lane::Corp,
-        Some("N8N") => Lane::N8n,
-        _ => Lane::Sys,
-    }
+    house_lane(actor).unwrap_or(Lane::Sys)
 }
