@@ -63,12 +63,12 @@ pub(super) fn database(config: &Config, connections_max: usize) -> Result<Connec
 
 /// The NATS server, connected.
 pub(super) async fn nats(config: &Config) -> Result<Api, Failure> {
-    let connected = client::connect(&nats_settings(&config.nats)?, None).await;
+    let connected = client::connect_once(nats_settings(&config.nats)?).await;
     let connection = connected.map_err(|error| {
         Failure::new(if error.refused { Exit::Configuration } else { Exit::Unavailable }, format!("NATS: {error}"))
     })?;
     match version_complaint(&connection.client.server_info()) {
         Some(complaint) => Err(Failure::new(Exit::Configuration, complaint)),
-        None => Ok(Api::new(connection.client)),
+        None => Ok(Api::new(&connection)),
     }
 }
