@@ -12,6 +12,7 @@ mod manual;
 mod meet;
 mod migrate;
 mod moment;
+mod nats_accounts;
 mod output;
 mod own_events;
 mod progress;
@@ -61,6 +62,8 @@ enum Command {
     Run,
     /// Make the streams and consumers that are missing
     Setup(setup::Arguments),
+    /// Print the NATS accounts of the registered agents, each with what it may do, for the server's configuration
+    NatsAccounts,
     /// Bring the database to this program's schema; run it as the owner of the database
     Migrate(migrate::Arguments),
     /// Look at both servers and say, line by line, what is right and what is not
@@ -155,6 +158,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match command {
         Command::Run => run::run(config()?, file),
         Command::Setup(arguments) => block_on(setup::run(&config()?, &arguments, json)),
+        Command::NatsAccounts => nats_accounts::run(&config()?),
         Command::Migrate(arguments) => block_on(migrate::run(&config()?, &arguments, json)),
         Command::Check => block_on(check::run(&config()?, json)),
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),

@@ -30,6 +30,7 @@ pub const DEFAULT_FILE: &str = "/etc/ledgerd/ledgerd.toml";
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 const SHUTDOWN_DEADLINE_MAX: Duration = Duration::from_mins(10);
+const STALL_MAX: Duration = Duration::from_hours(24);
 
 const ENVIRONMENT_PREFIX: &str = "LEDGERD";
 const SEPARATOR: &str = "__";
@@ -63,6 +64,10 @@ pub struct Config {
     pub webhooks: Option<Webhooks>,
     /// How to log.
     pub log: Log,
+    /// How long a lane may stand still before it is told.
+    pub stall_tell_after: Duration,
+    /// How long before the watchdog may end the daemon for it.
+    pub stall_restart_after: Duration,
     /// How long a shutdown may take.
     pub shutdown_deadline: Duration,
 }
@@ -259,6 +264,8 @@ impl Reader {
                 )?,
                 level: self.text("log.level")?,
             },
+            stall_tell_after: self.duration("stall.tell_after", STALL_MAX)?,
+            stall_restart_after: self.duration("stall.restart_after", STALL_MAX)?,
             shutdown_deadline: self.duration("shutdown.deadline", SHUTDOWN_DEADLINE_MAX)?,
         };
         Ok(config)
@@ -314,7 +321,7 @@ impl Reader {
 
     fn nats(&self) -> Result<Nats, ConfigError> {
         Ok(Nats {
-            url: self.secret("nats.url", None, "ledgerd.nats-url")?,
+            url: self.secret("nats.url", Some("nats.url_file"), "ledgerd.nats-url")?,
             credentials_file: self.path("nats.credentials_file")?.or_else(|| credential("ledgerd.nats-credentials")),
             user: Some(self.text("nats.user")?).filter(|user| !user.is_empty()),
             password_file: self.path("nats.password_file")?.or_else(|| credential("ledgerd.nats-password")),

@@ -18,6 +18,7 @@ pub mod leaf_fields;
 pub mod message;
 pub mod metric;
 pub mod model_tiers;
+pub mod own_lanes;
 pub mod receipt;
 pub mod record;
 pub mod reference;

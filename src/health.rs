@@ -1,6 +1,9 @@
 //! Is it well? What the daemon waits for, and whether its loops still turn. Fed by the loops; read by readiness, status
 //! text, metrics and the watchdog.
 
+pub mod stalls;
+
+use stalls::{Patience, Sight, Stalls};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -164,6 +167,7 @@ pub struct Health {
     pub checkpoints: Dependency,
     /// The webhooks' own connection. It holds up nothing else.
     pub webhooks: Dependency,
+    stalls: Stalls,
     pulses: Mutex<Vec<Arc<Pulse>>>,
     silence_max: Duration,
 }
@@ -171,7 +175,7 @@ pub struct Health {
 impl Health {
     /// Every wait and every call between two beats of a loop is bounded by less than `silence_max`; a loop that is silent
     /// for longer hangs.
-    pub fn new(silence_max: Duration) -> Self {
+    pub fn new(silence_max: Duration, patience: Patience) -> Self {
         Self {
             postgres: Dependency::new("PostgreSQL"),
             nats: Dependency::new("NATS"),
@@ -179,6 +183,7 @@ impl Health {
             alerts: Dependency::new("the stream of budget alerts"),
             checkpoints: Dependency::new("the signing of checkpoints"),
             webhooks: Dependency::new("the connection of the webhooks"),
+            stalls: Stalls::new(patience),
             pulses: Mutex::new(Vec::new()),
             silence_max,
         }
@@ -204,18 +209,40 @@ impl Health {
         [&self.postgres, &self.nats, &self.dead_letters, &self.alerts, &self.checkpoints, &self.webhooks]
     }
 
-    /// Whether records can flow.
+    /// Whether records can flow, and do.
     pub fn is_ready(&self) -> bool {
+        self.can_flow() && self.stalls.told().is_empty()
+    }
+
+    fn can_flow(&self) -> bool {
         self.postgres.is_up() && self.nats.is_up()
     }
 
-    /// The first loop that hangs: only a restart would help.
-    pub fn hanging_loop(&self) -> Option<String> {
+    /// Takes in how a lane looks now.
+    pub fn observe(&self, lane: &'static str, sight: Sight) {
+        self.stalls.observe(lane, sight, self.can_flow());
+    }
+
+    /// The lanes that stand still though nothing is known to be down.
+    pub fn stalls(&self) -> &Stalls {
+        &self.stalls
+    }
+
+    /// Why a restart would help, or is worth a try; `None` when all is well, or when something else must be mended.
+    pub fn needs_restart(&self) -> Option<String> {
+        let hanging = self.hanging_loop().map(|name| format!("{name} hangs"));
+        // A lane that nobody could look at since a server went away may not stand still any more.
+        let stall = || self.stalls.worth_a_restart().filter(|_| self.can_flow());
+        hanging.or_else(|| stall().map(|stall| stall.to_string()))
+    }
+
+    /// The first loop that hangs.
+    fn hanging_loop(&self) -> Option<String> {
         let pulses = self.lock_pulses();
         pulses.iter().find(|pulse| pulse.silent_for() > self.silence_max).map(|pulse| pulse.name.clone())
     }
 
-    /// One line for each dependency, as `/readyz` shows them.
+    /// One line for each dependency and for each lane that stands still, as `/readyz` shows them.
     pub fn report(&self) -> String {
         let mut text = String::new();
         for dependency in self.dependencies() {
@@ -223,6 +250,9 @@ impl Health {
                 None => writeln!(text, "[+] {}: ok", dependency.name()),
                 Some(why) => writeln!(text, "[-] {}: {why}", dependency.name()),
             };
+        }
+        for stall in self.stalls.told() {
+            let _ = writeln!(text, "[-] {stall}");
         }
         text
     }
@@ -249,13 +279,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_loop_hangs_when_it_works_without_a_step_and_not_when_it_rests() {
         let silence_max = Duration::from_secs(45);
-        let health = Health::new(silence_max);
+        let patience = Patience { tell_after: Duration::from_mins(2), restart_after: Duration::from_mins(5) };
+        let health = Health::new(silence_max, patience);
         let (busy, idle) = (health.pulse("a"), health.pulse("b"));
         busy.beat();
         idle.rest();
         tokio::time::advance(silence_max + Duration::from_secs(1)).await;
-        assert_eq!(health.hanging_loop().as_deref(), Some("a"));
+        assert_eq!(health.needs_restart().as_deref(), Some("a hangs"));
         busy.rest();
-        assert_eq!(health.hanging_loop(), None);
+        assert_eq!(health.needs_restart(), None);
     }
 }

@@ -51,13 +51,13 @@ pub async fn serve(
 
 /// Fails only if a restart would help.
 async fn livez(State(served): State<Served>) -> impl IntoResponse {
-    match served.health.hanging_loop() {
+    match served.health.needs_restart() {
         None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(hanging) => (StatusCode::SERVICE_UNAVAILABLE, format!("{hanging} hangs\n")),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
-/// Says which dependency is missing.
+/// Says which dependency is missing, and which lane stands still.
 async fn readyz(State(served): State<Served>) -> impl IntoResponse {
     let code = if served.health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, served.health.report())

@@ -94,6 +94,11 @@ impl LaneMetrics {
         self.rejects.iter().map(|(reason, counter)| (*reason, counter.get())).filter(|(_, count)| *count > 0)
     }
 
+    /// Messages that this process has stored or found stored, whatever their fate.
+    pub fn settled(&self) -> u64 {
+        self.committed.get() + self.duplicates.get() + self.redelivered.get() + self.rejected()
+    }
+
     /// Messages that became dead letters, whatever the reason.
     pub fn rejected(&self) -> u64 {
         self.rejects.iter().map(|(_, counter)| counter.get()).sum()
@@ -145,6 +150,7 @@ pub struct Metrics {
     held: Family<LaneLabel, Gauge>,
     lag: Family<LaneLabel, Gauge>,
     oldest_unacknowledged: Family<LaneLabel, SecondsGauge>,
+    stalled: Family<LaneLabel, SecondsGauge>,
     batch_messages: Histogram,
     commit_duration: Histogram,
     receipts: Family<ResultLabel, Counter>,
@@ -176,6 +182,7 @@ impl Metrics {
             held: Family::default(),
             lag: Family::default(),
             oldest_unacknowledged: Family::default(),
+            stalled: Family::default(),
             batch_messages: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             commit_duration: Histogram::new([
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -228,6 +235,12 @@ impl Metrics {
             "Age of the oldest message of the lane that is not acknowledged, 0 when there is none",
             Unit::Seconds,
             self.oldest_unacknowledged.clone(),
+        );
+        registry.register_with_unit(
+            "stalled",
+            "How long messages of the lane have waited with nothing settled and nothing known to be down, 0 while it moves",
+            Unit::Seconds,
+            self.stalled.clone(),
         );
         registry.register("batch_messages", "Messages in each commit", self.batch_messages.clone());
         registry.register_with_unit(
@@ -282,6 +295,7 @@ impl Metrics {
     /// The counters of a lane.
     pub fn lane(&self, lane: Lane) -> LaneMetrics {
         let label = LaneLabel { lane: lane.prefix() };
+        self.stalled.get_or_create_owned(&label).set(0.0);
         let rejects = Reason::ALL.map(|reason| {
             let label = RejectLabel { lane: lane.prefix(), reason: reason.code() };
             (reason, self.rejects.get_or_create_owned(&label))
@@ -331,6 +345,9 @@ impl Metrics {
             ("webhooks", &health.webhooks),
         ] {
             self.dependency_up.get_or_create(&DependencyLabel { dependency: label }).set(i64::from(dependency.is_up()));
+        }
+        for (lane, stood_still) in health.stalls().durations() {
+            self.stalled.get_or_create(&LaneLabel { lane }).set(stood_still.as_secs_f64());
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");

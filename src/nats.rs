@@ -1,5 +1,6 @@
 //! NATS JetStream: where messages come from, and where rejects go. The only place that knows `async_nats`.
 
+pub mod accounts;
 pub mod alerts;
 pub mod api;
 pub mod checkpoints;

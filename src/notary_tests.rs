@@ -1,5 +1,6 @@
 use super::*;
 use crate::health::Health;
+use crate::health::stalls::Patience;
 use crate::tlog::tree::{Frontier, Hash, Subtree};
 use std::sync::Mutex;
 
@@ -83,7 +84,10 @@ impl Office {
             key: SignerKey::from_seed(name, &[7; 32]).expect("a key"),
             anchor: Anchor::at(&folder.path().join("anchor")),
             released: watch::Sender::new(None),
-            health: Health::new(Duration::from_mins(1)),
+            health: Health::new(
+                Duration::from_mins(1),
+                Patience { tell_after: Duration::from_mins(1), restart_after: Duration::from_mins(1) },
+            ),
             metrics: CheckpointMetrics::default(),
             stop: CancellationToken::new(),
             _folder: folder,

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/");
 const SERVICES: &[&str] = &[
     "ledgerd.service",
+    "ledgerd@.service",
     "ledgerd-reconcile.service",
     "ledgerd-retention.service",
     "ledgerd-verify.service",
@@ -55,4 +56,24 @@ fn no_line_of_them_is_ignored() {
         .filter(|line| !line.contains("notify-reload"))
         .collect();
     assert!(ignored.is_empty(), "systemd would ignore parts of the units:\n{}", ignored.join("\n"));
+}
+
+/// The template differs from the single service in what makes an instance, and in nothing else.
+#[test]
+fn an_instance_is_the_daemon_with_settings_and_state_of_its_own() {
+    let settings = |unit: &str| {
+        let text = std::fs::read_to_string(format!("{FOLDER}{unit}")).expect("it ships");
+        text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (single, template) = (settings(SERVICES[0]), settings(SERVICES[1]));
+    let own: Vec<_> = template.iter().filter(|line| !single.contains(line)).map(String::as_str).collect();
+    assert_eq!(
+        own,
+        [
+            "Description=Audit ledger daemon, instance %i (NATS JetStream to PostgreSQL)",
+            "ExecStart=/usr/bin/ledgerd --config /etc/ledgerd/%i.toml run",
+            "StateDirectory=ledgerd/%i",
+        ]
+    );
+    assert_eq!(single.len(), template.len());
 }

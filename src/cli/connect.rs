@@ -2,6 +2,8 @@
 
 use super::{Exit, Failure};
 use crate::config::{Config, Nats};
+use crate::health::Health;
+use crate::health::stalls::Patience;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::client::{self, Settings};
 use crate::nats::definitions::Names;
@@ -53,6 +55,12 @@ impl From<ApiError> for Failure {
     }
 }
 
+/// The state of a process that has these bounds of patience.
+pub(super) fn health(config: &Config) -> Health {
+    let patience = Patience { tell_after: config.stall_tell_after, restart_after: config.stall_restart_after };
+    Health::new(config.silence_max(), patience)
+}
+
 /// Connections to the database, none of them open yet.
 pub(super) fn database(config: &Config, connections_max: usize) -> Result<Connections, Failure> {
     let limits = Limits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
@@ -63,12 +71,12 @@ pub(super) fn database(config: &Config, connections_max: usize) -> Result<Connec
 
 /// The NATS server, connected.
 pub(super) async fn nats(config: &Config) -> Result<Api, Failure> {
-    let connected = client::connect(&nats_settings(&config.nats)?, None).await;
+    let connected = client::connect_once(nats_settings(&config.nats)?).await;
     let connection = connected.map_err(|error| {
         Failure::new(if error.refused { Exit::Configuration } else { Exit::Unavailable }, format!("NATS: {error}"))
     })?;
     match version_complaint(&connection.client.server_info()) {
         Some(complaint) => Err(Failure::new(Exit::Configuration, complaint)),
-        None => Ok(Api::new(connection.client)),
+        None => Ok(Api::new(&connection)),
     }
 }

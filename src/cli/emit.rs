@@ -4,6 +4,7 @@ use super::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::domain::event::integrity_hash;
 use crate::domain::message::utc_text;
+use crate::domain::own_lanes::house_lane;
 use crate::domain::receipt::{self, Receipt, Status};
 use crate::domain::subject::{Lane, Table};
 use crate::nats::api::Api;
@@ -90,7 +91,7 @@ async fn wait(
     as_json: bool,
 ) -> Result<(), Failure> {
     let (receipts, subjects) = (&config.nats.receipts_stream, receipt::subjects_of(actor));
-    let intake = Intake::listen(api.client().clone(), receipts, &subjects).await;
+    let intake = Intake::listen(api.clone(), receipts, &subjects).await;
     let intake = intake.map_err(|why| Failure::new(Exit::Unavailable, why))?;
     let submission = Submission { subject: emitted.subject.clone(), message_id: None, payload: payload.into() };
     let receipt = match intake.submit(submission, Instant::now() + patience).await? {
@@ -226,13 +227,5 @@ fn usual_lane(actor: &str, action: &str) -> Lane {
     if action.starts_with("TOOL_REQUEST_") {
         return Lane::Tool;
     }
-    match actor.split(['-', '_']).next() {
-        Some("RXY") => Lane::Vote,
-        Some("SRN") => Lane::Prop,
-        Some("BRM") => Lane::Exec,
-        Some("VRA") => Lane::Clr,
-        Some("AST") => Lane::Corp,
-        Some("N8N") => Lane::N8n,
-        _ => Lane::Sys,
-    }
+    house_lane(actor).unwrap_or(Lane::Sys)
 }

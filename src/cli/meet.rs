@@ -1,7 +1,7 @@
 //! When does `ledgerd run` begin to serve? Once it has met both servers, and found nothing that only an operator can mend.
 
 use super::run::Daemon;
-use super::{Exit, Failure, connect};
+use super::{Exit, Failure};
 use crate::nats::api::{Api, ApiError};
 use crate::nats::client::{self, Connection};
 use crate::nats::definitions::Names;
@@ -80,12 +80,12 @@ impl Daemon {
         if met.is_some() {
             return Ok(met);
         }
-        match client::connect(&connect::nats_settings(&self.config.nats)?, Some(self.health.clone())).await {
+        match client::connect(&self.nats_settings.subscribe(), Some(self.health.clone())).await {
             Ok(connection) => {
                 if let Some(complaint) = version_complaint(&connection.client.server_info()) {
                     return Err(Failure::new(Exit::Configuration, complaint));
                 }
-                self.refuse_dangerous_drift(&Api::new(connection.client.clone())).await?;
+                self.refuse_dangerous_drift(&Api::new(&connection)).await?;
                 self.health.nats.up("start");
                 Ok(Some(connection))
             }

@@ -15,7 +15,7 @@ use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::alerts::AlertStream;
 use crate::nats::api::Api;
 use crate::nats::checkpoints::CheckpointSubject;
-use crate::nats::client::{Client, Connection};
+use crate::nats::client::{self, Client, Connection, Settings};
 use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::pull::PullLimits;
 use crate::nats::receipts::ReceiptStream;
@@ -59,12 +59,16 @@ pub(super) struct Daemon {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
+    /// How to reach the message server; a reload may change it.
+    pub(super) nats_settings: watch::Sender<Settings>,
     /// The client in use, for a reload of its credentials.
     client: Mutex<Option<Client>>,
     signing: Option<Signing>,
     witnesses: Option<Witnesses<http::client::Client>>,
     /// The newest checkpoint, for those who ask.
     released: Released,
+    /// Why the watchdog is not fed.
+    unfed: Mutex<Option<String>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -128,13 +132,15 @@ impl Daemon {
             alerts: LetterQueue::over(connect::database(&config, 1)?),
             receipts: Arc::new(ReceiptBook(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
             log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
-            health: Arc::new(Health::new(config.silence_max())),
+            health: Arc::new(connect::health(&config)),
             metrics,
             lanes,
+            nats_settings: watch::Sender::new(connect::nats_settings(&config.nats)?),
             client: Mutex::new(None),
             signing: Signing::of(&config)?,
             witnesses: witnesses::of(&config)?,
             released: watch::Sender::new(None),
+            unfed: Mutex::new(None),
             stop: CancellationToken::new(),
             config,
             file,
@@ -203,9 +209,9 @@ impl Daemon {
 
     /// Runs a pipeline for each lane, and the outbox, until all have settled what they held.
     async fn run_lanes(self: Arc<Self>, connection: &Connection, stop: &CancellationToken) -> Result<(), Failure> {
-        let api = Api::new(connection.client.clone());
+        let api = Api::new(connection);
         let mut loops = JoinSet::new();
-        let post = ReceiptStream::new(connection.client.clone());
+        let post = ReceiptStream::new(connection);
         let clerk = Arc::new(Receipts::new(self.receipts.clone(), post, self.metrics.receipts()));
         for position in 0..self.lanes.len() {
             let source = LaneSource::start(self.feed(position, &api, connection, stop));
@@ -350,21 +356,26 @@ impl Daemon {
         }
     }
 
+    /// Feeds the watchdog, unless a restart would help; says once why it does not.
     pub(super) fn tell_alive(&self) {
-        match self.health.hanging_loop() {
+        let mut told = self.unfed.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = self.health.needs_restart();
+        match &why {
             None => systemd::alive(),
-            Some(hanging) => tracing::error!("{hanging} hangs: the watchdog is not fed"),
+            Some(why) if told.is_none() => tracing::error!("the watchdog is not fed any more: {why}"),
+            Some(_) => {}
         }
+        *told = why;
     }
 
     pub(super) fn status(&self) -> String {
-        match self
-            .health
-            .dependencies()
-            .into_iter()
-            .find_map(|dependency| Some((dependency.name(), dependency.missing()?)))
+        let mut dependencies = self.health.dependencies().into_iter();
+        if let Some((name, why)) = dependencies.find_map(|dependency| Some((dependency.name(), dependency.missing()?)))
         {
-            Some((name, why)) => format!("waiting for {name}: {why}"),
+            return format!("waiting for {name}: {why}");
+        }
+        match self.health.stalls().told().first() {
+            Some(stall) => stall.to_string(),
             None => format!("serving {} lanes; {}", self.lanes.len(), self.counts()),
         }
     }
@@ -405,6 +416,8 @@ impl Daemon {
         let config = Config::load(self.file.as_deref()).map_err(|error| error.to_string())?;
         let rules = rules::load(&config)?;
         let url = config.database.url().map_err(|error| error.to_string())?;
+        connect::database(&config, 1).map_err(|failure| failure.what)?;
+        self.reload_nats(&config).await?;
         for connections in [
             self.ledger.connections(),
             self.dead_letters.connections(),
@@ -416,15 +429,18 @@ impl Daemon {
         }
         self.rules.send_replace(Arc::new(rules));
         self.bearers.send_replace(bearers(&config));
-        let nats = &self.config.nats;
-        if nats.credentials_file.is_some() || nats.password_file.is_some() || nats.nkey_file.is_some() {
-            // The client reads its credentials whenever it connects.
-            let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(client) = client {
-                let _ = timeout(FLUSH_TIMEOUT, client.force_reconnect()).await;
-            }
-        }
         Ok(())
+    }
+
+    /// Connects anew where there is anything that may have been rotated.
+    async fn reload_nats(&self, config: &Config) -> Result<(), String> {
+        let new = connect::nats_settings(&config.nats).map_err(|failure| failure.what)?;
+        if new == *self.nats_settings.borrow() && !new.has_files() {
+            return Ok(());
+        }
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let renewed = client::renew(client.as_ref(), &self.nats_settings, new).await;
+        renewed.map_err(|error| format!("NATS: {error}"))
     }
 }
 

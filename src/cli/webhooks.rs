@@ -4,6 +4,7 @@ use super::connect;
 use super::run::Daemon;
 use crate::config::{Config, Webhooks as Settings};
 use crate::http::webhooks::{Limits, Webhooks};
+use crate::nats::api::Api;
 use crate::nats::client;
 use crate::nats::intake::{Intake, Submission, Submitted};
 use crate::nats::publish::NotPublished;
@@ -108,6 +109,6 @@ async fn open(config: &Config, webhooks: &Settings) -> Result<Intake, String> {
             ..settings
         };
     }
-    let connection = client::connect(&settings, None).await.map_err(|error| error.to_string())?;
-    Intake::listen(connection.client, &config.nats.receipts_stream, RECEIPTS).await
+    let connection = client::connect_once(settings).await.map_err(|error| error.to_string())?;
+    Intake::listen(Api::new(&connection), &config.nats.receipts_stream, RECEIPTS).await
 }

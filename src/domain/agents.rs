@@ -96,6 +96,14 @@ impl Agents {
         }
     }
 
+    /// Those who may write, in the order of their names.
+    pub fn active(&self) -> Vec<&str> {
+        let is_active = self.by_sim_id.iter().filter(|(_, agent)| agent.status == ACTIVE);
+        let mut active: Vec<&str> = is_active.map(|(sim_id, _)| sim_id.as_str()).collect();
+        active.sort_unstable();
+        active
+    }
+
     /// Whether the agent is listed, active or not.
     pub(crate) fn is_registered(&self, sim_id: &str) -> bool {
         self.by_sim_id.contains_key(sim_id)

@@ -23,6 +23,15 @@ impl Writers {
         admit(&self.trails, actor, "record decision trails", "trails.writers")
     }
 
+    pub(crate) fn may_record_trails(&self, actor: &str) -> bool {
+        is_listed(&self.trails, actor)
+    }
+
+    /// Whether there is any metric that the actor may set.
+    pub(crate) fn may_set_metrics(&self, actor: &str) -> bool {
+        [&self.daily_limits, &self.token_rates, &self.finances].into_iter().any(|list| is_listed(list, actor))
+    }
+
     pub(crate) fn admit_to_metric(&self, kind: Kind, actor: &str) -> Result<(), Rejection> {
         match kind {
             Kind::DailyLimit => admit(&self.daily_limits, actor, "set daily limits", "metrics.daily_limit_setters"),
@@ -34,8 +43,12 @@ impl Writers {
     }
 }
 
+fn is_listed(list: &[String], actor: &str) -> bool {
+    list.iter().any(|name| name == actor)
+}
+
 fn admit(list: &[String], actor: &str, may: &str, setting: &str) -> Result<(), Rejection> {
-    if list.iter().any(|name| name == actor) {
+    if is_listed(list, actor) {
         return Ok(());
     }
     let detail = format!("{} may not {may}; {setting} allows {}", quote(actor), list.join(", "));

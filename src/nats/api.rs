@@ -1,6 +1,6 @@
 //! What does the server say? The JetStream API's requests that the ledger needs, each bounded in time.
 
-use super::client::REQUEST_TIMEOUT;
+use super::client::{Connection, REQUEST_TIMEOUT};
 use crate::domain::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
 use crate::domain::subject::Lane;
 use async_nats::Client;
@@ -15,12 +15,15 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The requests, over one connection.
 #[derive(Clone, Debug)]
 pub struct Api {
     client: Client,
     context: jetstream::Context,
+    /// Changes whenever the connection is made anew.
+    connected: watch::Receiver<u64>,
 }
 
 /// The server's no, or its silence.
@@ -32,6 +35,8 @@ pub enum ApiError {
     ConsumerNotFound,
     /// There is no such message.
     MessageNotFound,
+    /// The consumer was changed so that messages can be lost.
+    Danger(String),
     /// No answer: the server is away, or its permissions do not allow the request.
     Silent(String),
     /// Any other answer.
@@ -44,7 +49,7 @@ impl fmt::Display for ApiError {
             ApiError::StreamNotFound => f.write_str("the stream does not exist: run `ledgerd setup`"),
             ApiError::ConsumerNotFound => f.write_str("the consumer does not exist: run `ledgerd setup`"),
             ApiError::MessageNotFound => f.write_str("the stream does not hold the message"),
-            ApiError::Silent(what) | ApiError::Refused(what) => f.write_str(what),
+            ApiError::Danger(what) | ApiError::Silent(what) | ApiError::Refused(what) => f.write_str(what),
         }
     }
 }
@@ -83,10 +88,11 @@ struct RawMessage {
 }
 
 impl Api {
-    /// Requests go over `client`.
-    pub fn new(client: Client) -> Self {
+    /// Requests go over this connection.
+    pub fn new(connection: &Connection) -> Self {
+        let Connection { client, connected } = connection.clone();
         let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        Self { client, context }
+        Self { client, context, connected }
     }
 
     /// The connection.
@@ -105,7 +111,17 @@ impl Api {
 
     async fn call<T: DeserializeOwned>(&self, subject: String, payload: &impl Serialize) -> Result<T, ApiError> {
         let request = self.context.request::<_, _, Response<T>>(subject.clone(), payload);
-        match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        let mut connected = self.connected.clone();
+        // The first connection may be counted only after the first request.
+        let times_before = (*connected.borrow()).max(1);
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(CALL_TIMEOUT, request) => answer,
+            // The answer went to the connection before.
+            Ok(_) = connected.wait_for(|times| *times > times_before) => {
+                return Err(ApiError::Silent(format!("no answer to {subject}: the connection was made anew meanwhile")));
+            }
+        };
+        match answer {
             Ok(Ok(Response::Ok(answer))) => Ok(answer),
             Ok(Ok(Response::Err { error })) => Err(match error.error_code() {
                 ErrorCode::STREAM_NOT_FOUND => ApiError::StreamNotFound,

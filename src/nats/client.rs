@@ -4,6 +4,7 @@ use crate::domain::subject::safe_token;
 use crate::health::Health;
 use crate::retry;
 pub use async_nats::Client;
+use async_nats::connection::State;
 use async_nats::{Auth, AuthError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How to reach the server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// One URL, or several of one cluster, separated by commas. May hold user and password.
     pub url: String,
@@ -26,12 +27,39 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// The file that holds an nkey seed.
     pub nkey_file: Option<PathBuf>,
-    /// Root certificates, beside the system's.
+    /// Root certificates, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The client's certificate, with `key_file`.
     pub certificate_file: Option<PathBuf>,
     /// The certificate's key.
     pub key_file: Option<PathBuf>,
+}
+
+impl Settings {
+    fn servers(&self) -> Result<Vec<ServerAddr>, ConnectError> {
+        let servers = self.url.split(',').map(|url| url.trim().parse::<ServerAddr>()).collect::<Result<_, _>>();
+        servers.map_err(|_| ConnectError {
+            refused: true,
+            what: "nats.url is not a URL such as nats://127.0.0.1:4222".to_owned(),
+        })
+    }
+
+    /// Each user has an inbox of its own, which its permissions name.
+    fn inbox_prefix(&self, servers: &[ServerAddr]) -> String {
+        let login = login(servers).filter(|(_, password)| password.is_some()).map(|(user, _)| user);
+        let user = self.user.clone().or(login);
+        user.map_or_else(|| NAMELESS_INBOX.to_owned(), |user| format!("_INBOX_{}", safe_token(&user)))
+    }
+
+    /// Whether there are files whose content may have changed.
+    pub fn has_files(&self) -> bool {
+        let credentials = [&self.credentials_file, &self.password_file, &self.nkey_file];
+        credentials.into_iter().chain(self.tls_files()).any(Option::is_some)
+    }
+
+    fn tls_files(&self) -> [&Option<PathBuf>; 3] {
+        [&self.ca_file, &self.certificate_file, &self.key_file]
+    }
 }
 
 /// No connection.
@@ -69,17 +97,20 @@ pub struct Connection {
     pub connected: watch::Receiver<u64>,
 }
 
-/// Connects once. The client reconnects by itself from then on, for ever, and reads its credentials' files again each time.
-pub async fn connect(settings: &Settings, health: Option<Arc<Health>>) -> Result<Connection, ConnectError> {
-    let refused = |what: String| ConnectError { refused: true, what };
-    let servers = settings
-        .url
-        .split(',')
-        .map(|url| url.trim().parse::<ServerAddr>())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| refused("nats.url is not a URL such as nats://127.0.0.1:4222".to_owned()))?;
+/// Connects once, for a command.
+pub async fn connect_once(settings: Settings) -> Result<Connection, ConnectError> {
+    connect(&watch::Sender::new(settings).subscribe(), None).await
+}
+
+/// Connects once. The client reconnects by itself from then on, for ever: each time with the newest settings, whose credentials
+/// and certificates it reads anew.
+pub async fn connect(
+    settings: &watch::Receiver<Settings>,
+    health: Option<Arc<Health>>,
+) -> Result<Connection, ConnectError> {
+    let servers = settings.borrow().servers()?;
     let (count, connected) = watch::channel(0);
-    let connecting = options(settings, login(&servers), health, count).connect(servers);
+    let connecting = options(settings.clone(), &servers, health, count).connect(servers);
     match tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await {
         Ok(Ok(client)) => Ok(Connection { client, connected }),
         Ok(Err(error)) => Err(ConnectError {
@@ -122,39 +153,61 @@ fn login(servers: &[ServerAddr]) -> Option<(String, Option<String>)> {
     servers.iter().find_map(|server| Some((decode(server.username()?), server.password().map(decode))))
 }
 
+/// Turns a client to changed settings, or to credentials and certificates that were rotated under the old names. Whether the
+/// server takes them is tried before anything is given up: if it says no, the old connection stays.
+pub async fn renew(
+    client: Option<&Client>,
+    settings: &watch::Sender<Settings>,
+    new: Settings,
+) -> Result<(), ConnectError> {
+    let cannot_change =
+        |what: &str| ConnectError { refused: true, what: format!("{what} cannot change while it runs: restart") };
+    let old = settings.borrow().clone();
+    let servers = new.servers()?;
+    if new.tls_files() != old.tls_files() {
+        return Err(cannot_change("which files hold the certificates"));
+    }
+    if new.inbox_prefix(&servers) != old.inbox_prefix(&old.servers()?) {
+        return Err(cannot_change("the user"));
+    }
+    let is_connected = client.is_some_and(|client| client.connection_state() == State::Connected);
+    match connect_once(new.clone()).await {
+        Err(error) if error.refused || is_connected => return Err(error),
+        // The server is away: it will be met with the new ones.
+        Ok(_) | Err(_) => {}
+    }
+    settings.send_replace(new);
+    if let Some(client) = client {
+        // While disconnected both wait for the connection, which is made with the new settings anyway.
+        let renewing = async {
+            let _ = client.set_server_pool(servers.as_slice()).await;
+            let _ = client.force_reconnect().await;
+        };
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, renewing).await;
+    }
+    Ok(())
+}
+
 fn options(
-    settings: &Settings,
-    login: Option<(String, Option<String>)>,
+    settings: watch::Receiver<Settings>,
+    servers: &[ServerAddr],
     health: Option<Arc<Health>>,
     count: watch::Sender<u64>,
 ) -> ConnectOptions {
-    let files = settings.clone();
-    let has_credentials =
-        settings.credentials_file.is_some() || settings.password_file.is_some() || settings.nkey_file.is_some();
-    let user =
-        settings.user.as_ref().or(login.as_ref().filter(|(_, password)| password.is_some()).map(|(user, _)| user));
-    let inbox = user.map_or_else(|| NAMELESS_INBOX.to_owned(), |user| format!("_INBOX_{}", safe_token(user)));
-    let mut options = if has_credentials {
-        ConnectOptions::with_auth_callback(move |nonce| {
-            let auth = read_credentials(&files, &nonce);
-            async move { auth }
-        })
-    } else {
-        match login {
-            Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
-            Some((token, None)) => ConnectOptions::with_token(token),
-            None => ConnectOptions::new(),
-        }
-    };
-    if let Some(file) = &settings.ca_file {
+    let now = settings.borrow().clone();
+    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+        let auth = authenticate(&settings.borrow(), &nonce);
+        async move { auth }
+    });
+    if let Some(file) = &now.ca_file {
         options = options.add_root_certificates(file.clone());
     }
-    if let (Some(certificate), Some(key)) = (&settings.certificate_file, &settings.key_file) {
+    if let (Some(certificate), Some(key)) = (&now.certificate_file, &now.key_file) {
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     options
         .name("ledgerd")
-        .custom_inbox_prefix(inbox)
+        .custom_inbox_prefix(now.inbox_prefix(servers))
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
@@ -182,7 +235,8 @@ fn report(event: &Event, health: Option<&Health>) {
     }
 }
 
-fn read_credentials(settings: &Settings, nonce: &[u8]) -> Result<Auth, AuthError> {
+/// What a connection says about who it is: files go before the URL.
+fn authenticate(settings: &Settings, nonce: &[u8]) -> Result<Auth, AuthError> {
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path)
             .map_err(|error| AuthError::new(format!("cannot read {}: {error}", path.display())))
@@ -206,6 +260,15 @@ fn read_credentials(settings: &Settings, nonce: &[u8]) -> Result<Auth, AuthError
     } else if let Some(path) = &settings.password_file {
         auth.username.clone_from(&settings.user);
         auth.password = Some(read(path)?.trim_end().to_owned());
+    } else {
+        match login(&settings.servers().map_err(|error| AuthError::new(error.to_string()))?) {
+            Some((user, Some(password))) => {
+                auth.username = Some(user);
+                auth.password = Some(password);
+            }
+            Some((token, None)) => auth.token = Some(token),
+            None => {}
+        }
     }
     Ok(auth)
 }

@@ -99,10 +99,19 @@ pub fn stream_drift(expected: &stream::Config, found: &stream::Config, is_ledger
 pub fn consumer_drift(lane: Lane, found: &consumer::Config) -> Vec<Drift> {
     let is_dangerous = |setting: &str, found: &Value| match setting {
         "max_deliver" => found.as_i64().is_some_and(|times| times > 0),
-        "ack_policy" | "filter_subject" | "filter_subjects" | "deliver_subject" => true,
+        // Some messages would never come, be acknowledged unseen, or come without their bytes.
+        "ack_policy" | "filter_subject" | "filter_subjects" | "deliver_subject" | "deliver_policy" | "headers_only" => {
+            true
+        }
         _ => false,
     };
     differences(&format!("consumer {}", lane.consumer()), &consumer(lane), found, is_dangerous)
+}
+
+/// Why a lane's consumer must not be worked with; `None` when it may.
+pub fn consumer_danger(lane: Lane, found: &consumer::Config) -> Option<String> {
+    let drift = consumer_drift(lane, found).into_iter().find(|drift| drift.dangerous)?;
+    Some(format!("{drift}: mend it, or run `ledgerd setup --apply`"))
 }
 
 /// Settings that the server writes by itself, or that mean nothing to the ledger.

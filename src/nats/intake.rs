@@ -5,7 +5,6 @@ use super::api::Api;
 use super::publish::{NotPublished, Stored, publish_message};
 use crate::domain::receipt::{HEADER, Receipt, YES, subject_of};
 use crate::domain::subject::Subject;
-use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
@@ -56,8 +55,8 @@ impl Intake {
     ///
     /// # Errors
     /// A sentence, where the client has ended.
-    pub async fn listen(client: Client, receipts_stream: &str, subjects: &str) -> Result<Self, String> {
-        let mut messages = client.subscribe(subjects.to_owned()).await.map_err(|error| error.to_string())?;
+    pub async fn listen(api: Api, receipts_stream: &str, subjects: &str) -> Result<Self, String> {
+        let mut messages = api.client().subscribe(subjects.to_owned()).await.map_err(|error| error.to_string())?;
         let board = Arc::new(Board::default());
         let notes = board.clone();
         let listening = tokio::spawn(async move {
@@ -65,7 +64,7 @@ impl Intake {
                 notes.arrived(&message.subject, &message.payload);
             }
         });
-        Ok(Self { api: Api::new(client), receipts_stream: receipts_stream.to_owned(), board, listening })
+        Ok(Self { api, receipts_stream: receipts_stream.to_owned(), board, listening })
     }
 
     /// Whether the server is there at this moment. What is published while it is not waits in the client, for nobody knows how long.

@@ -1,10 +1,9 @@
 //! How do receipts reach their subjects? All of a batch at once, then a look at whether the stream has them.
 
 use super::api::Api;
-use super::client::with_sources;
+use super::client::{Connection, with_sources};
 use crate::domain::receipt::Receipt;
 use crate::receipts::Post;
-use async_nats::Client;
 use async_nats::jetstream::message::PublishMessage;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -23,8 +22,8 @@ const CONFIRMING_TIME_MAX: Duration = Duration::from_secs(1);
 
 impl ReceiptStream {
     /// Over this connection.
-    pub fn new(client: Client) -> Self {
-        Self { api: Api::new(client) }
+    pub fn new(connection: &Connection) -> Self {
+        Self { api: Api::new(connection) }
     }
 }
 

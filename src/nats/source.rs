@@ -12,7 +12,7 @@ use crate::lifecycle::{Delivery, Source};
 use crate::metrics::LaneMetrics;
 use crate::retry::Backoff;
 use async_nats::jetstream;
-use async_nats::{Client, Request, Subject};
+use async_nats::{Client, HeaderMap, Request, Subject};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,22 +141,43 @@ struct Bound {
     incarnation: Incarnation,
     ack_wait: Duration,
     puller: Puller,
+    reclaim: Reclaim,
 }
+
+/// A sequence of an incarnation.
+type Place = (Incarnation, i64);
 
 impl Feed {
     async fn run(self, batches: mpsc::Sender<Vec<Delivery<Ticket>>>) {
         let pulse = self.health.pulse(&format!("the puller of {}", self.lane));
         let mut backoff = Backoff::for_dependency();
+        // The floor when the consumer was last seen to be right, and the one above which it has passed over messages, perhaps.
+        let (mut right, mut doubted): (Option<Place>, Option<Place>) = (None, None);
         while !self.stop.is_cancelled() {
             pulse.beat();
+            let times_connected = *self.reconnected.borrow();
             let why = match self.bind().await {
                 Ok(mut bound) => {
+                    if let Some((_, from)) = doubted.filter(|(of, _)| *of == bound.incarnation) {
+                        bound.reclaim.doubt(from);
+                    }
                     let why = self.keep_pulling(&mut bound, &batches, &pulse, &mut backoff).await;
                     let Err(Broken(why)) = why else { return pulse.rest() };
+                    doubted = bound.reclaim.doubted_from().map(|from| (bound.incarnation.clone(), from));
+                    right = bound.reclaim.floor().map(|floor| (bound.incarnation, floor));
                     why
                 }
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    if matches!(error, ApiError::Danger(_)) {
+                        doubted = doubted.or(right.take());
+                    }
+                    error.to_string()
+                }
             };
+            if *self.reconnected.borrow() != times_connected {
+                // It failed with the connection before, which has told that already.
+                continue;
+            }
             self.health.nats.down(self.lane.prefix(), &format!("lane {}: {why}", self.lane));
             if self.api.is_dead().await {
                 self.stop.cancel();
@@ -191,10 +212,8 @@ impl Feed {
             }
             consumer => consumer?,
         };
-        if let Some(drift) =
-            definitions::consumer_drift(self.lane, &consumer.config).iter().find(|drift| drift.dangerous)
-        {
-            return Err(ApiError::Refused(format!("{drift}: mend it, or run `ledgerd setup --apply`")));
+        if let Some(danger) = definitions::consumer_danger(self.lane, &consumer.config) {
+            return Err(ApiError::Danger(danger));
         }
         let puller = Puller::new(self.api.client().clone(), &self.stream, self.lane, self.reconnected.clone())
             .await
@@ -204,6 +223,7 @@ impl Feed {
             incarnation,
             ack_wait: consumer.config.ack_wait,
             puller,
+            reclaim: Reclaim::new(consumer.config.ack_wait + SURVEY_INTERVAL),
         })
     }
 
@@ -215,26 +235,27 @@ impl Feed {
         pulse: &Pulse,
         backoff: &mut Backoff,
     ) -> Result<(), Broken> {
-        let mut reclaim = Reclaim::new(bound.ack_wait + SURVEY_INTERVAL);
         let mut reconnected = self.reconnected.clone();
         reconnected.mark_unchanged();
         let mut surveyed = Instant::now();
         while !self.stop.is_cancelled() {
             pulse.beat();
-            let taken = if reclaim.is_urgent() {
-                self.reclaim(bound, &mut reclaim, pulse).await?
+            let taken = if bound.reclaim.is_urgent() {
+                self.reclaim(bound, pulse).await?
             } else {
                 let pulled = bound.puller.pull(self.limits, &self.stop).await?;
                 self.read_all(pulled, &bound.incarnation).await?
             };
             if reconnected.has_changed().unwrap_or(false) {
                 reconnected.mark_unchanged();
-                reclaim.reconnected();
+                bound.reclaim.reconnected();
             }
             if surveyed.elapsed() >= SURVEY_INTERVAL {
                 surveyed = Instant::now();
-                self.survey(bound, &mut reclaim).await?;
+                pulse.beat();
+                self.survey(bound).await?;
             }
+            pulse.beat();
             // A stream that was made anew between two pulls has new sequences under the old names. What was pulled is of
             // this incarnation only if it was the stream's before the pull and still is.
             let now = self.api.incarnation(&self.stream).await?;
@@ -256,29 +277,26 @@ impl Feed {
     }
 
     /// Looks after the lag, and whether there is something to reclaim.
-    async fn survey(&self, bound: &Bound, reclaim: &mut Reclaim) -> Result<(), Broken> {
-        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane).await?;
+    async fn survey(&self, bound: &mut Bound) -> Result<(), Broken> {
+        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane, bound.reclaim.clear_to()).await?;
         self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
         self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
-        reclaim.consider(&survey, &bound.held);
+        bound.reclaim.consider(&survey, &bound.held);
+        let sight = survey.sight(self.lane, self.metrics.settled());
+        self.health.observe(self.lane.prefix(), sight);
         Ok(())
     }
 
     /// Takes over what the server delivered and nobody received.
-    async fn reclaim(
-        &self,
-        bound: &Bound,
-        reclaim: &mut Reclaim,
-        pulse: &Pulse,
-    ) -> Result<Vec<(Message, Subject)>, Broken> {
-        if reclaim.wants_survey() {
-            self.survey(bound, reclaim).await?;
+    async fn reclaim(&self, bound: &mut Bound, pulse: &Pulse) -> Result<Vec<(Message, Subject)>, Broken> {
+        if bound.reclaim.wants_survey() {
+            self.survey(bound).await?;
         }
         let mut messages: Vec<Message> = Vec::new();
         let mut bytes = 0;
         while messages.len() < self.limits.messages_max && bytes < self.limits.bytes_max {
             pulse.beat();
-            let Some(message) = reclaim.next(&self.api, &bound.incarnation, self.lane).await? else { break };
+            let Some(message) = bound.reclaim.next(&self.api, &bound.incarnation, self.lane).await? else { break };
             if !bound.held.contains(message.sequence) {
                 bytes += message.payload.len() + message.headers.as_bytes().map_or(0, <[u8]>::len);
                 messages.push(message);
@@ -288,7 +306,7 @@ impl Feed {
             tracing::info!(
                 lane = self.lane.prefix(),
                 messages = messages.len(),
-                "{}: {} messages from sequence {} to {} were delivered and not acknowledged; read from the stream itself",
+                "{}: {} messages from sequence {} to {} did not come through the consumer; read from the stream itself",
                 self.lane,
                 messages.len(),
                 first.sequence,
@@ -323,10 +341,12 @@ impl Feed {
     ) -> Result<Vec<(Message, Subject)>, Broken> {
         let mut taken = Vec::with_capacity(pulled.len());
         for message in pulled {
-            // The client keeps nothing of a status line but its meaning; the stream has its bytes.
-            let has_status = message.status.is_some();
+            // The client keeps nothing of a status line but its meaning, and a consumer that somebody has set to `headers_only`
+            // leaves out the payload; the stream has the bytes.
+            let has_size = |headers: &HeaderMap| headers.get("Nats-Msg-Size").is_some();
+            let is_partial = message.status.is_some() || message.headers.as_ref().is_some_and(has_size);
             let Some((mut read, reply)) = self.read(message, incarnation) else { continue };
-            if has_status {
+            if is_partial {
                 read = self.api.next_message(incarnation, self.lane, read.sequence).await?;
             }
             taken.push((read, reply));

@@ -142,6 +142,7 @@ async fn help_completions_and_manual_are_written() {
         "check",
         "emit",
         "status",
+        "nats-accounts",
         "verify",
         "replay",
         "reconcile",

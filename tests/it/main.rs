@@ -29,6 +29,18 @@ mod faults_postgres;
 /// The nats-server goes away, loses a consumer, a leader, the stream.
 mod faults_nats;
 
+/// What each NATS user may do.
+mod nats_access;
+
+/// Passwords, keys, JWTs and certificates are rotated under load.
+mod rotation;
+
+/// A lane that stands still.
+mod stalls;
+
+/// Two and three instances, a replicated stream, a standby.
+mod instances;
+
 /// kill -9 at every instant that matters.
 mod kills;
 

@@ -6,6 +6,8 @@
 
 pub(crate) mod world;
 
+pub(crate) mod busy;
+pub(crate) mod certificates;
 pub(crate) mod daemon;
 pub(crate) mod events;
 pub(crate) mod http;
@@ -24,10 +26,13 @@ pub(crate) mod archived;
 pub(crate) mod object_store;
 
 pub(crate) mod installation;
+pub(crate) mod jwt;
 pub(crate) mod nats;
 pub(crate) mod nats_cluster;
 pub(crate) mod postgres;
+pub(crate) mod raw_nats;
 pub(crate) mod requeued;
+pub(crate) mod shipped_nats;
 pub(crate) mod small_disk;
 
 pub(crate) mod port;

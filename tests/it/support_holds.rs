@@ -110,7 +110,7 @@ async fn a_nats_server_comes_back_on_its_port_with_its_stream() {
 #[tokio::test]
 async fn a_raw_publisher_can_send_headers_that_no_library_would() {
     let login = Login { user: "somebody".to_owned(), password: "s3cret".to_owned() };
-    let nats = NatsServer::start_with(NatsSettings { login: Some(login), lines: String::new() }).await;
+    let nats = NatsServer::start_with(NatsSettings { login: Some(login), ..NatsSettings::default() }).await;
     assert!(async_nats::connect(nats.url()).await.is_err(), "it asks for a password");
     let publisher = Publisher::connect(&nats).await;
     make_stream(publisher.jetstream(), 1).await;

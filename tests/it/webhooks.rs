@@ -3,9 +3,9 @@
 use crate::support::daemon::{Daemon, ledgerd, text_of};
 use crate::support::events::{event, spec_hash};
 use crate::support::http::{HttpAnswer, ask};
-use crate::support::nats::{Login, NatsServer, NatsSettings};
 use crate::support::port::free_port;
 use crate::support::process::scratch_folder;
+use crate::support::shipped_nats::login;
 use crate::support::world::{Builder, World};
 use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
@@ -183,39 +183,12 @@ async fn who_may_not_write_is_told_why_and_no_token_is_in_the_log() {
     );
 }
 
-/// The users of the shipped server file, that of the webhooks switched on. Each has its name as password.
-fn shipped_users() -> String {
-    let shipped = include_str!("../../nats/nats-server.conf");
-    let (_, users) = shipped.split_once("\nDAEMON: {").expect("it begins with the daemon's");
-    let mut text = format!("DAEMON: {{{users}");
-    for (variable, user) in [
-        ("$LEDGERD_PASSWORD", "ledgerd"),
-        ("$SETUP_PASSWORD", "setup"),
-        ("$BRM_CTO_PASSWORD", "BRM-CTO"),
-        ("$REQUEUE_PASSWORD", "requeue"),
-        ("$N8N_PASSWORD", "n8n"),
-        ("$WEBHOOKS_PASSWORD", "webhooks"),
-    ] {
-        text = text.replace(variable, user);
-    }
-    let (before, rest) = text.split_once("      # {\n").expect("the webhooks' user begins");
-    let (user, after) = rest.split_once("      # }\n").expect("and ends");
-    format!("{before}{{\n{}\n}}\n{after}", user.replace("      # ", ""))
-}
-
 #[tokio::test]
 async fn the_permissions_of_the_shipped_server_file_suffice() {
-    let login = Some(Login { user: "setup".to_owned(), password: "setup".to_owned() });
-    let server = NatsServer::start_with(NatsSettings { login, lines: shipped_users() }).await;
-    let url = |user: &str| format!("nats://{user}:{user}@127.0.0.1:{}", server.port());
-    let mut world = builder().without_streams().start().await;
-    world.operator.insert("LEDGERD__NATS__URL".to_owned(), url("setup"));
-    world.ledgerd_ok(&["setup"]).await;
-    world.environment.insert("LEDGERD__NATS__URL".to_owned(), url("ledgerd"));
-    world.environment.insert("LEDGERD__WEBHOOKS__NATS_URL".to_owned(), url("webhooks"));
+    let mut world = builder().shipped_nats().start().await;
+    world.environment.insert("LEDGERD__WEBHOOKS__NATS_URL".to_owned(), world.nats().url_of(&login("webhooks")));
     let mut daemon = world.daemon().await;
-
-    world.operator.insert("LEDGERD__NATS__URL".to_owned(), url("BRM-CTO"));
+    world.operator.insert("LEDGERD__NATS__URL".to_owned(), world.nats().url_of(&login("BRM-CTO")));
     let emit =
         ["emit", "--wait", "--json", "--actor", "BRM-CTO", "--action", "EXECUTION_STARTED", "--outcome", "SUCCESS"];
     assert!(world.ledgerd_ok(&emit).await.contains("LOGGED"));

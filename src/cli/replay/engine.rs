@@ -1,7 +1,7 @@
 //! What does a replay do? The daemon's own pipeline, over a source that reads the stream again.
 
 use super::super::progress::{Progress, bar, pace};
-use super::super::{Exit, Failure, output, rules};
+use super::super::{Exit, Failure, connect, output, rules};
 use super::references::Referred;
 use super::source::{BatchLimits, Course, Feed, NAME, ReplaySource};
 use crate::config::Config;
@@ -77,7 +77,7 @@ impl Job<'_> {
     ) -> Result<Replayed, Failure> {
         let Some(first) = self.spans.first() else { return Ok(Replayed::of(&metrics(), Spans::default(), None)) };
         let rules = rules::load(self.config).map_err(|why| Failure::new(Exit::Configuration, why))?;
-        let health = Arc::new(Health::new(self.config.silence_max()));
+        let health = Arc::new(connect::health(self.config));
         health.postgres.up(NAME);
         health.nats.up(NAME);
         let course = Arc::new(Course::new(first.first() - 1));

@@ -2,8 +2,9 @@
 
 use super::port::free_port;
 use super::process::{Process, scratch_folder};
-use super::{SOON, eventually};
+use super::{SOON, eventually, shipped_nats, when};
 use async_nats::{Client, ConnectOptions, jetstream};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use tempfile::TempDir;
 
 const VERSION_MIN: (u32, u32) = (2, 10);
+
+/// What the server logs when it has read its configuration again.
+const RELOADED: &str = "Reloaded server configuration";
 
 /// A name and a password.
 #[derive(Clone, Debug)]
@@ -27,6 +31,18 @@ pub(crate) struct NatsSettings {
     pub(crate) login: Option<Login>,
     /// Further lines of its configuration.
     pub(crate) lines: String,
+    /// A `.creds` file for the test's own connections.
+    pub(crate) credentials: Option<String>,
+    /// Certificates for the test's own connections.
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+/// Paths of PEM files.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    pub(crate) roots: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 /// One nats-server with its store. Dropping it kills it and removes the store.
@@ -34,7 +50,9 @@ pub(crate) struct NatsSettings {
 pub(crate) struct NatsServer {
     name: String,
     port: u16,
-    login: Option<Login>,
+    /// How the test itself gets in.
+    settings: NatsSettings,
+    environment: BTreeMap<String, String>,
     server: Mutex<Option<Process>>,
     folder: TempDir,
 }
@@ -48,6 +66,17 @@ impl NatsServer {
     /// A server with these settings.
     pub(crate) async fn start_with(settings: NatsSettings) -> Self {
         let server = Self::prepare("nats", free_port(), &settings);
+        server.restart().await;
+        server
+    }
+
+    /// A server with the configuration that ships. Its [login](Self::login) is the operator's.
+    pub(crate) async fn start_shipped() -> Self {
+        let (folder, port) = (scratch_folder("nats"), free_port());
+        let store = folder.path().join("store").display().to_string();
+        let environment = shipped_nats::write(folder.path(), port, &store);
+        let settings = NatsSettings { login: Some(shipped_nats::login("setup")), ..NatsSettings::default() };
+        let server = Self { name: "nats".to_owned(), port, settings, environment, server: Mutex::new(None), folder };
         server.restart().await;
         server
     }
@@ -66,8 +95,34 @@ impl NatsServer {
         }
         configuration.push_str(&settings.lines);
         fs::write(folder.path().join("nats.conf"), configuration).expect("the folder is ours");
-        let login = settings.login.clone();
-        Self { name: name.to_owned(), port, login, server: Mutex::new(None), folder }
+        let (settings, environment) = (settings.clone(), BTreeMap::new());
+        Self { name: name.to_owned(), port, settings, environment, server: Mutex::new(None), folder }
+    }
+
+    /// Changes its configuration, and has it read anew while it runs.
+    pub(crate) async fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join("nats.conf");
+        let (before, lines_before) = (fs::read_to_string(&file).expect("it was written"), self.log_count(RELOADED));
+        fs::write(&file, change(before)).expect("the folder is ours");
+        self.lock().as_mut().expect("it runs").signal("HUP");
+        eventually("nats-server reads its configuration", SOON, async || {
+            when(self.log_count(RELOADED) > lines_before, || self.log_tail())
+        })
+        .await;
+    }
+
+    fn log_count(&self, text: &str) -> usize {
+        self.lock().as_ref().map_or(0, |server| server.log().matches(text).count())
+    }
+
+    /// Where its configuration stands, for files beside it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where this user connects to.
+    pub(crate) fn url_of(&self, Login { user, password }: &Login) -> String {
+        self.url().replacen("nats://", &format!("nats://{user}:{password}@"), 1)
     }
 
     /// Where clients find it, without a password.
@@ -82,7 +137,7 @@ impl NatsServer {
 
     /// Whom it lets in, where it does not let in anybody.
     pub(crate) fn login(&self) -> Option<&Login> {
-        self.login.as_ref()
+        self.settings.login.as_ref()
     }
 
     /// The name that it has among others.
@@ -127,7 +182,7 @@ impl NatsServer {
     pub(super) fn launch(&self) {
         self.kill();
         let mut command = Command::new(program());
-        command.arg("-c").arg(self.folder.path().join("nats.conf"));
+        command.arg("-c").arg(self.folder.path().join("nats.conf")).envs(&self.environment);
         let server = Process::spawn(&self.name, command, &self.folder.path().join("nats.log"));
         *self.lock() = Some(server);
     }
@@ -164,12 +219,27 @@ impl NatsServer {
     }
 
     async fn try_connect(&self) -> Result<Client, async_nats::ConnectError> {
-        let mut options = ConnectOptions::new().name("the test");
-        if let Some(Login { user, password }) = &self.login {
-            options = options.user_and_password(user.clone(), password.clone());
-            options = options.custom_inbox_prefix(format!("_INBOX_{user}"));
+        if let Some(login) = &self.settings.login {
+            return self.try_connect_as(login).await;
         }
-        options.connect(self.url()).await
+        let mut options = match &self.settings.credentials {
+            Some(credentials) => ConnectOptions::with_credentials(credentials).expect("a .creds file"),
+            None => ConnectOptions::new(),
+        };
+        if let Some(TlsFiles { roots, certificate, key }) = &self.settings.tls {
+            options =
+                options.add_root_certificates(roots.into()).add_client_certificate(certificate.into(), key.into());
+        }
+        options.name("the test").connect(self.url()).await
+    }
+
+    /// A connection of this user, who listens on an inbox of its own.
+    pub(crate) async fn try_connect_as(
+        &self,
+        Login { user, password }: &Login,
+    ) -> Result<Client, async_nats::ConnectError> {
+        let options = ConnectOptions::new().name("the test").custom_inbox_prefix(format!("_INBOX_{user}"));
+        options.user_and_password(user.clone(), password.clone()).connect(self.url()).await
     }
 
     pub(super) fn log_tail(&self) -> String {

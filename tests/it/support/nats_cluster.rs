@@ -24,7 +24,11 @@ impl NatsCluster {
         let others = others.join(", ");
         let prepare = |(number, route): (usize, &u16)| {
             let lines = format!("cluster {{ name: trio, listen: \"127.0.0.1:{route}\", routes: [{others}] }}\n");
-            NatsServer::prepare(&format!("nats-{number}"), free_port(), &NatsSettings { login: None, lines })
+            NatsServer::prepare(
+                &format!("nats-{number}"),
+                free_port(),
+                &NatsSettings { lines, ..NatsSettings::default() },
+            )
         };
         let servers: Vec<NatsServer> = routes.iter().enumerate().map(prepare).collect();
         servers.iter().for_each(NatsServer::launch);

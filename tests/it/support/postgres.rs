@@ -88,6 +88,57 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// A standby of this server, for which each commit waits. It is a copy of the data, made while the server is stopped for a
+    /// moment: not every installation brings `pg_basebackup`.
+    pub(crate) async fn synchronous_standby(&self) -> Arc<Self> {
+        self.stop_fast().await;
+        let folder = server_folder("postgres-standby");
+        let data = folder.path().join("data");
+        let copied = Command::new("cp").arg("-a").arg(&self.data).arg(&data).status().expect("cp is there");
+        assert!(copied.success(), "the primary's data could not be copied");
+        self.restart().await;
+        let primary = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={} user={SUPERUSER} password={PASSWORD} application_name=standby'\n",
+            self.port
+        );
+        fs::write(data.join("postgresql.auto.conf"), primary).expect("root, or the account itself");
+        fs::write(data.join("standby.signal"), "").expect("root, or the account itself");
+        let standby = Self::on(folder, data, None).await;
+        self.execute("postgres", "alter system set synchronous_standby_names = 'standby'").await;
+        self.execute("postgres", "select pg_reload_conf()").await;
+        let replicating = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+        eventually("the standby follows", SOON, async || {
+            let mut connection =
+                PgConnection::connect(&self.url("postgres")).await.map_err(|error| error.to_string())?;
+            let following: i64 = sqlx::query_scalar(replicating).fetch_one(&mut connection).await.expect("a number");
+            when(following == 1, || "it does not".to_owned())
+        })
+        .await;
+        standby
+    }
+
+    /// Makes a standby a server of its own, and waits until it takes writes.
+    pub(crate) async fn promote(&self) {
+        self.execute("postgres", "select pg_promote()").await;
+    }
+
+    /// Freezes every process of it: connections stay open, and nothing answers.
+    pub(crate) fn freeze(&self) {
+        signal_all("STOP", &self.pids());
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    pub(crate) fn thaw(&self) {
+        signal_all("CONT", &self.pids());
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let server = self.lock().as_ref().expect("it runs").pid();
+        let mut pids = vec![server];
+        pids.extend(children_of(server));
+        pids
+    }
+
     /// Where clients find it, as the superuser.
     pub(crate) fn url(&self, database: &str) -> String {
         self.url_as(database, SUPERUSER)
@@ -225,6 +276,11 @@ impl Database {
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         cluster.execute("postgres", &format!("create database {name} template {template}")).await;
         Self { cluster, name }
+    }
+
+    /// The same database on a server that was this one's standby.
+    pub(crate) fn on_the_promoted(&self, cluster: &Arc<Cluster>) -> Self {
+        Self { cluster: Arc::clone(cluster), name: self.name.clone() }
     }
 
     pub(crate) fn name(&self) -> &str {

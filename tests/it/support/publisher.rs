@@ -30,6 +30,12 @@ impl Publisher {
         Self { jetstream: server.jetstream().await, port, login }
     }
 
+    /// A publisher with the login of somebody who may publish as anybody.
+    pub(crate) async fn connect_as(server: &NatsServer, login: Login) -> Self {
+        let client = server.try_connect_as(&login).await.expect("the server lets this login in");
+        Self { jetstream: jetstream::new(client), port: server.port(), login: Some(login) }
+    }
+
     /// A publisher over a connection that is there already, of a server that lets anybody in. What is sent
     /// [raw](Self::publish_raw) goes to `port`.
     pub(crate) fn over(jetstream: jetstream::Context, port: u16) -> Self {

@@ -7,6 +7,7 @@ use super::postgres::{Cluster, Database, PASSWORD, SUPERUSER, postgres_url};
 use super::proxy::TcpProxy;
 use super::publisher::Publisher;
 use super::records::REGISTRIES;
+use super::shipped_nats;
 use async_nats::jetstream;
 use std::process::Output;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub(crate) struct World {
 /// One server, or three that replicate.
 #[derive(Debug)]
 pub(crate) enum Nats {
-    One(NatsServer),
+    One(Box<NatsServer>),
     Three(NatsCluster),
 }
 
@@ -46,7 +47,8 @@ pub(crate) struct Builder {
     postgres_proxy: bool,
     nats_proxy: bool,
     nats_cluster: bool,
-    nats_login: Option<Login>,
+    nats: NatsSettings,
+    shipped_nats: bool,
     limited_role: bool,
     group_roles: bool,
     without_migrations: bool,
@@ -103,6 +105,11 @@ impl World {
             *url = url.replacen(&old, &new, 1);
         }
         self.database = database;
+    }
+
+    /// From now on the check looks at this server, which was the other's standby.
+    pub(crate) fn use_server(&mut self, promoted: &Arc<Cluster>) {
+        self.database = self.database.on_the_promoted(promoted);
     }
 
     /// The PostgreSQL server, to stop or kill where it is the test's own.
@@ -178,7 +185,19 @@ impl Builder {
 
     /// A nats-server that asks for this login. The daemon is given it in the URL.
     pub(crate) fn nats_login(mut self, user: &str, password: &str) -> Self {
-        self.nats_login = Some(Login { user: user.to_owned(), password: password.to_owned() });
+        self.nats.login = Some(Login { user: user.to_owned(), password: password.to_owned() });
+        self
+    }
+
+    /// A nats-server that differs otherwise.
+    pub(crate) fn nats_settings(mut self, settings: NatsSettings) -> Self {
+        self.nats = settings;
+        self
+    }
+
+    /// A nats-server with the configuration that ships: the daemon, the operator and the publisher each have the login of theirs.
+    pub(crate) fn shipped_nats(mut self) -> Self {
+        self.shipped_nats = true;
         self
     }
 
@@ -232,6 +251,9 @@ impl Builder {
         let role = if self.limited_role { database.create_role("daemon").await } else { SUPERUSER.to_owned() };
         let nats = self.start_nats().await;
         let (publisher, nats_address) = match &nats {
+            Nats::One(server) if self.shipped_nats => {
+                (Publisher::connect_as(server, shipped_nats::login(shipped_nats::PUBLISHER)).await, server.url())
+            }
             Nats::One(server) => (Publisher::connect(server).await, server.url()),
             Nats::Three(cluster) => {
                 (Publisher::over(cluster.jetstream().await, cluster.servers()[0].port()), cluster.url())
@@ -240,7 +262,12 @@ impl Builder {
 
         let mut operator = self.environment.clone();
         operator.insert(DATABASE_URL.to_owned(), database.url());
-        operator.insert(NATS_URL.to_owned(), self.with_login(&nats_address));
+        let (daemons, operators) = if self.shipped_nats {
+            (Some(shipped_nats::login("ledgerd")), Some(shipped_nats::login("setup")))
+        } else {
+            (self.nats.login.clone(), self.nats.login.clone())
+        };
+        operator.insert(NATS_URL.to_owned(), with_login(&nats_address, operators.as_ref()));
 
         let postgres_proxy = if self.postgres_proxy { Some(TcpProxy::forward(cluster.port()).await) } else { None };
         let nats_proxy = match &nats {
@@ -250,9 +277,8 @@ impl Builder {
         let mut environment = operator.clone();
         let port = postgres_proxy.as_ref().map_or(cluster.port(), TcpProxy::port);
         environment.insert(DATABASE_URL.to_owned(), postgres_url(&role, PASSWORD, port, database.name()));
-        if let Some(proxy) = &nats_proxy {
-            environment.insert(NATS_URL.to_owned(), self.with_login(&nats_url(proxy.port())));
-        }
+        let daemons_address = nats_proxy.as_ref().map_or(nats_address, |proxy| nats_url(proxy.port()));
+        environment.insert(NATS_URL.to_owned(), with_login(&daemons_address, daemons.as_ref()));
 
         let world = World { database, nats, publisher, environment, operator, role, postgres_proxy, nats_proxy };
         if !self.without_migrations {
@@ -275,17 +301,19 @@ impl Builder {
 
     async fn start_nats(&self) -> Nats {
         if self.nats_cluster {
-            assert!(!self.nats_proxy && self.nats_login.is_none(), "of three servers neither is made");
+            assert!(!self.nats_proxy && self.nats.login.is_none(), "of three servers neither is made");
             return Nats::Three(NatsCluster::start().await);
         }
-        let settings = NatsSettings { login: self.nats_login.clone(), lines: String::new() };
-        Nats::One(NatsServer::start_with(settings).await)
-    }
-
-    fn with_login(&self, url: &str) -> String {
-        match &self.nats_login {
-            Some(Login { user, password }) => url.replacen("nats://", &format!("nats://{user}:{password}@"), 1),
-            None => url.to_owned(),
+        if self.shipped_nats {
+            return Nats::One(Box::new(NatsServer::start_shipped().await));
         }
+        Nats::One(Box::new(NatsServer::start_with(self.nats.clone()).await))
+    }
+}
+
+fn with_login(url: &str, login: Option<&Login>) -> String {
+    match login {
+        Some(Login { user, password }) => url.replacen("nats://", &format!("nats://{user}:{password}@"), 1),
+        None => url.to_owned(),
     }
 }

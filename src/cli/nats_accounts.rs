@@ -1,0 +1,20 @@
+//! `ledgerd nats-accounts`: prints the accounts of `nats/agents.conf`, for the actors and the writers of the configuration.
+
+use super::{Exit, Failure, output, rules};
+use crate::config::Config;
+use crate::domain::own_lanes::own_lanes;
+use crate::nats::accounts::{Actor, configuration};
+
+pub(super) fn run(config: &Config) -> Result<(), Failure> {
+    let broken = |why: String| Failure::new(Exit::Configuration, why);
+    let rules = rules::load(config).map_err(broken)?;
+    let actor = |name: &str| Actor {
+        name: name.to_owned(),
+        lanes: own_lanes(name, &rules.agents, &rules.settings.writers),
+        // Those who write without being agents are people, and what tells people.
+        hears_all_alerts: config.registry.extra_actors.iter().any(|extra| extra == name),
+    };
+    let actors: Vec<Actor> = rules.agents.active().into_iter().map(actor).collect();
+    output::text(&configuration(&actors).map_err(broken)?);
+    Ok(())
+}

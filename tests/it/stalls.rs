@@ -1,0 +1,133 @@
+//! Records wait, nothing is stored, and both servers are there: that too is noticed, told, and answered.
+
+use crate::support::daemon::Daemon;
+use crate::support::events::next_event;
+use crate::support::ledger::{STREAM, check_ledger};
+use crate::support::process::scratch_folder;
+use crate::support::published::Published;
+use crate::support::world::World;
+use crate::support::{SOON, eventually, when};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::net::UnixDatagram;
+use tokio::time::timeout;
+
+const EXEC_STANDS_STILL: &str = "lane EXEC stands still";
+
+async fn answers(daemon: &Daemon, path: &str, status: u16, with: &str) {
+    let what = format!("{path} answers {status} with {with:?}");
+    eventually(&what, SOON, async || {
+        let answer = daemon.get(path).await?;
+        when(answer.status == status && answer.body.contains(with), || format!("{answer:?}"))
+    })
+    .await;
+}
+
+/// The server takes the daemon's requests for the messages of one lane no more, and says nothing to them. Another lane is paused.
+#[tokio::test]
+async fn a_lane_that_stands_still_is_told_and_the_watchdog_may_bite_unless_it_was_paused() {
+    let folder = scratch_folder("notify");
+    let socket_path = folder.path().join("socket");
+    let socket = UnixDatagram::bind(&socket_path).expect("the folder is ours");
+    let world = World::builder()
+        .shipped_nats()
+        .env("LEDGERD__STALL__TELL_AFTER", "1s")
+        .env("LEDGERD__STALL__RESTART_AFTER", "3s")
+        .env("NOTIFY_SOCKET", socket_path.to_str().expect("UTF-8"))
+        .start()
+        .await;
+    let daemon = world.daemon().await;
+    let (pull, nothing) = ("\"$JS.API.CONSUMER.MSG.NEXT.LEDGER.ledgerd-EXEC\"", "\"nothing\"");
+    world.nats().reconfigure(|text| text.replace(pull, nothing)).await;
+    let can_pause = world.jetstream().await.client().is_server_compatible(2, 11, 0);
+    if can_pause {
+        pause_vote(&world, "2999-01-01T00:00:00Z").await;
+    }
+    answers(&daemon, "/readyz", 200, "").await;
+    let mut published = Published::default();
+    for lane in ["EXEC", "VOTE", "SEC", "EXEC"] {
+        published.publish(&world.publisher, next_event(lane).good()).await;
+    }
+    answers(&daemon, "/livez", 503, EXEC_STANDS_STILL).await;
+    answers(&daemon, "/readyz", 503, EXEC_STANDS_STILL).await;
+    assert!(daemon.metric("ledgerd_stalled_seconds", "EXEC").await > 0.0);
+    assert!(daemon.metric("ledgerd_stalled_seconds", "SEC").await.abs() < 0.1);
+    let status = world.ledgerd_ok(&["status"]).await;
+    assert!(status.contains("EXEC stands still") && !status.contains("SEC stands still"), "{status}");
+    says(&socket, EXEC_STANDS_STILL).await;
+    assert!(!is_fed(&socket).await, "the watchdog would bite");
+    if can_pause {
+        answers(&daemon, "/readyz", 503, "ledgerd-VOTE is paused").await;
+    }
+
+    world.nats().reconfigure(|text| text.replace(nothing, pull)).await;
+    daemon.says("lane EXEC moves again").await;
+    answers(&daemon, "/livez", 200, "").await;
+    assert!(is_fed(&socket).await, "a paused lane is no reason for a restart");
+    if can_pause {
+        answers(&daemon, "/readyz", 503, "ledgerd-VOTE is paused").await;
+        pause_vote(&world, "2000-01-01T00:00:00Z").await;
+    }
+    check_ledger(&world, &published).await;
+    answers(&daemon, "/readyz", 200, "").await;
+    let count = |text: &str| daemon.log_lines_matching(text).len();
+    assert_eq!((count("lane EXEC stands still"), count("lane EXEC moves again")), (2, 1), "{}", daemon.log());
+}
+
+async fn pause_vote(world: &World, until: &str) {
+    ask(world, "CONSUMER.PAUSE.LEDGER.ledgerd-VOTE", &json!({"pause_until": until})).await;
+}
+
+/// Waits until the daemon tells systemd this.
+async fn says(socket: &UnixDatagram, text: &str) {
+    while !next_word(socket).await.contains(text) {}
+}
+
+async fn next_word(socket: &UnixDatagram) -> String {
+    let mut bytes = [0; 4096];
+    let length = timeout(SOON, socket.recv(&mut bytes)).await.expect("it tells its status").expect("it is bound");
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
+/// Whether the watchdog is fed within a few of its rounds from now on.
+async fn is_fed(socket: &UnixDatagram) -> bool {
+    let mut bytes = [0; 4096];
+    while socket.try_recv(&mut bytes).is_ok() {}
+    let fed = async { while !next_word(socket).await.contains("WATCHDOG=1") {} };
+    timeout(Duration::from_millis(2500), fed).await.is_ok()
+}
+
+/// Sends one request of the JetStream API, which must succeed.
+async fn ask(world: &World, subject: &str, request: &Value) -> Value {
+    let answer: Value = world.jetstream().await.request(subject.to_owned(), request).await.expect("the server answers");
+    assert!(answer.get("error").is_none(), "{subject}: {answer}");
+    answer
+}
+
+async fn change_exec(world: &World, setting: &str, value: Value) {
+    let stream = world.jetstream().await.get_stream(STREAM).await.expect("setup made it");
+    let info = stream.consumer_info("ledgerd-EXEC").await.expect("setup made it");
+    let mut config = serde_json::to_value(&info.config).expect("JSON");
+    config[setting] = value;
+    let request = json!({"stream_name": STREAM, "config": config, "action": "update"});
+    ask(world, "CONSUMER.CREATE.LEDGER.ledgerd-EXEC", &request).await;
+}
+
+/// Such a consumer says that nothing waits, or brings messages without their bytes.
+#[tokio::test]
+async fn a_consumer_that_is_changed_while_the_daemon_runs_is_noticed_and_no_record_suffers() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    for (setting, value) in [("filter_subject", json!("ledger.EXEC.NOBODY")), ("headers_only", json!(true))] {
+        change_exec(&world, setting, value).await;
+        for _ in 0..5 {
+            published.publish(&world.publisher, next_event("EXEC").good()).await;
+        }
+        answers(&daemon, "/readyz", 503, &format!("{setting} is")).await;
+        world.ledgerd_ok(&["setup", "--apply"]).await;
+        let counts = check_ledger(&world, &published).await;
+        assert_eq!((counts.rows, counts.rejects), (published.all().len(), 0));
+        answers(&daemon, "/readyz", 200, "").await;
+    }
+}
