@@ -38,9 +38,8 @@ RUN = FOLDER / "bench"
 
 def build():
     say("building ledgerd and the ceiling, optimised")
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=CHECKOUT, check=True)
-    made = subprocess.run(["cargo", "bench", "--bench", "plain", "--no-run", "--message-format=json"], cwd=CHECKOUT, check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    command = ["cargo", "build", "--release", "--bin", "ledgerd", "--bench", "plain", "--message-format=json"]
+    made = subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     found = [json.loads(line) for line in made.splitlines() if line.startswith("{")]
     plain = [entry["executable"] for entry in found if entry.get("executable") and entry["target"]["name"] == "plain"]
     return CHECKOUT / "target" / "release" / "ledgerd", Path(plain[0])
