@@ -63,7 +63,8 @@ async fn reconcile(
         report.lines().iter().for_each(output::line);
     }
     if let Some(Unfinished { next, why }) = repaired.and_then(|repaired| repaired.unfinished) {
-        return Err(Failure::new(Exit::Failed, format!("the repair ended before sequence {next}: {why}")));
+        let before = next.map(|next| format!(" before sequence {next}")).unwrap_or_default();
+        return Err(Failure::new(Exit::Failed, format!("the repair ended{before}: {why}")));
     }
     if !found.is_different() {
         return Ok(());
