@@ -75,6 +75,8 @@ async fn a_ledger_is_proven_once_and_what_is_missing_is_named_and_repaired() {
     assert_eq!(reconcile(&world, &[]).await.0, Some(0), "the daily run looks at what is new");
     let (code, missing) = reconcile(&world, &["--all"]).await;
     assert_eq!((code, &missing["missing"]["ranges"]), (Some(3), &json!([{"first": 7, "last": 7}])), "{missing}");
+    let text = text_of(&world.ledgerd(&["reconcile", "--all"]).await);
+    assert!(text.contains("`ledgerd reconcile --all --repair` reads them again"), "{text}");
     let (code, repaired) = reconcile(&world, &["--all", "--repair"]).await;
     assert_eq!((code, &repaired["missing"]["sequences"]), (Some(0), &json!(0)), "{repaired}");
 }
