@@ -142,12 +142,15 @@ async fn tell_apart(
     }
     let mut reader = Reader::new(api.clone(), holdings.incarnation.clone(), Wanted::Any, &holdings.remaining(span));
     let mut absent = Spans::default();
-    while let Some(window) = reader.read().await? {
+    let mut next = reader.read().await?;
+    while let Some(window) = next {
+        // The stream is read ahead.
+        let (read, are_held) = tokio::join!(reader.read(), held::are_held(custody, epochs, &window.messages));
+        next = read?;
         window.absent.iter().for_each(|gone| absent.add_all(&gaps.within(gone)));
         let done = bar((window.through - span.first()).unsigned_abs(), span.count().unsigned_abs());
         progress.tell(|| format!("{done} stream, sequence {}", window.through));
-        let are_held = held::are_held(custody, epochs, &window.messages).await?;
-        for (message, _) in window.messages.iter().zip(are_held).filter(|(_, is_held)| !is_held) {
+        for (message, _) in window.messages.iter().zip(are_held?).filter(|(_, is_held)| !is_held) {
             let kind = if floor.serves(message) { &mut lacking.missing } else { &mut lacking.on_no_lane };
             kind.add(Span::of(message.sequence));
         }
