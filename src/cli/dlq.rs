@@ -8,6 +8,7 @@ mod which;
 
 use super::{Exit, Failure, connect};
 use crate::config::Config;
+use crate::postgres::schema;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -31,9 +32,13 @@ enum Command {
 }
 
 pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let connections = connect::database(config, 1)?;
+    if let Some(complaint) = schema::state(&connections).await?.complaint() {
+        return Err(Failure::new(Exit::Configuration, complaint));
+    }
     match &arguments.command {
-        Command::List(arguments) => show::list(&connect::database(config, 1)?, arguments, as_json).await,
-        Command::Show { reference } => show::show(&connect::database(config, 1)?, reference, as_json).await,
+        Command::List(arguments) => show::list(&connections, arguments, as_json).await,
+        Command::Show { reference } => show::show(&connections, reference, as_json).await,
         Command::Requeue(arguments) => Box::pin(requeue::run(config, arguments, as_json)).await,
         Command::Discard(arguments) => Box::pin(discard::run(config, arguments, as_json)).await,
     }

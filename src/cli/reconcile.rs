@@ -63,7 +63,8 @@ async fn reconcile(
         report.lines().iter().for_each(output::line);
     }
     if let Some(Unfinished { next, why }) = repaired.and_then(|repaired| repaired.unfinished) {
-        return Err(Failure::new(Exit::Failed, format!("the repair ended before sequence {next}: {why}")));
+        let before = next.map(|next| format!(" before sequence {next}")).unwrap_or_default();
+        return Err(Failure::new(Exit::Failed, format!("the repair ended{before}: {why}")));
     }
     if !found.is_different() {
         return Ok(());
@@ -75,7 +76,12 @@ async fn reconcile(
     if found.parted_at.is_some() || found.went_back_from.is_some() {
         wrong.push("the stream went back".to_owned());
     }
-    let help = if found.to_repair().is_empty() { "" } else { "; `ledgerd reconcile --repair` reads them again" };
+    let help = match (found.to_repair().is_empty(), arguments.all) {
+        (true, _) => "",
+        (false, false) => "; `ledgerd reconcile --repair` reads them again",
+        // They may lie below what was proven.
+        (false, true) => "; `ledgerd reconcile --all --repair` reads them again",
+    };
     Err(Failure::new(Exit::Difference, format!("{}{help}", wrong.join(", and "))))
 }
 

@@ -38,7 +38,8 @@ pub(super) struct Arguments {
     /// Reject usage whose rate this database lacks, although the stream has lost messages that may have brought it
     #[arg(long)]
     rates_are_complete: bool,
-    /// Say what would become of each message, and store nothing
+    /// Judge each message, look whether it is there, and store nothing; what only a commit finds out (a duplicate, a missing
+    /// reference) is not said
     #[arg(long)]
     dry_run: bool,
 }
@@ -77,26 +78,34 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     match replayed.unfinished {
         None => Ok(()),
         Some(Unfinished { next, why }) => {
-            Err(Failure::new(Exit::Failed, format!("{why}; to go on: --from-sequence {next}")))
+            let next = match next {
+                Some(next) => format!("to go on: --from-sequence {next}"),
+                None => {
+                    "what the old one still held is lost to a replay; `ledgerd replay` reads the new one".to_owned()
+                }
+            };
+            Err(Failure::new(Exit::Failed, format!("{why}; {next}")))
         }
     }
 }
 
 /// What the operator asks for, up to the stream's end as it is now.
 async fn span(api: &Api, holdings: &Holdings, arguments: &Arguments) -> Result<Option<Span>, Failure> {
-    let at = async |option: &str, text: &str| {
-        let utc = moment::utc(option, text)?;
-        let ns = unix_ns(&format!("{utc}Z"));
-        let ns = ns.ok_or_else(|| Failure::new(Exit::Usage, format!("--{option} {text} is no moment of a stream")))?;
-        Ok::<_, Failure>(api.first_since(holdings, ns).await?)
+    let Arguments { from_time, to_time, .. } = arguments;
+    let from_ns = from_time.as_deref().map(|text| stream_ns("from-time", text)).transpose()?;
+    let to_ns = to_time.as_deref().map(|text| stream_ns("to-time", text)).transpose()?;
+    if let (Some(from), Some(to)) = (from_time, to_time)
+        && from_ns >= to_ns
+    {
+        return Err(Failure::new(Exit::Usage, format!("--from-time {from} does not come before --to-time {to}")));
+    }
+    let first = match from_ns {
+        Some(ns) => api.first_since(holdings, ns).await?,
+        None => arguments.from_sequence.unwrap_or(1),
     };
-    let first = match (&arguments.from_time, arguments.from_sequence) {
-        (Some(time), _) => at("from-time", time).await?,
-        (None, sequence) => sequence.unwrap_or(1),
-    };
-    let last = match (&arguments.to_time, arguments.to_sequence) {
-        (Some(time), _) => at("to-time", time).await? - 1,
-        (None, sequence) => sequence.unwrap_or(holdings.last),
+    let last = match to_ns {
+        Some(ns) => api.first_since(holdings, ns).await? - 1,
+        None => arguments.to_sequence.unwrap_or(holdings.last),
     };
     if let (Some(from), Some(to)) = (arguments.from_sequence, arguments.to_sequence)
         && from > to
@@ -104,6 +113,13 @@ async fn span(api: &Api, holdings: &Holdings, arguments: &Arguments) -> Result<O
         return Err(Failure::new(Exit::Usage, format!("--from-sequence {from} comes after --to-sequence {to}")));
     }
     Ok(Span::new(first, last.min(holdings.last)))
+}
+
+/// A moment as the server counts it: to the nanosecond, where the text says so.
+fn stream_ns(option: &str, text: &str) -> Result<i64, Failure> {
+    let utc = moment::utc(option, text)?;
+    let ns = unix_ns(text).or_else(|| unix_ns(&format!("{text}Z"))).or_else(|| unix_ns(&format!("{utc}Z")));
+    ns.ok_or_else(|| Failure::new(Exit::Usage, format!("--{option} {text} is no moment of a stream")))
 }
 
 /// What became of the messages, and what the stream has no more.
@@ -160,7 +176,7 @@ impl Report<'_> {
             "stored": self.replayed.stored, "already_there": self.replayed.known, "duplicates": self.replayed.duplicates,
             "rejected": self.replayed.rejected(), "rejects": rejects,
             "expired": ranges(&self.expired()), "deleted": ranges(&self.deleted()),
-            "next_sequence": self.replayed.unfinished.as_ref().map(|unfinished| unfinished.next),
+            "next_sequence": self.replayed.unfinished.as_ref().and_then(|unfinished| unfinished.next),
         })
     }
 }

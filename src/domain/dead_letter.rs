@@ -20,6 +20,8 @@ pub struct DeadLetter {
     pub epoch: String,
     /// Its sequence there.
     pub sequence: i64,
+    /// The name that its place gives it.
+    pub place: String,
     /// The subject it was published to.
     pub subject: String,
     /// When the server stored it, in nanoseconds since 1970.

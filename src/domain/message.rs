@@ -46,12 +46,30 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+/// The header in which a requeue says where its message came first.
+pub const FIRST_PLACE: &str = "Ledger-Requeued-Place";
+
 impl Message {
-    /// The message's place in its stream's incarnation, as a name that it has in every database.
+    /// The message's place in its stream's incarnation, as a name that it has in every database. What was published again has
+    /// the name of the first: where a new database takes that one after all, the two are one record.
     pub fn place(&self) -> String {
-        // The time tells two messages apart that had one sequence, before and after the stream lost data.
-        format!("{}-{}-{}", self.incarnation.created_ns, self.sequence, self.server_time_ns)
+        place(self.incarnation.created_ns, self.sequence, self.server_time_ns, &self.headers)
     }
+}
+
+/// The place of a message with these headers.
+pub fn place(created_ns: i64, sequence: i64, server_time_ns: i64, headers: &Headers) -> String {
+    let named = headers.pairs().into_iter().flatten().find(|(name, _)| *name == FIRST_PLACE).map(|(_, value)| value);
+    match named.filter(|value| is_place(value)) {
+        Some(first) => first.to_owned(),
+        // The time tells two messages apart that had one sequence, before and after the stream lost data.
+        None => format!("{created_ns}-{sequence}-{server_time_ns}"),
+    }
+}
+
+fn is_place(text: &str) -> bool {
+    let is_number = |part: &&str| part.parse::<i64>().is_ok_and(|number| number.to_string() == **part);
+    text.split('-').filter(is_number).count() == 3 && text.split('-').count() == 3
 }
 
 /// A subject as text that PostgreSQL can store: the server admits U+0000 in it, and no lane or actor has it.
@@ -144,6 +162,14 @@ mod tests {
         assert_eq!(parsed, block);
         assert_eq!(parsed.pairs(), Some(vec![("A", "x: y"), ("A", "z"), ("Nats-Msg-Id", "1")]));
         assert_eq!(Headers::NONE.pairs(), Some(vec![]));
+    }
+
+    #[test]
+    fn what_was_published_again_has_the_name_of_the_first() {
+        assert_eq!(place(1, 2, 3, &Headers::NONE), "1-2-3");
+        for (header, expected) in [("4-5-6", "4-5-6"), ("4-5", "1-2-3"), ("4-5-x", "1-2-3"), ("4-5-+6", "1-2-3")] {
+            assert_eq!(place(1, 2, 3, &Headers::from_pairs([("A", "b"), (FIRST_PLACE, header)])), expected);
+        }
     }
 
     #[test]

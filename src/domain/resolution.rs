@@ -91,8 +91,8 @@ pub struct Standing {
     pub reason: String,
     /// The dead letters that it was requeued from, the nearest first: reference and reason.
     pub origins: Vec<(String, String)>,
-    /// What became of its last requeue, and into which incarnation of the stream that went.
-    pub requeued: Option<(Outcome, i64)>,
+    /// What became of its last requeue, and into which incarnation of the stream that went, under which sequence.
+    pub requeued: Option<(Outcome, i64, i64)>,
     /// The stream that it came from: `None` where no server ever had it.
     pub incarnation: Option<Incarnation>,
 }
@@ -109,12 +109,29 @@ pub struct Insistence {
     pub replaces: bool,
 }
 
+/// The stream into which a letter is to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// As it is now.
+    pub incarnation: &'a Incarnation,
+    /// It has the message of the last requeue.
+    pub has_the_last: bool,
+}
+
 impl Standing {
-    /// Whether it may be requeued into this incarnation of the stream.
+    /// The message of its last requeue, if the ledger waits for it and this incarnation of the stream may have it.
+    pub fn awaited_in(&self, stream: &Incarnation) -> Option<i64> {
+        match &self.requeued {
+            Some((Outcome::Awaited, created_ns, sequence)) if *created_ns == stream.created_ns => Some(*sequence),
+            _ => None,
+        }
+    }
+
+    /// Whether it may be requeued into this stream.
     ///
     /// # Errors
     /// A sentence that says why not, and what to do.
-    pub fn admit_requeue(&self, stream: &Incarnation, insistence: Insistence) -> Result<(), String> {
+    pub fn admit_requeue(&self, stream: Destination<'_>, insistence: Insistence) -> Result<(), String> {
         let Insistence { again, replaces } = insistence;
         if self.incarnation.is_none() {
             return Err("it is an event of the program's own, which no stream takes".to_owned());
@@ -124,17 +141,17 @@ impl Standing {
             (State::Discarded, _) if !again => {
                 return Err("it was discarded; say --again to requeue it all the same".to_owned());
             }
-            (State::Requeued, Some((Outcome::Accepted, _))) => {
+            (State::Requeued, Some((Outcome::Accepted, ..))) => {
                 return Err("it was requeued, and accepted".to_owned());
             }
-            (State::Requeued, Some((Outcome::Rejected(reference), _))) => {
+            (State::Requeued, Some((Outcome::Rejected(reference), ..))) => {
                 return Err(format!("it was requeued, and rejected again as {reference}: requeue that one"));
             }
-            (State::Requeued, Some((Outcome::Awaited, created_ns))) if *created_ns == stream.created_ns => {
+            (State::Requeued, _) if self.awaited_in(stream.incarnation).is_some() && stream.has_the_last => {
                 return Err("it was requeued, and is in the stream on its way".to_owned());
             }
             (State::Requeued, _) if !again => {
-                let what = "it was requeued into a stream that is gone, and the ledger does not have it";
+                let what = "it was requeued, and neither the stream nor the ledger has it";
                 return Err(format!("{what}; say --again to requeue it once more"));
             }
             _ => {}
@@ -161,7 +178,7 @@ impl Standing {
         match (self.state, &self.requeued) {
             (State::Open, _) => Ok(()),
             (State::Unfinished, _) => Err("its requeue is not finished: `dlq requeue` finishes it".to_owned()),
-            (State::Requeued, Some((Outcome::Rejected(reference), _))) => {
+            (State::Requeued, Some((Outcome::Rejected(reference), ..))) => {
                 Err(format!("it was requeued, and rejected again as {reference}: discard that one"))
             }
             (State::Requeued, _) => Err("it was requeued".to_owned()),
@@ -191,7 +208,12 @@ mod tests {
     }
 
     fn requeued(outcome: Outcome) -> Standing {
-        Standing { state: State::Requeued, rounds: 1, requeued: Some((outcome, 1)), ..open() }
+        Standing { state: State::Requeued, rounds: 1, requeued: Some((outcome, 1, 9)), ..open() }
+    }
+
+    fn admitted(standing: &Standing, created_ns: i64, insistence: Insistence) -> Result<(), String> {
+        let incarnation = stream(created_ns);
+        standing.admit_requeue(Destination { incarnation: &incarnation, has_the_last: true }, insistence)
     }
 
     const PLAIN: Insistence = Insistence { again: false, replaces: false };
@@ -201,7 +223,7 @@ mod tests {
     #[test]
     fn what_came_back_for_the_same_reason_is_not_requeued_without_a_word() {
         let back = |reason: &str| Standing { origins: vec![("1-1".to_owned(), reason.to_owned())], ..open() };
-        let ok = |standing: &Standing, insistence| standing.admit_requeue(&stream(1), insistence).is_ok();
+        let ok = |standing: &Standing, insistence| admitted(standing, 1, insistence).is_ok();
         assert!(ok(&open(), PLAIN));
         assert!(ok(&back("conflict"), PLAIN));
         assert!(!ok(&back("unknown_reference"), PLAIN));
@@ -213,7 +235,7 @@ mod tests {
     #[test]
     fn what_was_requeued_is_not_requeued_a_second_time() {
         let why = |outcome, created_ns, insistence| {
-            requeued(outcome).admit_requeue(&stream(created_ns), insistence).err().unwrap_or_default()
+            admitted(&requeued(outcome), created_ns, insistence).err().unwrap_or_default()
         };
         assert_eq!(why(Outcome::Accepted, 2, AGAIN), "it was requeued, and accepted");
         assert!(why(Outcome::Rejected("1-7".to_owned()), 2, AGAIN).contains("again as 1-7"));
@@ -221,6 +243,12 @@ mod tests {
         // It went with the stream.
         assert!(why(Outcome::Awaited, 2, PLAIN).contains("say --again"));
         assert_eq!(why(Outcome::Awaited, 2, AGAIN), "");
+        // It was taken out of the stream before anybody read it.
+        let incarnation = stream(1);
+        let without = Destination { incarnation: &incarnation, has_the_last: false };
+        let lost = requeued(Outcome::Awaited);
+        assert!(lost.admit_requeue(without, PLAIN).is_err_and(|why| why.contains("say --again")));
+        assert!(lost.admit_requeue(without, AGAIN).is_ok());
     }
 
     #[test]
@@ -228,11 +256,11 @@ mod tests {
         let discarded = Standing { state: State::Discarded, rounds: 1, ..open() };
         assert!(open().admit_discard().is_ok());
         assert!(discarded.admit_discard().is_err() && requeued(Outcome::Awaited).admit_discard().is_err());
-        assert!(discarded.admit_requeue(&stream(1), PLAIN).is_err());
-        assert!(discarded.admit_requeue(&stream(1), AGAIN).is_ok());
+        assert!(admitted(&discarded, 1, PLAIN).is_err());
+        assert!(admitted(&discarded, 1, AGAIN).is_ok());
         let unfinished = Standing { state: State::Unfinished, rounds: 1, ..open() };
-        assert!(unfinished.admit_requeue(&stream(1), AGAIN).is_err() && unfinished.admit_discard().is_err());
+        assert!(admitted(&unfinished, 1, AGAIN).is_err() && unfinished.admit_discard().is_err());
         let own = Standing { incarnation: None, ..open() };
-        assert!(own.admit_requeue(&stream(1), AGAIN).is_err());
+        assert!(admitted(&own, 1, AGAIN).is_err());
     }
 }

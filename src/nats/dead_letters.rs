@@ -146,6 +146,7 @@ mod tests {
             stream: "LEDGER".into(),
             epoch: "1".into(),
             sequence: 1,
+            place: "1-1-0".into(),
             subject: "ledger.EXEC.A".into(),
             server_time_ns: 0,
             rejected_at_ns: 0,

@@ -7,7 +7,7 @@ use super::api::{Api, ApiError};
 use super::client::with_sources;
 use super::original_headers;
 use crate::domain::dead_letter::DeadLetter;
-use crate::domain::message::{Incarnation, Message, Position};
+use crate::domain::message::{FIRST_PLACE, Incarnation, Message, Position};
 use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderMap, Request};
 use serde::Deserialize;
@@ -130,8 +130,16 @@ impl RecordStream {
         let created_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
         let incarnation = Incarnation { stream: self.name.as_str().into(), created_ns };
         let sequence = i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX);
-        let bytes_max = usize::try_from(info.config.max_message_size).ok().filter(|max| *max > 0);
+        let of_stream = usize::try_from(info.config.max_message_size).ok().filter(|max| *max > 0);
+        // The server itself takes no more than this, whatever a stream would.
+        let bytes_max =
+            of_stream.into_iter().chain([self.api.client().server_info().max_payload]).filter(|max| *max > 0).min();
         Ok(Stand { last: Position { incarnation, sequence }, bytes_max })
+    }
+
+    /// Whether the stream still has the message of a sequence.
+    pub async fn holds(&self, incarnation: &Incarnation, sequence: i64) -> Result<bool, ApiError> {
+        Ok(self.api.message_at(incarnation, sequence).await?.is_some())
     }
 
     /// Looks for the message in the stream as it is now.
@@ -259,9 +267,10 @@ fn is(message: &Message, returned: &Return<'_>) -> bool {
 
 /// Ours, and the publisher's own as far as there is room.
 fn headers(returned: &Return<'_>, last_on_subject: i64, stream: &str, bytes_max: Option<usize>) -> HeaderMap {
-    let DeadLetter { epoch, sequence, headers: original, .. } = returned.letter;
+    let DeadLetter { epoch, sequence, place, headers: original, .. } = returned.letter;
     let mut headers = HeaderMap::new();
     headers.insert("Ledger-Requeued-From", format!("{epoch}-{sequence}"));
+    headers.insert(FIRST_PLACE, place.as_str());
     headers.insert("Nats-Msg-Id", returned.message_id);
     headers.insert("Nats-Expected-Stream", stream);
     headers.insert("Nats-Expected-Last-Subject-Sequence", last_on_subject.to_string());
@@ -296,6 +305,7 @@ mod tests {
             stream: "LEDGER".into(),
             epoch: "1".into(),
             sequence: 7,
+            place: "1-7-0".into(),
             subject: "ledger.EXEC.A".into(),
             server_time_ns: 0,
             rejected_at_ns: 0,

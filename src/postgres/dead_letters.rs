@@ -309,7 +309,7 @@ pub async fn standing(connections: &Connections, letter: &Listed) -> Result<Stan
 
 async fn read_standing(connection: &mut PgConnection, leaf_index: i64) -> Result<Standing, sqlx::Error> {
     let query = format!(
-        "select d.reason, state.name, coalesce(r.round, 0), p.stream, p.stream_created_ns, r.new_created_ns,
+        "select d.reason, state.name, coalesce(r.round, 0), p.stream, p.stream_created_ns, r.new_created_ns, r.new_sequence,
             outcome.disposition, outcome.reference
         {LETTERS}
         join ledger.epoch as p using (epoch)
@@ -318,14 +318,14 @@ async fn read_standing(connection: &mut PgConnection, leaf_index: i64) -> Result
     );
     let row = sqlx::query(AssertSqlSafe(query)).bind(leaf_index).fetch_one(&mut *connection).await?;
     let (stream, created_ns): (String, i64) = (row.try_get(3)?, row.try_get(4)?);
-    let new_created_ns: Option<i64> = row.try_get(5)?;
-    let found = outcome(row.try_get(6)?, row.try_get(7)?);
+    let (new_created_ns, new_sequence): (Option<i64>, Option<i64>) = (row.try_get(5)?, row.try_get(6)?);
+    let found = outcome(row.try_get(7)?, row.try_get(8)?);
     Ok(Standing {
         state: State::named(row.try_get(1)?).expect("one of the query's words"),
         rounds: row.try_get(2)?,
         reason: row.try_get(0)?,
         origins: origins(connection, leaf_index).await?,
-        requeued: new_created_ns.map(|created_ns| (found, created_ns)),
+        requeued: new_created_ns.zip(new_sequence).map(|(created_ns, sequence)| (found, created_ns, sequence)),
         // What the program records itself was in no stream, since the beginning of time.
         incarnation: (created_ns > 0).then(|| Incarnation { stream: Arc::from(stream), created_ns }),
     })

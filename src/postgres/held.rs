@@ -9,7 +9,7 @@ use crate::domain::message::{Incarnation, Message};
 use crate::domain::rules::Verdict;
 use crate::domain::sequences::{Span, Spans};
 use crate::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
-use sqlx::FromRow;
+use sqlx::{FromRow, PgConnection};
 
 /// One epoch of a stream, and how far it was proven.
 #[derive(Clone, Debug, FromRow)]
@@ -205,6 +205,42 @@ pub async fn compare(connections: &Connections, epochs: &[i32], message: &Messag
     connections.bounded("comparing a message", reading).await
 }
 
+/// Whether one of these epochs has each of these messages.
+pub async fn are_held(
+    connections: &Connections,
+    epochs: &[i32],
+    messages: &[Message],
+) -> Result<Vec<bool>, DatabaseError> {
+    let reading = async {
+        let mut lease = connections.lease().await?;
+        let messages: Vec<&Message> = messages.iter().collect();
+        let held = known(&mut lease, epochs, &messages).await.map_err(DatabaseError::new)?;
+        lease.keep();
+        Ok(held)
+    };
+    connections.bounded("comparing messages", reading).await
+}
+
+async fn known(connection: &mut PgConnection, epochs: &[i32], messages: &[&Message]) -> Result<Vec<bool>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (
+            select
+            from ledger.entry as e
+            where e.epoch = any($1) and e.sequence = read.sequence and e.server_time_ns = read.server_time_ns
+                and e.payload_sha256 = read.payload_sha256
+        )
+        from unnest($2::bigint[], $3::bigint[], $4::bytea[])
+            with ordinality as read (sequence, server_time_ns, payload_sha256, position)
+        order by position",
+    )
+    .bind(epochs)
+    .bind(messages.iter().map(|message| message.sequence).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.server_time_ns).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| payload_sha256(message).to_vec()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await
+}
+
 /// Keeps a proof. The same range may be proven again.
 pub async fn keep(connections: &Connections, proof: &Proof) -> Result<(), DatabaseError> {
     let writing = async {
@@ -274,24 +310,9 @@ impl OnlyLooking {
         let reading = async {
             let mut lease = self.0.lease().await?;
             let epochs = epochs::known(&mut lease, incarnation).await.map_err(DatabaseError::new)?;
-            let known = sqlx::query_scalar(
-                "select exists (
-                    select
-                    from ledger.entry as e
-                    where e.epoch = any($1) and e.sequence = read.sequence and e.server_time_ns = read.server_time_ns
-                        and e.payload_sha256 = read.payload_sha256
-                )
-                from unnest($2::bigint[], $3::bigint[], $4::bytea[])
-                    with ordinality as read (sequence, server_time_ns, payload_sha256, position)
-                order by position",
-            )
-            .bind(epochs.iter().map(|epoch| epoch.number).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.message.sequence).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.message.server_time_ns).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| payload_sha256(&row.message).to_vec()).collect::<Vec<_>>())
-            .fetch_all(&mut *lease)
-            .await
-            .map_err(DatabaseError::new)?;
+            let epochs: Vec<i32> = epochs.iter().map(|epoch| epoch.number).collect();
+            let messages: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
+            let known = known(&mut lease, &epochs, &messages).await.map_err(DatabaseError::new)?;
             lease.keep();
             Ok(known)
         };

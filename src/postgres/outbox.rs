@@ -4,7 +4,7 @@ use super::connections::Connections;
 use super::remedy::DatabaseError;
 use crate::domain::budget::Alert;
 use crate::domain::dead_letter::{DeadLetter, epoch_key};
-use crate::domain::message::{Headers, Incarnation};
+use crate::domain::message::{Headers, Incarnation, place};
 use crate::outbox::Queue;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -116,6 +116,8 @@ impl Stored for DeadLetter {
         let stream: String = row.try_get("stream")?;
         let created_ns = row.try_get("stream_created_ns")?;
         let incarnation = Incarnation { stream: Arc::from(stream.as_str()), created_ns };
+        let (sequence, server_time_ns) = (row.try_get("sequence")?, row.try_get("server_time_ns")?);
+        let headers = Headers::from_stored(row.try_get("headers")?);
         Ok(Self {
             leaf_index: row.try_get("leaf_index")?,
             dlq_subject: row.try_get("dlq_subject")?,
@@ -123,11 +125,12 @@ impl Stored for DeadLetter {
             detail: row.try_get("detail")?,
             stream,
             epoch: epoch_key(&incarnation, row.try_get("regressions")?),
-            sequence: row.try_get("sequence")?,
+            sequence,
+            place: place(created_ns, sequence, server_time_ns, &headers),
             subject: row.try_get("subject")?,
-            server_time_ns: row.try_get("server_time_ns")?,
+            server_time_ns,
             rejected_at_ns: row.try_get("rejected_at_ns")?,
-            headers: Headers::from_stored(row.try_get("headers")?),
+            headers,
             payload: row.try_get::<Option<Vec<u8>>, _>("payload")?.unwrap_or_default(),
         })
     }

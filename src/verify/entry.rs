@@ -140,7 +140,7 @@ impl Looking<'_> {
             sequence: self.entry.sequence,
             subject: self.entry.subject.clone(),
             server_time_ns: self.entry.server_time_ns,
-            headers: Headers::NONE,
+            headers: Headers::from_stored(self.entry.headers.clone()),
             payload: self.entry.payload.clone()?.into(),
         })
     }

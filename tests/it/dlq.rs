@@ -3,6 +3,7 @@
 use crate::support::daemon::text_of;
 use crate::support::events::{Expectation, bad_events, next_event};
 use crate::support::ledger::check_ledger;
+use crate::support::nats::NatsSettings;
 use crate::support::process::scratch_folder;
 use crate::support::published::Published;
 use crate::support::records::metric;
@@ -204,18 +205,21 @@ async fn letters_are_found_by_reason_lane_actor_time_and_state_and_are_resolved_
 
 #[tokio::test]
 async fn what_no_stream_takes_is_refused_before_anything_is_decided() {
-    let world = World::start().await;
+    // A server that takes less than its stream would.
+    let max = 400_000;
+    let settings = NatsSettings { lines: format!("max_payload: {max}"), ..NatsSettings::default() };
+    let world = World::builder().nats_settings(settings).start().await;
     let _daemon = world.daemon().await;
     let mut published = Published::default();
-    // As large as the stream takes, so that a requeue's own headers do not fit.
-    let stream = world.jetstream().await.get_stream("LEDGER").await.expect("setup made it");
-    let max = usize::try_from(stream.cached_info().config.max_message_size).expect("it is set");
-    let mut large = next_event("EXEC").bad("too_large");
-    large.payload = vec![b' '; max];
-    published.publish(&world.publisher, large).await;
+    published.publish(&world.publisher, next_event("EXEC").with("action", "NO_SUCH").bad("unknown_action")).await;
     check_ledger(&world, &published).await;
     let reference = newest_letter(&world).await;
-    let (code, text) = refused(&world, &["dlq", "requeue", &reference, "--by", "Ops"]).await;
+    // As large as it takes, so that a requeue's own headers do not fit beside it.
+    let folder = scratch_folder("payload");
+    let file = folder.path().join("payload").to_str().expect("UTF-8").to_owned();
+    std::fs::write(&file, vec![b' '; max]).expect("ours");
+    let large = ["dlq", "requeue", &reference, "--by", "Ops", "--why", "x", "--payload", &file];
+    let (code, text) = refused(&world, &large).await;
     assert!(code == Some(1) && text.contains(&format!("and LEDGER takes {max}")), "{text}");
     // A terminal shows what a publisher wrote, and does not obey it.
     let hostile = r#"{"event_id":"EXEC-BRM-CTO-1","note":"ab"#.replace("ab", "\u{1b}[2J\r\u{202e}") + "\"}";

@@ -75,6 +75,8 @@ async fn a_ledger_is_proven_once_and_what_is_missing_is_named_and_repaired() {
     assert_eq!(reconcile(&world, &[]).await.0, Some(0), "the daily run looks at what is new");
     let (code, missing) = reconcile(&world, &["--all"]).await;
     assert_eq!((code, &missing["missing"]["ranges"]), (Some(3), &json!([{"first": 7, "last": 7}])), "{missing}");
+    let text = text_of(&world.ledgerd(&["reconcile", "--all"]).await);
+    assert!(text.contains("`ledgerd reconcile --all --repair` reads them again"), "{text}");
     let (code, repaired) = reconcile(&world, &["--all", "--repair"]).await;
     assert_eq!((code, &repaired["missing"]["sequences"]), (Some(0), &json!(0)), "{repaired}");
 }
@@ -170,4 +172,52 @@ async fn epochs_are_named_and_a_stream_that_went_back_is_found_and_repaired() {
         text.contains("the stream went back, and epoch") && text.contains("goes on with sequences 31 to 50"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_stream_that_went_back_and_grew_again_beyond_what_was_acknowledged_is_found_and_repaired() {
+    let world = World::start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(30)).await;
+    settled(&world, &published).await;
+    daemon.sigterm();
+    daemon.wait_exit().await;
+    let backup = world.nats().back_up().await;
+    let mut daemon = world.daemon().await;
+    published.publish_all(&world.publisher, good_events(15)).await;
+    settled(&world, &published).await;
+    assert_eq!(reconcile(&world, &[]).await.1["proven_through"], json!(45));
+    daemon.sigterm();
+    daemon.wait_exit().await;
+
+    // The sequences 31 to 45 are other messages now, and the consumer is beyond them.
+    world.nats().restore(&backup).await;
+    for _ in 0..20 {
+        world.publisher.publish(&next_event("EXEC").subject(), next_event("EXEC").payload()).await;
+    }
+    acknowledge_unseen(&world, "EXEC", 15).await;
+    let _daemon = world.daemon().await;
+    let last =
+        "select count(*) from ledger.entry join ledger.epoch using (epoch) where stream = 'LEDGER' and sequence > 45";
+    crate::support::eventually("the rest is stored", crate::support::SOON, async || {
+        crate::support::when(world.database.count(last).await == 5, String::new)
+    })
+    .await;
+    crate::support::eventually("and acknowledged", crate::support::SOON, async || {
+        let (code, said) = reconcile(&world, &[]).await;
+        assert_eq!((code, &said["parted_at"]), (Some(3), &json!(31)), "{said}");
+        crate::support::when(said["acknowledged_through"] == json!(50), || said.to_string())
+    })
+    .await;
+    let (code, said) = reconcile(&world, &["--all"]).await;
+    assert_eq!((code, &said["missing"]["ranges"]), (Some(3), &json!([{"first": 31, "last": 45}])), "{said}");
+    let (code, said) = reconcile(&world, &["--repair"]).await;
+    assert_eq!(
+        (code, &said["repaired"]["stored"], &said["proven_through"]),
+        (Some(0), &json!(15), &json!(50)),
+        "{said}"
+    );
+    assert_eq!(reconcile(&world, &["--all"]).await.0, Some(0));
+    world.ledgerd_ok(&["verify"]).await;
 }

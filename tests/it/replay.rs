@@ -2,13 +2,14 @@
 
 use crate::faults_postgres::COMMIT;
 use crate::support::daemon::{Daemon, spawn_ledgerd, text_of};
-use crate::support::events::{Outgoing, bad_events, good_events, next_event};
+use crate::support::events::{Expectation, Outgoing, bad_events, good_events, next_event};
 use crate::support::ledger::{STREAM, check_ledger, settled};
 use crate::support::postgres::Database;
 use crate::support::process::{Process, scratch_folder};
 use crate::support::proxy::Direction;
 use crate::support::published::Published;
 use crate::support::records::{REGISTRIES, metric, spend};
+use crate::support::requeued::{newest_letter, note, requeued_from};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use async_nats::jetstream::stream::Config;
@@ -155,6 +156,22 @@ async fn a_replay_takes_sequences_times_and_lanes_and_names_what_the_stream_has_
     assert_eq!(stored(&["--from-sequence", "3", "--to-sequence", "6"]).await, [3, 6, 4, 0]);
     assert_eq!(stored(&["--from-time", &since, "--to-time", &until]).await, [16, 30, 15, 0]);
     assert_eq!(stored(&["--lane", "EXEC", "--lane", "CLR", "--to-sequence", "29"]).await, [1, 29, 1, 3]);
+    // A moment is meant to the nanosecond.
+    let moments: Vec<String> = sqlx::query_scalar(
+        r#"select to_char(to_timestamp(server_time_ns / 1000000000) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.')
+            || lpad((server_time_ns % 1000000000)::text, 9, '0') || 'Z'
+        from ledger.entry join ledger.epoch using (epoch)
+        where stream = 'LEDGER' and sequence between 16 and 21
+        order by sequence"#,
+    )
+    .fetch_all(&mut world.database.connect().await)
+    .await
+    .expect("they are stored");
+    for (sequence, moment) in (16..).zip(&moments) {
+        assert_eq!(stored(&["--from-time", moment, "--to-sequence", "21"]).await[0], sequence, "{moment}");
+    }
+    let backwards = world.ledgerd(&["replay", "--from-time", &until, "--to-time", &since]).await;
+    assert_eq!(backwards.status.code(), Some(64), "{}", text_of(&backwards));
     assert_eq!(stored(&["--from-sequence", "46"]).await, [-1, -1, 0, 0], "the stream ends before");
 
     let stream = world.jetstream().await.get_stream(STREAM).await.expect("it is there");
@@ -257,6 +274,8 @@ async fn a_replay_ends_when_the_stream_is_made_anew_under_it() {
     assert_eq!(replay.wait_exit(SOON).await, 1);
     let log = replay.log();
     assert!(log.contains("the stream was made anew") || log.contains("is gone"), "{log}");
+    // A sequence of the old stream means nothing in the new one.
+    assert!(!log.contains("--from-sequence"), "{log}");
     let of_the_new = "select count(*) from ledger.entry as e join ledger.epoch as p using (epoch)
         where stream = 'LEDGER' and e.server_time_ns < p.stream_created_ns
             or stream = 'LEDGER' and p.epoch > (select min(epoch) from ledger.epoch where stream = 'LEDGER')";
@@ -296,4 +315,43 @@ async fn usage_is_not_rejected_for_a_rate_that_was_not_replayed_or_was_lost() {
     refused(&world, "sequences 2 to 3, which may have brought it, are neither in the stream nor in custody").await;
     let (code, rejected) = said(&world, &["replay", "--lane", "TOKENS", "--rates-are-complete"]).await;
     assert_eq!((code, &rejected["rejects"]["unknown_reference"]), (Some(0), &json!(2)), "{rejected}");
+}
+
+/// Usage without an id is named by its place. What was rejected for want of a rate and published again stays one usage, also
+/// where a new database has the rate before it meets the first of the two.
+#[tokio::test]
+async fn usage_that_was_requeued_is_one_usage_in_a_new_database() {
+    let mut world = World::start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    let usage = next_event("TOKENS").without("cost_usd").without("usage_id").with("model_tier", "STANDARD");
+    published.publish(&world.publisher, usage.bad("unknown_reference")).await;
+    check_ledger(&world, &published).await;
+    for key in ["token_rate_STANDARD_input", "token_rate_STANDARD_output"] {
+        published.publish(&world.publisher, metric("VRA-CFO", key, 0.25).good()).await;
+    }
+    check_ledger(&world, &published).await;
+    let reference = newest_letter(&world).await;
+    world.ledgerd_ok(&["dlq", "requeue", &reference, "--by", "Ops"]).await;
+    note(&mut published, &requeued_from(&world, &reference).await[0], Expectation::Good);
+    check_ledger(&world, &published).await;
+    drop(daemon);
+
+    // The same records, and the letter is open again, for the decisions were never in the stream.
+    let usages = "select count(*) from ledger.token_usage";
+    use_another_database(&mut world).await;
+    world.ledgerd_ok(&["replay"]).await;
+    assert_eq!(world.database.count(usages).await, 1);
+    let _daemon = world.daemon().await;
+    world.ledgerd_ok(&["dlq", "requeue", &reference, "--by", "Ops"]).await;
+    let twice = "select count(*) from ledger.entry where disposition = 'duplicate'";
+    eventually("it is known", SOON, async || when(world.database.count(twice).await == 1, String::new)).await;
+    assert_eq!(world.database.count(usages).await, 1);
+    world.ledgerd_ok(&["verify"]).await;
+
+    use_another_database(&mut world).await;
+    world.ledgerd_ok(&["replay", "--lane", "METRIC"]).await;
+    world.ledgerd_ok(&["replay"]).await;
+    assert_eq!(world.database.count(usages).await, 1);
+    world.ledgerd_ok(&["verify"]).await;
 }

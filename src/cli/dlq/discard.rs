@@ -30,25 +30,31 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         decision::record_what_is_unrecorded(&ledger).await?;
     }
     let (mut values, mut refused) = (Vec::new(), 0);
-    while let Some(letter) = walk.next().await? {
-        let done = Box::pin(discard(&ledger, arguments, &letter)).await?;
-        let reference = &letter.reference;
-        let (word, why) = match &done {
-            Ok(()) if arguments.selection.dry_run => ("would be discarded", None),
-            Ok(()) => ("discarded", None),
-            Err(why) => ("refused", Some(why)),
-        };
-        refused += usize::from(done.is_err());
-        if as_json {
-            values.push(json!({ "reference": reference, "result": word.replace(' ', "_"), "why": why }));
-        } else {
-            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            output::line(format_args!("{reference}  {word}{why}"));
+    let done = async {
+        while let Some(letter) = walk.next().await? {
+            let done = Box::pin(discard(&ledger, arguments, &letter)).await?;
+            let reference = &letter.reference;
+            let (word, why) = match &done {
+                Ok(()) if arguments.selection.dry_run => ("would be discarded", None),
+                Ok(()) => ("discarded", None),
+                Err(why) => ("refused", Some(why)),
+            };
+            refused += usize::from(done.is_err());
+            if as_json {
+                values.push(json!({ "reference": reference, "result": word.replace(' ', "_"), "why": why }));
+            } else {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                output::line(format_args!("{reference}  {word}{why}"));
+            }
         }
-    }
+        Ok::<_, Failure>(())
+    };
+    let done = done.await;
+    // What was done is said, whatever came then.
     if as_json {
         output::json(&Value::Array(values));
     }
+    done?;
     match refused {
         0 => Ok(()),
         _ => Err(Failure::new(Exit::Failed, format!("{refused} were not discarded"))),

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::digest::sha256;
 use crate::domain::message::Position;
-use crate::domain::resolution::{Insistence, State};
+use crate::domain::resolution::{Destination, Insistence, State};
 use crate::domain::subject::Subject;
 use crate::nats::requeue::{Looked, RecordStream, Return, Unreturned};
 use crate::postgres::Ledger;
@@ -140,8 +140,13 @@ impl Requeuing<'_> {
         let stand = self.stream.stand().await?;
         let insistence = Insistence { again: self.arguments.again, replaces: replacement.is_some() };
         let whole = outbox::read::<DeadLetter>(connections, letter.leaf_index).await?;
+        let incarnation = &stand.last.incarnation;
+        let has_the_last = match standing.awaited_in(incarnation) {
+            Some(sequence) => self.stream.holds(incarnation, sequence).await?,
+            None => false,
+        };
         let admitted = standing
-            .admit_requeue(&stand.last.incarnation, insistence)
+            .admit_requeue(Destination { incarnation, has_the_last }, insistence)
             .and_then(|()| match Subject::parse(&letter.subject) {
                 Some(subject) if is_plain(subject.actor) => Ok(()),
                 _ => Err("its subject is none that can be published to: publish a corrected record instead".to_owned()),
@@ -172,7 +177,7 @@ impl Requeuing<'_> {
         let returned = Return { letter: &letter, payload, message_id: &requeue.message_id, from: &requeue.from };
         let unfinished = |why: Unreturned| {
             let exit = if matches!(why, Unreturned::Away(_)) { Exit::Unavailable } else { Exit::Failed };
-            let again = format!("`ledgerd dlq requeue {}` finishes what was decided", decision.reference);
+            let again = format!("`ledgerd dlq requeue {} --by NAME` finishes what was decided", decision.reference);
             Failure::new(exit, format!("NATS: {why}; {again}"))
         };
         let at = match self.stream.look(&returned).await.map_err(|error| unfinished(error.into()))? {

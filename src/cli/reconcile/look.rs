@@ -1,5 +1,6 @@
 //! What became of every sequence? The stream and the consumers are asked first, then custody, then the stream again: whatever
-//! moves in between can only be settled more than it seems.
+//! moves in between can only be settled more than it seems. What the stream holds is read, and custody must have that very
+//! message.
 
 use super::super::progress::{Progress, bar};
 use super::super::{Exit, Failure};
@@ -98,9 +99,16 @@ pub(super) async fn look(
     };
     let holdings = api.holdings(stream).await?;
     same_stream(&before.incarnation, &holdings.incarnation)?;
-    let lacking = Box::pin(tell_apart(api, &holdings, &floor, &gaps, &mut progress)).await?;
     let comparison = Comparison { api, custody, holdings: &holdings, epochs: &numbers };
+    let lacking = match span {
+        None => Lacking::default(),
+        Some(span) => Box::pin(tell_apart(&comparison, &floor, span, &gaps, &mut progress)).await?,
+    };
     let mut parted_at = comparison.parted_below(floor.sequence).await?;
+    // The stream may have gone back to what was proven, and grown beyond it since.
+    if parted_at.is_none() && proven > 0 {
+        parted_at = comparison.parted_below(proven).await?;
+    }
     // Where an epoch goes on after the stream went back, what is older must still be the same.
     if let (None, Some(HeldEpoch { regressions: 1.., first: Some(first), .. })) = (parted_at, own.first()) {
         parted_at = comparison.parted_below(first - 1).await?;
@@ -117,28 +125,33 @@ fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failed, what))
 }
 
-/// Asks the stream for each sequence that custody does not have.
+/// Asks custody for each message that the stream has. A sequence alone says little: a stream that went back uses it again for
+/// another message, and a consumer that did not go back passes over that one.
 async fn tell_apart(
-    api: &Api,
-    holdings: &Holdings,
+    comparison: &Comparison<'_>,
     floor: &Floor,
+    span: Span,
     gaps: &Spans,
     progress: &mut Progress,
 ) -> Result<Lacking, Failure> {
+    let Comparison { api, custody, holdings, epochs } = *comparison;
     let mut lacking = Lacking::default();
-    let mut remaining = Spans::default();
     for gap in gaps.iter() {
         lacking.expired.add_all(&holdings.expired(gap));
         lacking.deleted.add_all(&holdings.deleted(gap));
-        remaining.add_all(&holdings.remaining(gap));
     }
-    let mut reader = Reader::new(api.clone(), holdings.incarnation.clone(), Wanted::Any, &remaining);
+    let mut reader = Reader::new(api.clone(), holdings.incarnation.clone(), Wanted::Any, &holdings.remaining(span));
     let mut absent = Spans::default();
-    while let Some(window) = reader.read().await? {
-        absent.add_all(&window.absent);
-        progress.tell(|| format!("{} sequences are not in custody; the stream, at {}", gaps.count(), window.through));
-        for message in window.messages {
-            let kind = if floor.serves(&message) { &mut lacking.missing } else { &mut lacking.on_no_lane };
+    let mut next = reader.read().await?;
+    while let Some(window) = next {
+        // The stream is read ahead.
+        let (read, are_held) = tokio::join!(reader.read(), held::are_held(custody, epochs, &window.messages));
+        next = read?;
+        window.absent.iter().for_each(|gone| absent.add_all(&gaps.within(gone)));
+        let done = bar((window.through - span.first()).unsigned_abs(), span.count().unsigned_abs());
+        progress.tell(|| format!("{done} stream, sequence {}", window.through));
+        for (message, _) in window.messages.iter().zip(are_held?).filter(|(_, is_held)| !is_held) {
+            let kind = if floor.serves(message) { &mut lacking.missing } else { &mut lacking.on_no_lane };
             kind.add(Span::of(message.sequence));
         }
     }

@@ -3,7 +3,7 @@
 use super::super::progress::{Progress, bar, pace};
 use super::super::{Exit, Failure, connect, output, rules};
 use super::references::Referred;
-use super::source::{BatchLimits, Course, Feed, NAME, ReplaySource};
+use super::source::{BatchLimits, Course, Feed, NAME, Obstacle, ReplaySource};
 use crate::config::Config;
 use crate::domain::receipt::Asked;
 use crate::domain::reject::Reason;
@@ -63,7 +63,8 @@ pub(in super::super) struct Replayed {
 /// A replay that did not come to its end.
 #[derive(Debug)]
 pub(in super::super) struct Unfinished {
-    pub(in super::super) next: i64,
+    /// Where it could go on; nowhere, where the stream is another one now.
+    pub(in super::super) next: Option<i64>,
     pub(in super::super) why: String,
 }
 
@@ -113,8 +114,9 @@ impl Job<'_> {
         }
         let unfinished = match course.obstacle() {
             None if course.is_drained() => None,
-            why => {
-                Some(Unfinished { next: course.settled() + 1, why: why.unwrap_or_else(|| "told to stop".to_owned()) })
+            None => Some(Unfinished { next: Some(course.settled() + 1), why: "told to stop".to_owned() }),
+            Some(Obstacle { why, is_for_ever }) => {
+                Some(Unfinished { next: (!is_for_ever).then(|| course.settled() + 1), why })
             }
         };
         Ok(Replayed::of(&metrics, course.absent(), unfinished))

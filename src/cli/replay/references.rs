@@ -71,7 +71,7 @@ impl<'a> Referred<'a> {
         let lost = lost.map_or_else(|| "messages".to_owned(), |lost| format!("sequences {lost}"));
         Ok(Answer::Unsettled(format!(
             "usage at sequence {sequence} has no rate in this database, and {lost}, which may have brought it, are neither in the \
-             stream nor in custody: publish the rate; or say --rates-are-complete, and such usage is rejected"
+             stream nor in custody: publish the rate; or run `ledgerd replay --rates-are-complete`, and such usage is rejected"
         )))
     }
 }

@@ -16,6 +16,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// Why a replay cannot go on.
+#[derive(Clone, Debug)]
+pub(super) struct Obstacle {
+    pub(super) why: String,
+    /// The stream is another one now, and its sequences are those of other messages.
+    pub(super) is_for_ever: bool,
+}
+
+impl Obstacle {
+    fn new(why: String) -> Self {
+        Self { why, is_for_ever: false }
+    }
+
+    fn for_ever(why: String) -> Self {
+        Self { why, is_for_ever: true }
+    }
+}
+
 /// How far a replay has come, and why it ended.
 #[derive(Debug)]
 pub(super) struct Course {
@@ -23,8 +41,10 @@ pub(super) struct Course {
     settled: AtomicI64,
     /// All that was handed over was taken.
     drained: AtomicBool,
+    /// Everything was handed over.
+    complete: AtomicBool,
     /// Why it cannot go on.
-    obstacle: Mutex<Option<String>>,
+    obstacle: Mutex<Option<Obstacle>>,
     /// Where the stream had nothing.
     absent: Mutex<Spans>,
 }
@@ -34,6 +54,7 @@ impl Course {
         Self {
             settled: AtomicI64::new(before),
             drained: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
             obstacle: Mutex::default(),
             absent: Mutex::default(),
         }
@@ -44,10 +65,10 @@ impl Course {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.drained.load(Ordering::Relaxed)
+        self.drained.load(Ordering::Relaxed) && self.complete.load(Ordering::Relaxed)
     }
 
-    pub(super) fn obstacle(&self) -> Option<String> {
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
         self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -59,7 +80,7 @@ impl Course {
         self.absent.lock().unwrap_or_else(PoisonError::into_inner).add_all(absent);
     }
 
-    fn cannot_go_on(&self, why: String) {
+    fn cannot_go_on(&self, why: Obstacle) {
         self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
     }
 }
@@ -95,12 +116,13 @@ pub(super) const NAME: &str = "replay";
 
 impl Feed {
     async fn run(mut self, batches: mpsc::Sender<Handed>) {
-        if let Err(why) = self.hand_over_all(&batches).await {
-            self.course.cannot_go_on(why);
+        match self.hand_over_all(&batches).await {
+            Ok(()) => self.course.complete.store(true, Ordering::Relaxed),
+            Err(why) => self.course.cannot_go_on(why),
         }
     }
 
-    async fn hand_over_all(&mut self, batches: &mpsc::Sender<Handed>) -> Result<(), String> {
+    async fn hand_over_all(&mut self, batches: &mpsc::Sender<Handed>) -> Result<(), Obstacle> {
         let mut queue = VecDeque::new();
         let (mut through, mut is_end) = (self.course.settled(), false);
         while !is_end || !queue.is_empty() {
@@ -125,7 +147,7 @@ impl Feed {
         Ok(())
     }
 
-    async fn read(&mut self) -> Result<Option<Window>, String> {
+    async fn read(&mut self) -> Result<Option<Window>, Obstacle> {
         let mut backoff = Backoff::for_dependency();
         loop {
             match self.reader.read().await {
@@ -138,26 +160,31 @@ impl Feed {
         }
     }
 
-    async fn same_stream(&self) -> Result<(), String> {
+    async fn same_stream(&self) -> Result<(), Obstacle> {
         let mut backoff = Backoff::for_dependency();
         loop {
             match self.api.incarnation(&self.incarnation.stream).await {
                 Ok(now) if now == self.incarnation => return Ok(()),
-                Ok(now) => return Err(format!("the stream was made anew: it was {}, and is {now}", self.incarnation)),
+                Ok(now) => {
+                    let why = format!("the stream was made anew: it was {}, and is {now}", self.incarnation);
+                    return Err(Obstacle::for_ever(why));
+                }
                 Err(error) => self.wait(error, &mut backoff).await?,
             }
         }
     }
 
     /// Waits for a server that is away. A stream that is gone does not come back as it was.
-    async fn wait(&self, error: ApiError, backoff: &mut Backoff) -> Result<(), String> {
+    async fn wait(&self, error: ApiError, backoff: &mut Backoff) -> Result<(), Obstacle> {
         if error == ApiError::StreamNotFound {
-            return Err(format!("the stream {} is gone", self.incarnation));
+            return Err(Obstacle::for_ever(format!("the stream {} is gone", self.incarnation)));
         }
         self.health.nats.down(NAME, &error.to_string());
         tokio::select! {
             () = tokio::time::sleep(backoff.next_wait()) => Ok(()),
-            () = self.stop.cancelled() => Err(format!("told to stop while NATS was away: {error}")),
+            () = self.stop.cancelled() => {
+                Err(Obstacle::new(format!("told to stop while NATS was away: {error}")))
+            }
         }
     }
 }
@@ -244,7 +271,7 @@ impl Source for ReplaySource<'_> {
         match referred.look(sequence).await? {
             Answer::Settled => Ok(true),
             Answer::Unsettled(why) => {
-                self.course.cannot_go_on(why);
+                self.course.cannot_go_on(Obstacle::new(why));
                 self.stop.cancel();
                 Ok(false)
             }

@@ -381,7 +381,7 @@ fn message(workshop: &Workshop<'_>, entry: &Entry) -> Option<Message> {
         sequence: entry.sequence,
         subject: entry.subject.clone(),
         server_time_ns: entry.server_time_ns,
-        headers: Headers::NONE,
+        headers: Headers::from_stored(entry.headers.clone()),
         payload: entry.payload.clone()?.into(),
     })
 }
