@@ -94,7 +94,8 @@ impl Config {
     }
 }
 
-const SILENCE_SLACK: Duration = Duration::from_secs(10);
+/// With statements that end soon, telling receipts and acknowledging take longest: ten seconds and five.
+const SILENCE_SLACK: Duration = Duration::from_secs(20);
 
 impl Database {
     /// Where the database is, for commands that need it.

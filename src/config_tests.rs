@@ -69,6 +69,12 @@ fn webhooks_are_served_to_somebody_or_not_at_all() {
     let config = load("", &[("LEDGERD__WEBHOOKS__TOKENS", &tokens)]).expect("a configuration");
     let webhooks = config.webhooks.expect("somebody is let in");
     assert_eq!((webhooks.patience, webhooks.requests_max, webhooks.listen), (Duration::from_secs(4), 64, None));
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "nats://webhooks:rotated@h").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let of_file = [("LEDGERD__WEBHOOKS__TOKENS", &*tokens), ("LEDGERD__WEBHOOKS__NATS_URL_FILE", path)];
+    let webhooks = load("", &of_file).expect("a configuration").webhooks.expect("somebody is let in");
+    assert_eq!(webhooks.nats_url.as_deref(), Some("nats://webhooks:rotated@h"));
     let error = load("", &[("LEDGERD__WEBHOOKS__TOKENS", "hunter2 RXY-CEO")]).expect_err("no hash");
     assert!(error.contains("webhooks.tokens") && error.contains("place 1") && !error.contains("hunter2"), "{error}");
 }

@@ -3,7 +3,7 @@
 use super::run::Daemon;
 use super::{Exit, Failure};
 use crate::nats::api::{Api, ApiError};
-use crate::nats::client::{self, Connection};
+use crate::nats::client::Connection;
 use crate::nats::definitions::Names;
 use crate::nats::setup::{Mode, Outcome, setup, version_complaint};
 use crate::postgres::schema;
@@ -80,7 +80,7 @@ impl Daemon {
         if met.is_some() {
             return Ok(met);
         }
-        match client::connect(&self.nats_settings.subscribe(), Some(self.health.clone())).await {
+        match self.nats.connect(Some(self.health.clone())).await {
             Ok(connection) => {
                 if let Some(complaint) = version_complaint(&connection.client.server_info()) {
                     return Err(Failure::new(Exit::Configuration, complaint));

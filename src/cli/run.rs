@@ -1,7 +1,7 @@
 //! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
 
 use super::meet::Meeting;
-use super::{Exit, Failure, connect, log_pages, rules, witnesses};
+use super::{Exit, Failure, connect, log_pages, rules, webhooks, witnesses};
 use crate::anchor::Anchor;
 use crate::config::Config;
 use crate::cosign::Witnesses;
@@ -15,7 +15,7 @@ use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::alerts::AlertStream;
 use crate::nats::api::Api;
 use crate::nats::checkpoints::CheckpointSubject;
-use crate::nats::client::{self, Client, Connection, Settings};
+use crate::nats::client::{Connection, Link};
 use crate::nats::dead_letters::DeadLetterStream;
 use crate::nats::pull::PullLimits;
 use crate::nats::receipts::ReceiptStream;
@@ -59,10 +59,10 @@ pub(super) struct Daemon {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
-    /// How to reach the message server; a reload may change it.
-    pub(super) nats_settings: watch::Sender<Settings>,
-    /// The client in use, for a reload of its credentials.
-    client: Mutex<Option<Client>>,
+    /// The way to the message server.
+    pub(super) nats: Link,
+    /// That of the webhooks, where they are served.
+    pub(super) webhooks_nats: Option<Link>,
     signing: Option<Signing>,
     witnesses: Option<Witnesses<http::client::Client>>,
     /// The newest checkpoint, for those who ask.
@@ -135,8 +135,8 @@ impl Daemon {
             health: Arc::new(connect::health(&config)),
             metrics,
             lanes,
-            nats_settings: watch::Sender::new(connect::nats_settings(&config.nats)?),
-            client: Mutex::new(None),
+            nats: Link::new(connect::nats_settings(&config.nats)?),
+            webhooks_nats: webhooks::nats_settings(&config)?.map(Link::new),
             signing: Signing::of(&config)?,
             witnesses: witnesses::of(&config)?,
             released: watch::Sender::new(None),
@@ -195,7 +195,6 @@ impl Daemon {
         // Connecting holds large buffers, which need not be part of every future around it.
         while let Some(connection) = Box::pin(self.meet_both(meeting)).await? {
             meeting = Meeting::Again;
-            self.client.lock().unwrap_or_else(PoisonError::into_inner).replace(connection.client.clone());
             self.clone().run_lanes(&connection, &self.stop.child_token()).await?;
             if self.stop.is_cancelled() {
                 break;
@@ -418,6 +417,9 @@ impl Daemon {
         let url = config.database.url().map_err(|error| error.to_string())?;
         connect::database(&config, 1).map_err(|failure| failure.what)?;
         self.reload_nats(&config).await?;
+        if self.config.webhooks.is_none() && config.webhooks.is_some() {
+            tracing::warn!("webhooks.tokens lets somebody in now, and the webhooks are served after a restart only");
+        }
         for connections in [
             self.ledger.connections(),
             self.dead_letters.connections(),
@@ -434,13 +436,15 @@ impl Daemon {
 
     /// Connects anew where there is anything that may have been rotated.
     async fn reload_nats(&self, config: &Config) -> Result<(), String> {
-        let new = connect::nats_settings(&config.nats).map_err(|failure| failure.what)?;
-        if new == *self.nats_settings.borrow() && !new.has_files() {
-            return Ok(());
+        let what = |failure: Failure| failure.what;
+        // Their files are read again at their next connection. To break this one would leave those who wait without an answer.
+        if let (Some(link), Some(new)) = (&self.webhooks_nats, webhooks::nats_settings(config).map_err(what)?)
+            && !link.has(&new)
+        {
+            link.renew(new).await.map_err(|error| format!("NATS, for the webhooks: {error}"))?;
         }
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let renewed = client::renew(client.as_ref(), &self.nats_settings, new).await;
-        renewed.map_err(|error| format!("NATS: {error}"))
+        let new = connect::nats_settings(&config.nats).map_err(what)?;
+        self.nats.renew(new).await.map_err(|error| format!("NATS: {error}"))
     }
 }
 

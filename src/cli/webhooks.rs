@@ -1,11 +1,11 @@
 //! How do webhooks reach the stream? Over a connection and a login of their own, for the daemon's may publish no record.
 
-use super::connect;
 use super::run::Daemon;
-use crate::config::{Config, Webhooks as Settings};
+use super::{Failure, connect};
+use crate::config::Config;
 use crate::http::webhooks::{Limits, Webhooks};
 use crate::nats::api::Api;
-use crate::nats::client;
+use crate::nats::client::{self, Link};
 use crate::nats::intake::{Intake, Submission, Submitted};
 use crate::nats::publish::NotPublished;
 use crate::retry::Backoff;
@@ -54,7 +54,7 @@ impl webhook::Intake for Gate {
 impl Daemon {
     /// The webhooks, and a task that keeps them connected. `None`: nobody is let in.
     pub(super) fn webhooks(self: &Arc<Self>) -> Option<Webhooks> {
-        let Some(settings) = self.config.webhooks.clone() else {
+        let Some(settings) = &self.config.webhooks else {
             self.health.webhooks.up(WEBHOOKS);
             return None;
         };
@@ -64,17 +64,18 @@ impl Daemon {
             body_bytes_max: self.config.judging.record_bytes_max,
         };
         let (sender, intake) = watch::channel(None);
-        tokio::spawn(self.clone().keep_connected(settings, sender));
+        tokio::spawn(self.clone().keep_connected(sender));
         let gate = Gate { intake, stop: self.stop.clone() };
         Some(Webhooks::new(gate, self.bearers.subscribe(), limits, self.metrics.webhooks()))
     }
 
     /// Until the runtime ends: those who asked before a stop are still to be answered.
-    async fn keep_connected(self: Arc<Self>, settings: Settings, intake: watch::Sender<Option<Arc<Intake>>>) {
+    async fn keep_connected(self: Arc<Self>, intake: watch::Sender<Option<Arc<Intake>>>) {
+        let Some(link) = &self.webhooks_nats else { return };
         let health = &self.health.webhooks;
         let mut backoff = Backoff::for_dependency();
         loop {
-            match open(&self.config, &settings).await {
+            match open(link, &self.config.nats.receipts_stream).await {
                 Ok(opened) => {
                     let opened = Arc::new(opened);
                     intake.send_replace(Some(opened.clone()));
@@ -97,18 +98,24 @@ impl Daemon {
     }
 }
 
-async fn open(config: &Config, webhooks: &Settings) -> Result<Intake, String> {
-    let mut settings = connect::nats_settings(&config.nats).map_err(|failure| failure.what)?;
-    if webhooks.nats_url.is_some() || webhooks.nats_credentials_file.is_some() {
-        settings = client::Settings {
-            url: webhooks.nats_url.clone().unwrap_or(settings.url),
-            credentials_file: webhooks.nats_credentials_file.clone(),
-            user: None,
-            password_file: None,
-            nkey_file: None,
-            ..settings
-        };
+/// How the webhooks reach the server; `None`: nobody is let in.
+pub(super) fn nats_settings(config: &Config) -> Result<Option<client::Settings>, Failure> {
+    let Some(webhooks) = &config.webhooks else { return Ok(None) };
+    let settings = connect::nats_settings(&config.nats)?;
+    if webhooks.nats_url.is_none() && webhooks.nats_credentials_file.is_none() {
+        return Ok(Some(settings));
     }
-    let connection = client::connect_once(settings).await.map_err(|error| error.to_string())?;
-    Intake::listen(Api::new(&connection), &config.nats.receipts_stream, RECEIPTS).await
+    Ok(Some(client::Settings {
+        url: webhooks.nats_url.clone().unwrap_or(settings.url),
+        credentials_file: webhooks.nats_credentials_file.clone(),
+        user: None,
+        password_file: None,
+        nkey_file: None,
+        ..settings
+    }))
+}
+
+async fn open(link: &Link, receipts_stream: &str) -> Result<Intake, String> {
+    let connection = link.connect(None).await.map_err(|error| error.to_string())?;
+    Intake::listen(Api::new(&connection), receipts_stream, RECEIPTS).await
 }

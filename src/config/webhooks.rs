@@ -41,7 +41,7 @@ impl Reader {
             listen: self.listen("webhooks.listen")?,
             patience: self.duration("webhooks.patience", PATIENCE_MAX)?,
             requests_max: self.number("webhooks.requests_max", 1, 1024)?,
-            nats_url: self.secret("webhooks.nats_url", None, "ledgerd.webhooks-nats-url")?,
+            nats_url: self.secret("webhooks.nats_url", Some("webhooks.nats_url_file"), "ledgerd.webhooks-nats-url")?,
             nats_credentials_file: self
                 .path("webhooks.nats_credentials_file")?
                 .or_else(|| credential("ledgerd.webhooks-nats-credentials")),

@@ -18,6 +18,9 @@ pub struct Actor {
     pub hears_all_alerts: bool,
 }
 
+/// What nats-server.conf itself has: the ledger's account, and users whose passwords stand in variables made the same way.
+const RESERVED: [&str; 5] = ["LEDGER", "LEDGERD", "SETUP", "REQUEUE", "WEBHOOKS"];
+
 const HEADER: &str = "\
 # One account for each actor: written by `ledgerd nats-accounts`, from the registered agents and the configuration's lists of writers.
 # After a change of either, write it anew and tell the server (nats-server --signal reload). nats-server.conf includes it.
@@ -37,6 +40,11 @@ pub fn configuration(actors: &[Actor]) -> Result<String, String> {
         let name = actor.name.as_str();
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             return Err(format!("the actor \"{name}\" cannot stand in a subject: it has letters, digits, - and _"));
+        }
+        if RESERVED.contains(&name.to_uppercase().as_str()) {
+            return Err(format!(
+                "an actor {name} would share its account, or its password's variable, with nats-server.conf"
+            ));
         }
         if let Some(other) = named.insert(password_variable(name), name) {
             return Err(format!("the actors {other} and {name} would share the variable {}", password_variable(name)));
@@ -89,6 +97,10 @@ mod tests {
     fn a_name_that_would_open_another_subject_is_refused() {
         for name in ["", "*", ">", "A.B", "A B", "A\"", "$A", "Ä"] {
             configuration(&[actor(name)]).expect_err(name);
+        }
+        for name in ["LEDGER", "setup", "Ledgerd"] {
+            let error = configuration(&[actor(name)]).expect_err(name);
+            assert!(error.contains("nats-server.conf"), "{error}");
         }
         let error = configuration(&[actor("A-B"), actor("A_B")]).expect_err("one variable for two");
         assert!(error.contains("A-B and A_B"), "{error}");

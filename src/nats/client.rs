@@ -10,7 +10,7 @@ use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -52,7 +52,7 @@ impl Settings {
     }
 
     /// Whether there are files whose content may have changed.
-    pub fn has_files(&self) -> bool {
+    fn has_files(&self) -> bool {
         let credentials = [&self.credentials_file, &self.password_file, &self.nkey_file];
         credentials.into_iter().chain(self.tls_files()).any(Option::is_some)
     }
@@ -104,7 +104,7 @@ pub async fn connect_once(settings: Settings) -> Result<Connection, ConnectError
 
 /// Connects once. The client reconnects by itself from then on, for ever: each time with the newest settings, whose credentials
 /// and certificates it reads anew.
-pub async fn connect(
+async fn connect(
     settings: &watch::Receiver<Settings>,
     health: Option<Arc<Health>>,
 ) -> Result<Connection, ConnectError> {
@@ -153,39 +153,68 @@ fn login(servers: &[ServerAddr]) -> Option<(String, Option<String>)> {
     servers.iter().find_map(|server| Some((decode(server.username()?), server.password().map(decode))))
 }
 
-/// Turns a client to changed settings, or to credentials and certificates that were rotated under the old names. Whether the
-/// server takes them is tried before anything is given up: if it says no, the old connection stays.
-pub async fn renew(
-    client: Option<&Client>,
-    settings: &watch::Sender<Settings>,
-    new: Settings,
-) -> Result<(), ConnectError> {
-    let cannot_change =
-        |what: &str| ConnectError { refused: true, what: format!("{what} cannot change while it runs: restart") };
-    let old = settings.borrow().clone();
-    let servers = new.servers()?;
-    if new.tls_files() != old.tls_files() {
-        return Err(cannot_change("which files hold the certificates"));
+/// A connection whose settings and credentials may change while it is in use.
+pub struct Link {
+    settings: watch::Sender<Settings>,
+    client: Mutex<Option<Client>>,
+}
+
+impl Link {
+    /// Not connected yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: watch::Sender::new(settings), client: Mutex::new(None) }
     }
-    if new.inbox_prefix(&servers) != old.inbox_prefix(&old.servers()?) {
-        return Err(cannot_change("the user"));
+
+    /// Connects, and is of this client from then on.
+    pub async fn connect(&self, health: Option<Arc<Health>>) -> Result<Connection, ConnectError> {
+        let connection = connect(&self.settings.subscribe(), health).await?;
+        self.client().replace(connection.client.clone());
+        Ok(connection)
     }
-    let is_connected = client.is_some_and(|client| client.connection_state() == State::Connected);
-    match connect_once(new.clone()).await {
-        Err(error) if error.refused || is_connected => return Err(error),
-        // The server is away: it will be met with the new ones.
-        Ok(_) | Err(_) => {}
+
+    fn client(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    settings.send_replace(new);
-    if let Some(client) = client {
-        // While disconnected both wait for the connection, which is made with the new settings anyway.
-        let renewing = async {
-            let _ = client.set_server_pool(servers.as_slice()).await;
-            let _ = client.force_reconnect().await;
-        };
-        let _ = tokio::time::timeout(CONNECT_TIMEOUT, renewing).await;
+
+    /// Whether these are its settings.
+    pub fn has(&self, settings: &Settings) -> bool {
+        *self.settings.borrow() == *settings
     }
-    Ok(())
+
+    /// Turns the client to changed settings, or to credentials and certificates that were rotated under the old names. Whether
+    /// the server takes them is tried before anything is given up: if it says no, the old connection stays.
+    pub async fn renew(&self, new: Settings) -> Result<(), ConnectError> {
+        let cannot_change =
+            |what: &str| ConnectError { refused: true, what: format!("{what} cannot change while it runs: restart") };
+        let old = self.settings.borrow().clone();
+        if new == old && !new.has_files() {
+            return Ok(());
+        }
+        let servers = new.servers()?;
+        if new.tls_files() != old.tls_files() {
+            return Err(cannot_change("which files hold the certificates"));
+        }
+        if new.inbox_prefix(&servers) != old.inbox_prefix(&old.servers()?) {
+            return Err(cannot_change("the user"));
+        }
+        let client = self.client().clone();
+        let is_connected = client.as_ref().is_some_and(|client| client.connection_state() == State::Connected);
+        match connect_once(new.clone()).await {
+            Err(error) if error.refused || is_connected => return Err(error),
+            // The server is away: it will be met with the new ones.
+            Ok(_) | Err(_) => {}
+        }
+        self.settings.send_replace(new);
+        if let Some(client) = client {
+            // While disconnected both wait for the connection, which is made with the new settings anyway.
+            let renewing = async {
+                let _ = client.set_server_pool(servers.as_slice()).await;
+                let _ = client.force_reconnect().await;
+            };
+            let _ = tokio::time::timeout(CONNECT_TIMEOUT, renewing).await;
+        }
+        Ok(())
+    }
 }
 
 fn options(

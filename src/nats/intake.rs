@@ -3,7 +3,8 @@
 
 use super::api::Api;
 use super::publish::{NotPublished, Stored, publish_message};
-use crate::domain::receipt::{HEADER, Receipt, YES, subject_of};
+use crate::domain::digest::hex;
+use crate::domain::receipt::{HEADER, Receipt, YES, own_id, subject_of};
 use crate::domain::subject::Subject;
 use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
@@ -80,6 +81,10 @@ impl Intake {
     /// Publishes, and waits for the receipt until the deadline.
     pub async fn submit(&self, submission: Submission, deadline: Instant) -> Result<Submitted, NotPublished> {
         let Submission { subject, message_id, payload } = submission;
+        let parsed = Subject::parse(&subject).expect("the caller publishes on a lane");
+        // Its receipt would go by its sequence, which a stream that was made anew, or has lost its end, uses again.
+        let is_nameless = message_id.is_none() && own_id(&payload, parsed.lane.table()).is_none();
+        let message_id = if is_nameless { unguessable() } else { message_id };
         let mut message = PublishMessage::build().payload(payload.clone()).header(HEADER, YES);
         if let Some(id) = &message_id {
             message = message.message_id(id);
@@ -87,7 +92,6 @@ impl Intake {
         let publishing = publish_message(&self.api, &subject, message);
         let stored = timeout_at(deadline, publishing).await.unwrap_or(Err(NotPublished::Unknown))?;
         let sequence = i64::try_from(stored.sequence).unwrap_or(i64::MAX);
-        let parsed = Subject::parse(&subject).expect("the caller publishes on a lane");
         let place = Place { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
 
         let mut awaited = self.board.expect(place.clone());
@@ -119,6 +123,13 @@ impl Intake {
         }
         Receipt::parse(&message.payload, &place.subject).filter(|receipt| receipt.sequence == place.sequence)
     }
+}
+
+/// A name that nobody has used, nor can use first.
+fn unguessable() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(hex(&bytes))
 }
 
 impl Drop for Intake {

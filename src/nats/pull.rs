@@ -29,6 +29,8 @@ const WAIT_FOR_FIRST: Duration = Duration::from_secs(3);
 const WAIT_SLACK: Duration = Duration::from_secs(2);
 /// Messages of one answer follow each other at once.
 const WAIT_FOR_NEXT: Duration = Duration::from_secs(1);
+/// A whole answer, however slowly it comes: what is still on its way then is taken with the next.
+const WAIT_FOR_ALL: Duration = Duration::from_secs(10);
 /// The server refuses a pull whose next message alone is larger than the bytes asked for; one message may then be this large.
 const OVERSIZE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -101,6 +103,7 @@ impl Puller {
             .map_err(|error| Broken(error.to_string()))?;
 
         let mut messages = Vec::new();
+        let end = Instant::now() + WAIT_FOR_ALL;
         let mut deadline = Instant::now() + WAIT_FOR_FIRST + WAIT_SLACK;
         while messages.len() < limits.messages_max {
             let next = tokio::select! {
@@ -116,7 +119,7 @@ impl Puller {
             };
             if !message.subject.starts_with(&self.inbox) {
                 messages.push(message);
-                deadline = Instant::now() + WAIT_FOR_NEXT;
+                deadline = end.min(Instant::now() + WAIT_FOR_NEXT);
             } else if message.subject.as_str() == reply {
                 match end_of_answer(&message) {
                     End::ThatIsAll => break,

@@ -4,6 +4,7 @@ use super::api::Api;
 use super::client::{Connection, with_sources};
 use crate::domain::receipt::Receipt;
 use crate::receipts::Post;
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -19,6 +20,10 @@ pub struct ReceiptStream {
 const SENDING_TIME_MAX: Duration = Duration::from_secs(1);
 /// From one confirmation to the next.
 const CONFIRMING_TIME_MAX: Duration = Duration::from_secs(1);
+/// Of one lane at a time. The client has room for 5000 of all lanes together, and whoever waits for room gives none back.
+const UNCONFIRMED_MAX: usize = 250;
+
+const TAKES_NONE: &str = "the connection takes none";
 
 impl ReceiptStream {
     /// Over this connection.
@@ -27,22 +32,46 @@ impl ReceiptStream {
     }
 }
 
-impl Post for ReceiptStream {
-    async fn deliver(&self, receipts: &[Receipt]) -> Result<(), String> {
+impl ReceiptStream {
+    /// Publishes these, and waits for the confirmation of each. What is left over was published, and not confirmed in time.
+    async fn publish<'a>(&self, receipts: &'a [Receipt]) -> Result<&'a [Receipt], String> {
         let sending = async {
             let mut confirmations = Vec::with_capacity(receipts.len());
             for receipt in receipts {
                 let message = PublishMessage::build().payload(receipt.to_bytes().into());
                 confirmations.push(self.api.context().send_publish(receipt.subject.clone(), message).await?);
             }
-            Ok::<_, async_nats::jetstream::context::PublishError>(confirmations)
+            Ok::<_, PublishError>(confirmations)
         };
-        let sent = timeout(SENDING_TIME_MAX, sending).await.map_err(|_| "the connection takes none".to_owned())?;
-        for confirmation in sent.map_err(|error| with_sources(&error))? {
+        let sent = timeout(SENDING_TIME_MAX, sending).await.map_err(|_| TAKES_NONE.to_owned())?;
+        for (at, confirmation) in sent.map_err(|error| with_sources(&error))?.into_iter().enumerate() {
             match timeout(CONFIRMING_TIME_MAX, confirmation.into_future()).await {
                 Ok(confirmed) => confirmed.map(drop).map_err(|error| with_sources(&error))?,
-                Err(_) => return Err("no confirmation from the server".to_owned()),
+                Err(_) => return Ok(&receipts[at..]),
             }
+        }
+        Ok(&[])
+    }
+
+    /// What was on its way when a connection broke, as it does at each reload, is lost; told once more it does no harm.
+    async fn publish_or_again(&self, receipts: &[Receipt]) -> Result<(), String> {
+        let unconfirmed = self.publish(receipts).await?;
+        if unconfirmed.is_empty() || self.publish(unconfirmed).await?.is_empty() {
+            return Ok(());
+        }
+        Err("no confirmation from the server".to_owned())
+    }
+}
+
+impl Post for ReceiptStream {
+    async fn deliver(&self, receipts: &[Receipt]) -> Result<(), String> {
+        let mut rest = receipts;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(UNCONFIRMED_MAX));
+            if let Err(why) = self.publish_or_again(now).await {
+                return self.toss(later).await.and(Err(why));
+            }
+            rest = later;
         }
         Ok(())
     }
@@ -55,6 +84,6 @@ impl Post for ReceiptStream {
             }
             Ok(())
         };
-        timeout(SENDING_TIME_MAX, sending).await.unwrap_or_else(|_| Err("the connection takes none".to_owned()))
+        timeout(SENDING_TIME_MAX, sending).await.unwrap_or_else(|_| Err(TAKES_NONE.to_owned()))
     }
 }

@@ -1,5 +1,6 @@
 //! What a publisher hears that asks: after the commit, on a subject of its own, and never at the ledger's cost.
 
+use crate::starting::change_consumer;
 use crate::support::daemon::{ledgerd_with_input, text_of};
 use crate::support::events::{LANES, Outgoing, event, id_field, next_event};
 use crate::support::ledger::{check_ledger, settled};
@@ -136,6 +137,25 @@ async fn killed_between_the_commit_and_the_receipt() {
     assert_eq!(check_ledger(&world, &published).await.rows, 1);
 }
 
+/// A reload does this, and so does any other loss of the connection. The record is acknowledged over the next one and does not
+/// come again, so nothing but a second telling reaches its publisher.
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_receipt_does_not_cost_it() {
+    let world = World::builder().nats_proxy().start().await;
+    let daemon = world.daemon().await;
+    let mut held = world.nats_proxy().hold_when(Direction::ToServer, b"PUB receipt.");
+    let record = next_event("EXEC");
+    let mut published = Published::default();
+    let sequence = published.publish_with_headers(&world.publisher, ASKING, record.good()).await;
+    held.happened().await;
+    world.nats_proxy().drop_held().await;
+    settled(&world, &published).await;
+    let subject = format!("receipt.BRM-CTO.{}", record.event_id());
+    let receipt = receipt_with(&world.jetstream().await, &subject, sequence).await;
+    assert_eq!(receipt["status"], "LOGGED", "{receipt}");
+    assert!(!daemon.log_contains("published unconfirmed"), "{}", daemon.log());
+}
+
 #[tokio::test]
 async fn without_the_stream_of_receipts_the_ledger_goes_on_and_whoever_listens_hears() {
     let world = World::start().await;
@@ -197,8 +217,14 @@ async fn emit_waits_and_its_exit_code_says_what_became_of_the_event() {
 /// As after an outage: whole batches in which everybody asks.
 #[tokio::test]
 async fn a_backlog_in_which_everybody_asks_is_told_and_a_kill_in_the_middle_loses_no_receipt() {
-    const MESSAGES: u64 = 2500;
-    let world = World::start().await;
+    // More than the client has room for at a time.
+    const MESSAGES: u64 = 5500;
+    let world = World::builder()
+        .env("LEDGERD__PIPELINE__BATCH_MESSAGES_MAX", "10000")
+        .env("LEDGERD__PIPELINE__BATCH_BYTES_MAX", "16777216")
+        .start()
+        .await;
+    change_consumer(&world, "EXEC", "max_ack_pending", 10_000).await;
     let jetstream = world.jetstream().await;
     let mut answers = Vec::new();
     for _ in 0..MESSAGES {
@@ -206,6 +232,11 @@ async fn a_backlog_in_which_everybody_asks_is_told_and_a_kill_in_the_middle_lose
         let message =
             jetstream::message::PublishMessage::build().payload(record.payload().into()).header("Ledger-Receipt", "1");
         answers.push(jetstream.send_publish(record.subject(), message).await.expect("connected"));
+        if answers.len() == 1000 {
+            for answer in answers.drain(..) {
+                answer.await.expect("the stream takes it");
+            }
+        }
     }
     for answer in answers {
         answer.await.expect("the stream takes it");

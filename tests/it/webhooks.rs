@@ -355,3 +355,63 @@ async fn an_answer_says_whether_the_record_is_safe_whatever_is_away() {
     })
     .await;
 }
+
+/// A stream that has lost its end, or was made anew, gives a sequence to another message.
+#[tokio::test]
+async fn a_receipt_of_an_earlier_message_with_this_sequence_answers_nobody() {
+    let world = builder().postgres_proxy().env("LEDGERD__WEBHOOKS__PATIENCE", "1s").start().await;
+    let daemon = world.daemon().await;
+    eventually("the webhooks are connected", SOON, async || {
+        let (status, answer) = send(&daemon, TOKENS, &json!({"agent_name": "RXY-CEO"})).await;
+        when(status == 422, || answer.to_string())
+    })
+    .await;
+    let jetstream = world.jetstream().await;
+    let mut stream = jetstream.get_stream("LEDGER").await.expect("setup made it");
+    let next = stream.info().await.expect("it answers").state.last_sequence + 1;
+    let subject = format!("receipt.RXY-CEO.seq-{next}");
+    let earlier = json!({
+        "status": "LOGGED", "event_id": null, "integrity_hash": null, "leaf_hash": "00", "leaf_index": 0,
+        "committed_at": "2026-02-20T17:47:14Z", "reason": null, "detail": null, "stream": "LEDGER", "sequence": next,
+        "subject": subject,
+    });
+    let kept = jetstream.publish(subject, earlier.to_string().into()).await.expect("connected");
+    kept.await.expect("the stream takes it");
+    world.postgres_proxy().cut().await;
+    let (status, answer) = send(&daemon, TOKENS, &usage()).await;
+    assert_eq!((status, &answer["status"]), (202, &"QUEUED".into()), "{answer}");
+}
+
+#[tokio::test]
+async fn the_password_of_the_webhooks_is_rotated_by_a_reload_and_a_wrong_one_changes_nothing() {
+    let world = builder().shipped_nats().start().await;
+    let folder = scratch_folder("config");
+    let file = folder.path().join("ledgerd.toml");
+    let address = world.nats().url().replacen("nats://", "", 1);
+    let has = |password: &str| {
+        let text = format!("[webhooks]\nnats_url = \"nats://webhooks:{password}@{address}\"\n");
+        std::fs::write(&file, text).expect("the folder is ours");
+    };
+    has("secret_WEBHOOKS");
+    let mut daemon = Daemon::spawn_with(&["--config", &file.display().to_string()], &world.environment);
+    daemon.ready().await;
+    let logged = async |daemon: &Daemon, n: u64| {
+        let body = event("EXEC", "BRM-CTO", n).payload();
+        eventually("it is logged", SOON, async || {
+            let answer = post(daemon, AUDIT, &[("X-Hegemon-Token", TOKEN)], &body).await;
+            when(answer.status == 200, || answer.text())
+        })
+        .await;
+    };
+    logged(&daemon, 1).await;
+    has("wrong");
+    daemon.sighup();
+    daemon.says("reload failed, what was in force stays in force: NATS, for the webhooks").await;
+    logged(&daemon, 2).await;
+    world.nats().reconfigure(|text| text.replace("$WEBHOOKS_PASSWORD", "rotated")).await;
+    has("rotated");
+    daemon.sighup();
+    daemon.says("reloaded registry, agents and credentials").await;
+    logged(&daemon, 3).await;
+    assert!(!daemon.log_contains("waiting for NATS"), "the daemon's own connection has nothing to do with it");
+}
