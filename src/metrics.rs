@@ -285,6 +285,8 @@ impl Metrics {
                 let _ = self.webhook_answers.get_or_create(&WebhookLabel { webhook: webhook.name(), code });
             }
         }
+        // At 0 from the start, so that a rate sees the first.
+        let _ = self.receipts();
         for result in ["success", "failure"] {
             let _ = self.reloads.get_or_create(&ResultLabel { result });
         }
