@@ -7,7 +7,6 @@ to standard output and, with `--keep`, into benches/results.json, from which rep
     --events N    the backlog (500,000)
     --rounds N    how often each side takes its turn (3)
     --only WORD   only what has this word in its name
-    --stored N    measures how a drain fares with so many rows stored already (0: not)
     --keep        writes benches/results.json and benches/README.md's figures
 """
 
@@ -93,7 +92,6 @@ def main():
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="")
-    parser.add_argument("--stored", type=int, default=0)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     ledgerd, plain = build()
@@ -103,8 +101,6 @@ def main():
     servers = Servers(RUN)
     try:
         results = measure(options, servers, programs)
-        if options.stored:
-            results["stored"] = drains.with_rows_stored(servers, programs, options.stored)
     finally:
         servers.stop()
     print(report.table(results))

@@ -8,7 +8,7 @@ from collections import namedtuple
 
 from bench_servers import SPEC_TABLE
 from processes import Watched
-from servers import Trouble, say
+from servers import Trouble
 
 SECONDS_MAX = 3_600
 LOOK_SECONDS = 0.1

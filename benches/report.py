@@ -51,8 +51,6 @@ def table(results):
         ratio = statistics.median(turn["p99_ms"] / turn["commit_p99_ms"] for turn in steady)
         lines.append(f"- 500 events per second, publication to acknowledgement: p50 {median(steady, 'p50_ms'):.1f} ms, p99 {median(steady, 'p99_ms'):.1f} ms; "
                      f"one row and its commit, p99 {median(steady, 'commit_p99_ms'):.1f} ms: {ratio:.1f} ×.")
-    if stored := results.get("stored"):
-        lines.append(f"- With {stored['rows']:,} rows stored already: {stored['per_second']:,} events per second, {stored['ratio']:.2f} of the empty database's.")
     at = results["machine"]
     lines.append(f"\n{results['at']}, {results['events']:,} events of {results['event_bytes']} bytes, {at['processor']}, {at['cores']} cores, "
                  f"{at['memory_gib']} GiB, Linux {at['kernel']}; {results['servers']['postgresql']}, {results['servers']['nats']}.")
