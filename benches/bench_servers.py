@@ -63,6 +63,9 @@ class Servers:
     def consumers(self):
         return self.api("CONSUMER.LIST.LEDGER").get("consumers") or []
 
+    def all_is_acknowledged(self):
+        return not any(consumer["num_pending"] or consumer["num_ack_pending"] for consumer in self.consumers())
+
     def forget_consumers(self):
         for consumer in self.consumers():
             self.api(f"CONSUMER.DELETE.LEDGER.{consumer['name']}")
