@@ -28,9 +28,9 @@ def event(number, chance):
     return f"ledger.{lane}.{actor}", json.dumps(made, ensure_ascii=False, separators=(",", ":"))
 
 
-def events(count):
-    chance = random.Random(count)
-    return (event(number, chance) for number in range(count))
+def events(count, first=0):
+    chance = random.Random(first)
+    return (event(number, chance) for number in range(first, first + count))
 
 
 def write(path, count):
@@ -43,12 +43,12 @@ def write(path, count):
     return size / count
 
 
-def publish(url, count):
+def publish(url, count, first=0):
     """Publishes the backlog, and waits for the stream's answer to each message."""
     connection = Connection(url)
     reply = f"{connection.inbox}.0"
     buffer, waiting = [], 0
-    for number, (subject, payload) in enumerate(events(count), start=1):
+    for number, (subject, payload) in enumerate(events(count, first), start=1):
         data = payload.encode()
         buffer.append(f"PUB {subject} {reply} {len(data)}\r\n".encode() + data + b"\r\n")
         if len(buffer) == 500 or number == count:

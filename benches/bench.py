@@ -7,6 +7,7 @@ to standard output and, with `--keep`, into benches/results.json, from which rep
     --events N    the backlog (500,000)
     --rounds N    how often each side takes its turn (3)
     --only WORD   only what has this word in its name
+    --stored N    only the drain with up to N rows in the database already, backlog upon backlog (10,000,000: a quarter of an hour, 25 GB)
     --keep        writes benches/results.json and benches/README.md's figures
 """
 
@@ -76,6 +77,7 @@ def measure(options, servers, programs):
         ("ingestr 1.1.22", lambda: drains.ingestr(servers, programs, events)),
         ("verify", lambda: drains.verify(servers, programs)),
         ("latency", lambda: latency.steady(servers, programs)),
+        ("outage", lambda: drains.outage(servers, programs, events)),
     ]
     found = {name: [] for name, _ in sides if options.only in name}
     for number in range(options.rounds):
@@ -87,11 +89,17 @@ def measure(options, servers, programs):
             "at": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
+def measure_stored(options, servers, programs):
+    found = drains.stored(servers, programs, options.events, options.stored)
+    return {"machine": machine(), "servers": servers.versions(), **found, "at": time.strftime("%Y-%m-%d", time.gmtime())}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="")
+    parser.add_argument("--stored", type=int)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     ledgerd, plain = build()
@@ -100,12 +108,13 @@ def main():
     RUN.mkdir(parents=True)
     servers = Servers(RUN)
     try:
-        results = measure(options, servers, programs)
+        results = measure_stored(options, servers, programs) if options.stored else measure(options, servers, programs)
     finally:
         servers.stop()
-    print(report.table(results))
+    kept = report.with_kept(results)
+    print(report.table(kept))
     if options.keep:
-        report.keep(results)
+        report.keep(kept)
 
 
 if __name__ == "__main__":

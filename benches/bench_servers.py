@@ -1,10 +1,12 @@
 """The servers that all sides share: PostgreSQL and nats-server as they come, with one stream that holds the backlog."""
 
 import signal
+import time
+from contextlib import contextmanager
 
 from demo_database import Database
 from nats_publish import Connection
-from private_servers import Nats, Postgres, spawn
+from private_servers import Nats, Postgres, end, spawn
 from servers import output_of
 
 SPEC_TABLE = """
@@ -27,6 +29,14 @@ class TimedPostgres(Postgres):
         settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "track_commit_timestamp": "on"}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return spawn(self.command("postgres", *arguments), self.log, signal.SIGINT, self.account)
+
+    def go_away(self):
+        end(self.process, (signal.SIGINT, 60))
+
+    def come_back(self):
+        self.process = self.start(self.port)
+        while not self.answers(self.port):
+            time.sleep(0.1)
 
 
 class Servers:
@@ -65,6 +75,18 @@ class Servers:
 
     def all_is_acknowledged(self):
         return not any(consumer["num_pending"] or consumer["num_ack_pending"] for consumer in self.consumers())
+
+    @contextmanager
+    def nats_of_its_own(self, name):
+        """Another nats-server in the place of the backlog's, for as long as the caller needs it."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        backlog_nats, self.nats = self.nats, Nats(folder)
+        try:
+            yield
+        finally:
+            self.nats.stop(hurry=True)
+            self.nats = backlog_nats
 
     def forget_consumers(self):
         for consumer in self.consumers():

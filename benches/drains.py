@@ -6,12 +6,14 @@ import subprocess
 import time
 from collections import namedtuple
 
+import backlog
 from bench_servers import SPEC_TABLE
 from processes import Watched
-from servers import Trouble
+from servers import Trouble, say
 
 SECONDS_MAX = 3_600
 LOOK_SECONDS = 0.1
+OUTAGE_SECONDS = 20
 KEY_NAME = "bench.example/ledger"
 
 Programs = namedtuple("Programs", "ledgerd plain peers")
@@ -45,7 +47,7 @@ def peer(servers, programs, way, events):
 
 
 def ingestr(servers, programs, events):
-    """Its streaming mode on a durable of ours, ended when the last row is there."""
+    """Its streaming mode on a durable of ours, ended when the last message is acknowledged, which it does after its commit."""
     servers.forget_consumers()
     url, database = servers.new_database()
     config = {"stream_name": "LEDGER", "config": {"durable_name": "ingestr", "ack_policy": "explicit", "deliver_policy": "all",
@@ -58,11 +60,10 @@ def ingestr(servers, programs, events):
                url.replace("postgres://", "postgresql://") + "?sslmode=disable", "--dest-table", "public.events"]
     environment = {"TELEMETRY_OPTOUT": "1", "INGESTR_DISABLE_TELEMETRY": "1"}
     watched = Watched(command, servers.folder / "ingestr.log", environment)
-    table = "select case when to_regclass('public.events') is null then 0 else 1 end as there"
-    wait(watched, lambda: database.rows(table)[0]["there"])
-    wait(watched, lambda: database.rows("select count(*) as there from public.events")[0]["there"] >= events)
+    wait(watched, servers.all_is_acknowledged)
     watched.seconds = time.monotonic() - watched.started
     watched.stop()
+    expect(database, "select count(*) as there from public.events", events)
     return result(events, watched)
 
 
@@ -99,6 +100,36 @@ def ledgerd(servers, programs, events):
     found = drain(servers, programs, environment, database, events)
     found.update(checkpoint_lag(database))
     return found
+
+
+def outage(servers, programs, events):
+    """PostgreSQL goes away in the middle of the drain, and comes back: what does the daemon hold meanwhile?"""
+    servers.forget_consumers()
+    url, database = servers.new_database()
+    environment = prepare(servers, programs, url)
+    watched = Watched([programs.ledgerd, "run"], servers.folder / "ledgerd.log", environment)
+    wait(watched, lambda: sum(consumer["num_pending"] for consumer in servers.consumers()) < 0.7 * events)
+    servers.postgres.go_away()
+    before_mib = watched.memory_bytes_max / 2**20
+    time.sleep(OUTAGE_SECONDS)
+    servers.postgres.come_back()
+    wait(watched, servers.all_is_acknowledged)
+    watched.stop()
+    expect(database, "select size as there from ledger.tree_head", events)
+    return {"outage_seconds": OUTAGE_SECONDS, "memory_mib_before": round(before_mib, 1), "memory_mib": round(watched.memory_bytes_max / 2**20, 1)}
+
+
+def stored(servers, programs, events, rows):
+    """One backlog after the other into one database, until it holds so many rows: the first drain and the last, and those between."""
+    with servers.nats_of_its_own("stored"):
+        url, database = servers.new_database()
+        environment = prepare(servers, programs, url)
+        drained = []
+        for first in range(0, rows + events, events):
+            backlog.publish(servers.nats.url(), events, first)
+            drained.append({"stored": first, **drain(servers, programs, environment, database, events)})
+            say(f"{first:,} rows stored: {drained[-1]['per_second']:,} events per second")
+    return {"drains": drained, "ratio": round(drained[-1]["per_second"] / drained[0]["per_second"], 3)}
 
 
 def drain(servers, programs, environment, database, events):

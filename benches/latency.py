@@ -9,8 +9,8 @@ import backlog
 import drains
 from bench_servers import SPEC_TABLE
 from nats_publish import Connection
-from private_servers import Nats
 from processes import Watched
+from servers import Trouble
 
 PER_SECOND = 500
 EVENTS = 10_000
@@ -38,6 +38,9 @@ class Ear:
                 self.connection.read_line()
             except OSError:
                 continue
+            except Trouble:
+                # The server was stopped: all was heard.
+                return
             now = time.monotonic()
             while self.connection.messages:
                 subject, _, body = self.connection.messages.pop()
@@ -60,14 +63,8 @@ def published_sequence(words, body):
 def steady(servers, programs):
     url, _ = servers.new_database(SPEC_TABLE)
     committed, _ = drains.plain(servers, programs, "commit", url, str(EVENTS))
-    folder = servers.folder / "steady"
-    folder.mkdir(exist_ok=True)
-    backlog_nats, servers.nats = servers.nats, Nats(folder)
-    try:
+    with servers.nats_of_its_own("steady"):
         return measure(servers, programs, committed["milliseconds"])
-    finally:
-        servers.nats.stop(hurry=True)
-        servers.nats = backlog_nats
 
 
 def measure(servers, programs, commits_ms):

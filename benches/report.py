@@ -12,6 +12,12 @@ README = HERE / "README.md"
 BEGIN, END = "<!-- figures: written by bench.py --keep -->", "<!-- end of figures -->"
 
 
+def with_kept(results):
+    """A long measurement is made by itself, and stands beside the others; each replaces its own last one."""
+    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+    return {**kept, "stored": results} if "drains" in results else {**results, "stored": kept.get("stored")}
+
+
 def median(side, name):
     return statistics.median(turn[name] for turn in side)
 
@@ -28,7 +34,7 @@ def ratios(results, name):
 
 
 def drain_sides(results):
-    return [name for name, turns in results["sides"].items() if turns and name not in ("verify", "latency")]
+    return [name for name, turns in results["sides"].items() if turns and name not in ("verify", "latency", "outage")]
 
 
 def table(results):
@@ -51,6 +57,12 @@ def table(results):
         ratio = statistics.median(turn["p99_ms"] / turn["commit_p99_ms"] for turn in steady)
         lines.append(f"- 500 events per second, publication to acknowledgement: p50 {median(steady, 'p50_ms'):.1f} ms, p99 {median(steady, 'p99_ms'):.1f} ms; "
                      f"one row and its commit, p99 {median(steady, 'commit_p99_ms'):.1f} ms: {ratio:.1f} ×.")
+    if away := results["sides"].get("outage"):
+        lines.append(f"- PostgreSQL away for {away[0]['outage_seconds']} s in the middle of the drain: {max(turn['memory_mib'] for turn in away):.0f} MiB at most.")
+    if long := results.get("stored"):
+        first, last = long["drains"][0], long["drains"][-1]
+        lines.append(f"- With {last['stored']:,} rows stored already ({long['at']}): {last['per_second']:,} events per second, {long['ratio']:.2f} of what the same run drained "
+                     f"into the empty database ({first['per_second']:,}).")
     at = results["machine"]
     lines.append(f"\n{results['at']}, {results['events']:,} events of {results['event_bytes']} bytes, {at['processor']}, {at['cores']} cores, "
                  f"{at['memory_gib']} GiB, Linux {at['kernel']}; {results['servers']['postgresql']}, {results['servers']['nats']}.")

@@ -6,6 +6,7 @@
 
 use super::reject::{Reason, Rejection, quote};
 use serde_json::{Map, Number, Value};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// One JSON object: its members in the order of the text.
@@ -81,6 +82,19 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// Up to so many members are looked through; the keys of more are kept in a set as well, and nobody can make it slow.
+const MEMBERS_LOOKED_THROUGH_MAX: usize = 32;
+
+fn stands_already(key: &str, members: &[Member], many_keys: &mut HashSet<String>) -> bool {
+    if members.len() < MEMBERS_LOOKED_THROUGH_MAX {
+        return members.iter().any(|member| member.key == key);
+    }
+    if many_keys.is_empty() {
+        many_keys.extend(members.iter().map(|member| member.key.clone()));
+    }
+    !many_keys.insert(key.to_owned())
+}
+
 /// A double's exact decimal expansion never has more significant digits than this.
 const SIGNIFICANT_DIGITS_MAX: usize = 767;
 
@@ -140,7 +154,7 @@ impl Reader<'_> {
     fn members(&mut self, depth: usize) -> Result<Vec<Member>, Rejection> {
         self.check_depth(depth)?;
         let mut members: Vec<Member> = Vec::new();
-        let mut keys = std::collections::HashSet::new();
+        let mut many_keys = HashSet::new();
         self.at += 1;
         self.skip_space();
         if self.take(b'}') {
@@ -151,7 +165,7 @@ impl Reader<'_> {
                 return Err(self.malformed("a key in quotation marks"));
             }
             let key = self.string()?;
-            if !keys.insert(key.clone()) {
+            if stands_already(&key, &members, &mut many_keys) {
                 return Err(self.reject(Reason::DuplicateKey, &format!("the key {} stands twice", quote(&key))));
             }
             self.skip_space();
@@ -160,9 +174,11 @@ impl Reader<'_> {
             }
             self.skip_space();
             let start = self.at;
-            self.path.push(Step::Key(key.clone()));
+            self.path.push(Step::Key(key));
             let value = self.nested_value(depth)?;
-            self.path.pop();
+            let Some(Step::Key(key)) = self.path.pop() else {
+                unreachable!("each step is taken back where it was made")
+            };
             members.push(Member { key, value, span: start..self.at });
             self.skip_space();
             if self.take(b'}') {
@@ -373,6 +389,10 @@ impl Reader<'_> {
 /// whatever a double holds, but it also keeps trailing zeros, and has room for so many digits only.
 fn exact_double(text: &str) -> Result<f64, String> {
     let double: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    // Fifteen digits come back from any double that is neither huge nor tiny.
+    if text.len() <= f64::DIGITS as usize && !text.contains(['e', 'E']) {
+        return Ok(if double == 0.0 { 0.0 } else { double });
+    }
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i64 = exponent.trim_start_matches('+').parse().map_err(|_| TOO_MANY_DIGITS.to_owned())?;
     let fraction_digits = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());

@@ -31,10 +31,10 @@ impl Held {
     }
 
     /// Held until the token is dropped.
-    pub(super) fn hold(&self, sequence: i64) -> HeldToken {
-        self.lock().insert(sequence);
-        self.count.inc();
-        HeldToken { held: self.clone(), sequence }
+    pub(super) fn hold(&self, sequences: Vec<i64>) -> HeldToken {
+        self.lock().extend(&sequences);
+        self.count.inc_by(count_of(&sequences));
+        HeldToken { held: self.clone(), sequences }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<i64>> {
@@ -42,28 +42,40 @@ impl Held {
     }
 }
 
-/// One sequence that is held.
+/// Sequences that are held.
 #[derive(Debug)]
 pub(super) struct HeldToken {
     held: Held,
-    sequence: i64,
+    sequences: Vec<i64>,
 }
 
 impl Drop for HeldToken {
     fn drop(&mut self) {
-        self.held.lock().remove(&self.sequence);
-        self.held.count.dec();
+        let mut held = self.held.lock();
+        for sequence in &self.sequences {
+            held.remove(sequence);
+        }
+        self.held.count.dec_by(count_of(&self.sequences));
     }
 }
 
-/// Extends the acknowledgement deadline of messages for as long as it lives.
+fn count_of(sequences: &[i64]) -> i64 {
+    i64::try_from(sequences.len()).expect("a pull is small")
+}
+
+/// Holds the messages of a pull, and extends their acknowledgement deadlines, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Lease(JoinHandle<()>);
+pub(super) struct Lease {
+    words: JoinHandle<()>,
+    _held: HeldToken,
+}
 
 impl Lease {
-    pub(super) fn new(client: Client, replies: Vec<Subject>, ack_wait: Duration) -> Self {
+    /// `messages`: the sequence and the acknowledgement's subject of each.
+    pub(super) fn new(client: Client, messages: Vec<(i64, Subject)>, ack_wait: Duration, held: &Held) -> Self {
+        let (sequences, replies): (Vec<i64>, Vec<Subject>) = messages.into_iter().unzip();
         let pace = ack_wait / WORDS_PER_ACK_WAIT;
-        Self(tokio::spawn(async move {
+        let words = tokio::spawn(async move {
             let mut ticks = interval(pace);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
@@ -74,12 +86,13 @@ impl Lease {
                     let _ = timeout(pace, client.publish(reply.clone(), IN_PROGRESS)).await;
                 }
             }
-        }))
+        });
+        Self { words, _held: held.hold(sequences) }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.abort();
+        self.words.abort();
     }
 }

@@ -7,7 +7,7 @@
 use super::api::ApiError;
 use crate::domain::subject::Lane;
 use async_nats::{Client, Message, StatusCode, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -106,11 +106,16 @@ impl Puller {
         let end = Instant::now() + WAIT_FOR_ALL;
         let mut deadline = Instant::now() + WAIT_FOR_FIRST + WAIT_SLACK;
         while messages.len() < limits.messages_max {
-            let next = tokio::select! {
-                next = timeout_at(deadline, self.answers.next()) => next,
-                // The request died with the old connection.
-                _ = self.reconnected.changed() => break,
-                () = stop.cancelled() => break,
+            // What is here already needs no alarm clock.
+            let next = if let Some(next) = self.answers.next().now_or_never() {
+                Ok(next)
+            } else {
+                tokio::select! {
+                    next = timeout_at(deadline, self.answers.next()) => next,
+                    // The request died with the old connection.
+                    _ = self.reconnected.changed() => break,
+                    () = stop.cancelled() => break,
+                }
             };
             let message = match next {
                 Err(_) => break,

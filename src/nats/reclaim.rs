@@ -334,7 +334,7 @@ mod tests {
         let mut reclaim = Reclaim::new(patience);
         let held = Held::default();
         reclaim.consider(&survey(3, 0), &held);
-        let token = held.hold(4);
+        let token = held.hold(vec![4]);
         tokio::time::advance(patience * 2).await;
         reclaim.consider(&survey(3, 1), &held);
         assert_eq!(reclaim.rest, None);

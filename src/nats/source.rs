@@ -2,7 +2,7 @@
 
 use super::api::{Api, ApiError, ConsumerChange};
 use super::definitions;
-use super::lease::{Held, HeldToken, Lease};
+use super::lease::{Held, Lease};
 use super::pull::{Broken, PullLimits, Puller};
 use super::reclaim::{self, Reclaim};
 use crate::domain::message::{Headers, Incarnation, Message, storable_subject};
@@ -24,10 +24,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct Ticket {
     reply: Subject,
-    /// Keeps the deadline of the whole pull extended until its last message is settled.
+    /// Keeps the deadlines of the whole pull extended, and its messages from being reclaimed, until its last message is settled.
     _lease: Arc<Lease>,
-    /// Keeps the message from being reclaimed.
-    _held: HeldToken,
 }
 
 /// A lane's consumer, as a source of batches.
@@ -100,19 +98,18 @@ impl Source for LaneSource {
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
         // Acknowledgements on one connection are processed in order, so the answer to the last one speaks for all.
         // `double_ack` would take "no such consumer" for a yes.
+        let messages = tickets.len();
         let acknowledging = async {
-            let (last, others) = tickets.split_last()?;
-            for ticket in others {
-                self.client.publish(ticket.reply.clone(), ACK).await.ok()?;
+            let mut tickets = tickets;
+            let last = tickets.pop()?;
+            for ticket in tickets {
+                self.client.publish(ticket.reply, ACK).await.ok()?;
             }
-            self.client.send_request(last.reply.clone(), Request::new().payload(ACK)).await.ok()
+            self.client.send_request(last.reply, Request::new().payload(ACK)).await.ok()
         };
         if !matches!(timeout(ACK_TIMEOUT, acknowledging).await, Ok(Some(_))) {
-            self.metrics.acks_unconfirmed.inc_by(tickets.len() as u64);
-            tracing::debug!(
-                messages = tickets.len(),
-                "acknowledgements were not confirmed: the messages come again, and are known"
-            );
+            self.metrics.acks_unconfirmed.inc_by(messages as u64);
+            tracing::debug!(messages, "acknowledgements were not confirmed: the messages come again, and are known");
         }
     }
 }
@@ -120,7 +117,7 @@ impl Source for LaneSource {
 impl LaneSource {
     /// Starts pulling.
     pub fn start(feed: Feed) -> Self {
-        // One batch may wait here while the one before it is being committed.
+        // One batch may wait here, or be on its way, while the one before it is being committed.
         let (sender, batches) = mpsc::channel(1);
         let source = Self {
             batches,
@@ -239,6 +236,9 @@ impl Feed {
         reconnected.mark_unchanged();
         let mut surveyed = Instant::now();
         while !self.stop.is_cancelled() {
+            // Nothing is pulled that has no place yet: what is held, is held in memory.
+            pulse.rest();
+            let Ok(place) = batches.reserve().await else { return Ok(()) };
             pulse.beat();
             let taken = if bound.reclaim.is_urgent() {
                 self.reclaim(bound, pulse).await?
@@ -267,11 +267,7 @@ impl Feed {
             if taken.is_empty() {
                 continue;
             }
-            let batch = self.lease(taken, bound.ack_wait, &bound.held);
-            pulse.rest();
-            if batches.send(batch).await.is_err() {
-                return Ok(());
-            }
+            place.send(self.lease(taken, bound.ack_wait, &bound.held));
         }
         Ok(())
     }
@@ -322,14 +318,11 @@ impl Feed {
     }
 
     fn lease(&self, taken: Vec<(Message, Subject)>, ack_wait: Duration, held: &Held) -> Vec<Delivery<Ticket>> {
-        let replies = taken.iter().map(|(_, reply)| reply.clone()).collect();
-        let lease = Arc::new(Lease::new(self.api.client().clone(), replies, ack_wait));
+        let held_messages = taken.iter().map(|(message, reply)| (message.sequence, reply.clone())).collect();
+        let lease = Arc::new(Lease::new(self.api.client().clone(), held_messages, ack_wait, held));
         taken
             .into_iter()
-            .map(|(message, reply)| {
-                let ticket = Ticket { reply, _lease: lease.clone(), _held: held.hold(message.sequence) };
-                Delivery::new(message, ticket)
-            })
+            .map(|(message, reply)| Delivery::new(message, Ticket { reply, _lease: lease.clone() }))
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! How does a message enter custody? The statements on `ledger.entry`, `ledger.dead_letter`, `ledger.subtree` and
 //! `ledger.tree_head`, all under the lock on the tree's head.
 
-use super::epochs::Epoch;
+use super::epochs::{self, Epoch};
 use super::failure::Failure;
 use super::remedy::DatabaseError;
 use crate::domain::dead_letter::dlq_subject;
@@ -48,7 +48,6 @@ pub(super) struct Head {
 
 /// Locks the tree's head: from here to the commit, nobody else commits.
 pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Failure> {
-    let broken = |what: &str| Failure::of_custody(DatabaseError::of_the_operator(what.to_owned()));
     let (size, stored_frontier, committed_at_us): (i64, Vec<u8>, i64) = sqlx::query_as(
         "select size, frontier, (extract(epoch from current_timestamp) * 1000000)::bigint
         from ledger.tree_head
@@ -62,6 +61,14 @@ pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Fai
     Ok(Head { size, frontier, committed_at_us })
 }
 
+/// Whether an append was made.
+#[must_use]
+pub(super) enum Appended {
+    Done,
+    /// A newer epoch was opened since the commit looked, and the transaction is to be given up.
+    EpochIsOver,
+}
+
 /// Appends the messages to the tree and to custody.
 pub(super) async fn append(
     connection: &mut PgConnection,
@@ -69,22 +76,48 @@ pub(super) async fn append(
     epoch: Epoch,
     rows: &[&Judged],
     fates: &[Fate<'_>],
-) -> Result<(), Failure> {
+) -> Result<Appended, Failure> {
+    let Some(first) = rows.first() else { return Ok(Appended::Done) };
     let Head { size, mut frontier, committed_at_us } = head;
     let mut completed = Vec::new();
-    let mut leaf_hashes = Vec::with_capacity(rows.len());
+    let mut hashes = Vec::with_capacity(rows.len());
     for (row, fate) in rows.iter().zip(fates) {
-        let hash = leaf_hash(row, fate, epoch, committed_at_us);
-        frontier.append(hash, &mut completed);
-        leaf_hashes.push(hash);
+        let payload = payload_sha256(&row.message);
+        let leaf = leaf_hash(row, payload, fate, epoch, committed_at_us);
+        frontier.append(leaf, &mut completed);
+        hashes.push(Hashes { payload, leaf });
     }
-    insert_entries(connection, epoch, size, rows, fates, &leaf_hashes).await?;
+    let growth = Growth { size, frontier, completed };
+    if !insert_entries(connection, epoch, growth, rows, fates, &hashes).await? {
+        return if epochs::of(connection, &first.message.incarnation).await?[0] == epoch {
+            Err(broken("ledger.tree_head changed under its lock"))
+        } else {
+            Ok(Appended::EpochIsOver)
+        };
+    }
     insert_dead_letters(connection, epoch, size, rows, fates).await?;
-    insert_subtrees(connection, &completed).await?;
-    advance_head(connection, size, &frontier).await
+    Ok(Appended::Done)
 }
 
-fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) -> Hash {
+fn broken(what: &str) -> Failure {
+    Failure::of_custody(DatabaseError::of_the_operator(what.to_owned()))
+}
+
+/// How a commit changes the tree.
+struct Growth {
+    /// The leaves before it.
+    size: i64,
+    frontier: Frontier,
+    completed: Vec<Subtree>,
+}
+
+/// What custody keeps of an entry besides the message.
+struct Hashes {
+    payload: Hash,
+    leaf: Hash,
+}
+
+fn leaf_hash(row: &Judged, payload_sha256: Hash, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) -> Hash {
     let message = &row.message;
     Leaf {
         stream: &message.incarnation.stream,
@@ -94,7 +127,7 @@ fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) 
         subject: &message.subject,
         server_time_ns: message.server_time_ns,
         headers_sha256: headers_sha256(message),
-        payload_sha256: payload_sha256(message),
+        payload_sha256,
         disposition: fate.disposition(),
         record_id: row.verdict.record_id(),
         row_id: fate.row_id(),
@@ -124,28 +157,46 @@ async fn digests_of_first_copies(
     Ok(digests.into_iter().collect())
 }
 
+/// Writes entries, subtrees and head in one statement, for the others wait until the commit. Says no, and writes no entry, if the
+/// head is not the one that was locked, or the epoch not the newest: another instance may have opened one since we looked, and from
+/// the lock on nobody can.
 async fn insert_entries(
     connection: &mut PgConnection,
     epoch: Epoch,
-    first_leaf_index: i64,
+    Growth { size, frontier, completed }: Growth,
     rows: &[&Judged],
     fates: &[Fate<'_>],
-    leaf_hashes: &[Hash],
-) -> Result<(), sqlx::Error> {
-    let digests: Vec<Hash> = rows.iter().map(|row| payload_sha256(&row.message)).collect();
+    hashes: &[Hashes],
+) -> Result<bool, sqlx::Error> {
+    let incarnation = &rows[0].message.incarnation;
     // Where a duplicate's bytes are those of its first copy, its hash is enough.
     let known = digests_of_first_copies(&mut *connection, rows, fates).await?;
     let payloads: Vec<Option<&[u8]>> = rows
         .iter()
         .zip(fates)
-        .zip(&digests)
-        .map(|((row, fate), digest)| {
-            let is_copy = matches!(fate, Fate::Duplicate) && known.contains(&digest[..]);
+        .zip(hashes)
+        .map(|((row, fate), hashes)| {
+            let is_copy = matches!(fate, Fate::Duplicate) && known.contains(&hashes.payload[..]);
             (!is_copy).then_some(&row.message.payload[..])
         })
         .collect();
-    sqlx::query(
-        "insert into ledger.entry
+    let inserted = sqlx::query(
+        "with
+        completed as (
+            insert into ledger.subtree (level, index, hash)
+            select level, index, hash from unnest($13::smallint[], $14::bigint[], $15::bytea[]) as new (level, index, hash)
+        ),
+        grown as (
+            update ledger.tree_head set size = $16, root = $17, frontier = $18
+            where size = $1 and $2 = (
+                select epoch from ledger.epoch
+                where stream = $19 and stream_created_ns = $20
+                order by regressions desc
+                limit 1
+            )
+            returning 1
+        )
+        insert into ledger.entry
             (leaf_index, epoch, sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id,
             row_id, leaf_hash, committed_at)
         select $1 + position - 1, $2, sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id,
@@ -154,23 +205,33 @@ async fn insert_entries(
                 $11::bigint[], $12::bytea[])
             with ordinality
             as new (sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id, row_id,
-                leaf_hash, position)",
+                leaf_hash, position)
+        cross join grown",
     )
-    .bind(first_leaf_index)
+    .bind(size)
     .bind(epoch.number)
     .bind(rows.iter().map(|row| row.message.sequence).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.message.subject.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.message.server_time_ns).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.message.headers.as_bytes()).collect::<Vec<_>>())
     .bind(payloads)
-    .bind(digests.iter().map(|digest| &digest[..]).collect::<Vec<_>>())
+    .bind(hashes.iter().map(|hashes| &hashes.payload[..]).collect::<Vec<_>>())
     .bind(fates.iter().map(|fate| fate.disposition().name()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.verdict.record_id()).collect::<Vec<_>>())
     .bind(fates.iter().map(Fate::row_id).collect::<Vec<_>>())
-    .bind(leaf_hashes.iter().map(|hash| &hash[..]).collect::<Vec<_>>())
+    .bind(hashes.iter().map(|hashes| &hashes.leaf[..]).collect::<Vec<_>>())
+    .bind(completed.iter().map(|subtree| subtree.level).collect::<Vec<_>>())
+    .bind(completed.iter().map(|subtree| subtree.index).collect::<Vec<_>>())
+    .bind(completed.iter().map(|subtree| &subtree.hash[..]).collect::<Vec<_>>())
+    .bind(i64::try_from(frontier.size()).expect("a leaf index fits"))
+    .bind(&frontier.root()[..])
+    .bind(frontier.to_bytes())
+    .bind(&*incarnation.stream)
+    .bind(incarnation.created_ns)
     .execute(connection)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    Ok(inserted == rows.len() as u64)
 }
 
 async fn insert_dead_letters(
@@ -207,35 +268,4 @@ async fn insert_dead_letters(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-async fn insert_subtrees(connection: &mut PgConnection, completed: &[Subtree]) -> Result<(), sqlx::Error> {
-    if completed.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "insert into ledger.subtree (level, index, hash)
-        select level, index, hash from unnest($1::smallint[], $2::bigint[], $3::bytea[]) as new (level, index, hash)",
-    )
-    .bind(completed.iter().map(|subtree| subtree.level).collect::<Vec<_>>())
-    .bind(completed.iter().map(|subtree| subtree.index).collect::<Vec<_>>())
-    .bind(completed.iter().map(|subtree| &subtree.hash[..]).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn advance_head(connection: &mut PgConnection, old_size: i64, frontier: &Frontier) -> Result<(), Failure> {
-    let updated = sqlx::query("update ledger.tree_head set size = $1, root = $2, frontier = $3 where size = $4")
-        .bind(i64::try_from(frontier.size()).expect("a leaf index fits"))
-        .bind(&frontier.root()[..])
-        .bind(frontier.to_bytes())
-        .bind(old_size)
-        .execute(connection)
-        .await?
-        .rows_affected();
-    if updated == 1 {
-        return Ok(());
-    }
-    Err(Failure::of_custody(DatabaseError::of_the_operator("ledger.tree_head changed under its lock".to_owned())))
 }

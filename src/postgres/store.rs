@@ -6,13 +6,14 @@
 
 use super::budget::{self, Changes, News};
 use super::connections::Connections;
-use super::custody::{self, Fate};
+use super::custody::{self, Appended, Fate};
 use super::epochs::{self, Epoch};
 use super::failure::{self, Failure};
 use super::projection::{self, Placed};
 use super::remedy::{Cure, DatabaseError};
 use crate::domain::budget::Budget;
 use crate::domain::leaf::payload_sha256;
+use crate::domain::message::Incarnation;
 use crate::domain::record::Record;
 use crate::domain::rules::Verdict;
 use crate::domain::subject::Table;
@@ -193,13 +194,17 @@ async fn commit(
     let incarnation = &first.message.incarnation;
     debug_assert!(rows.iter().all(|row| row.message.incarnation == *incarnation), "one take has one incarnation");
     loop {
-        let epochs = epochs::of(connection, incarnation).await?;
         sqlx::raw_sql("begin isolation level read committed").execute(&mut *connection).await?;
-        let fresh = match not_stored_yet(connection, &epochs, rows).await? {
-            Custody::Fresh(fresh) => fresh,
-            Custody::SequenceReused => {
+        let (epoch, fresh) = match not_stored_yet(connection, incarnation, rows).await? {
+            Custody::Fresh(epoch, fresh) => (epoch, fresh),
+            Custody::NoEpoch => {
                 sqlx::raw_sql("rollback").execute(&mut *connection).await?;
-                epochs::open_after(connection, incarnation, epochs[0]).await?;
+                epochs::of(connection, incarnation).await?;
+                continue;
+            }
+            Custody::SequenceReused(epoch) => {
+                sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+                epochs::open_after(connection, incarnation, epoch).await?;
                 continue;
             }
         };
@@ -212,13 +217,11 @@ async fn commit(
         } else {
             let fates = project(connection, &fresh, references).await?;
             let head = custody::lock_head(connection).await?;
-            // Another instance may have opened an epoch since we looked; from here on, nobody can.
-            if epochs::of(connection, incarnation).await?[0] != epochs[0] {
+            alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
+            if let Appended::EpochIsOver = custody::append(connection, head, epoch, &fresh, &fates).await? {
                 sqlx::raw_sql("rollback").execute(&mut *connection).await?;
                 continue;
             }
-            alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
-            custody::append(connection, head, epochs[0], &fresh, &fates).await?;
             count(&fates, &mut tally);
         }
         // A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
@@ -228,31 +231,43 @@ async fn commit(
 }
 
 enum Custody<'a> {
-    Fresh(Vec<&'a Judged>),
+    /// What the newest epoch has not stored yet.
+    Fresh(Epoch, Vec<&'a Judged>),
+    /// The incarnation has no epoch yet.
+    NoEpoch,
     /// A sequence of the newest epoch belongs to another message.
-    SequenceReused,
+    SequenceReused(Epoch),
 }
+
+/// An epoch, and one of the messages that it has stored: sequence, time and digest.
+type StoredMessage = (i32, i32, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// Leaves out what earlier commits stored.
 async fn not_stored_yet<'a>(
     connection: &mut PgConnection,
-    epochs: &[Epoch],
+    incarnation: &Incarnation,
     rows: &'a [Judged],
 ) -> Result<Custody<'a>, sqlx::Error> {
-    let numbers: Vec<i32> = epochs.iter().map(|epoch| epoch.number).collect();
     let sequences: Vec<i64> = rows.iter().map(|row| row.message.sequence).collect();
-    let stored: Vec<(i32, i64, i64, Vec<u8>)> = sqlx::query_as(
-        "select epoch, sequence, server_time_ns, payload_sha256
-        from ledger.entry
-        where epoch = any($1) and sequence = any($2)",
+    // Epochs come out even if they have stored none of these.
+    let stored: Vec<StoredMessage> = sqlx::query_as(
+        "select epoch.epoch, regressions, sequence, server_time_ns, payload_sha256
+        from ledger.epoch
+        left join ledger.entry on entry.epoch = epoch.epoch and entry.sequence = any($3)
+        where stream = $1 and stream_created_ns = $2",
     )
-    .bind(&numbers)
+    .bind(&*incarnation.stream)
+    .bind(incarnation.created_ns)
     .bind(&sequences)
     .fetch_all(connection)
     .await?;
+    let newest = stored.iter().map(|(number, regressions, ..)| Epoch { number: *number, regressions: *regressions });
+    let Some(newest) = newest.max_by_key(|epoch| epoch.regressions) else { return Ok(Custody::NoEpoch) };
     let mut by_sequence: HashMap<i64, Vec<(i32, i64, Vec<u8>)>> = HashMap::new();
-    for (epoch, sequence, time, digest) in stored {
-        by_sequence.entry(sequence).or_default().push((epoch, time, digest));
+    for message in stored {
+        if let (epoch, _, Some(sequence), Some(time), Some(digest)) = message {
+            by_sequence.entry(sequence).or_default().push((epoch, time, digest));
+        }
     }
     let mut fresh = Vec::with_capacity(rows.len());
     // A client that was frozen for a while finds a message and its redelivery in one batch.
@@ -271,12 +286,12 @@ async fn not_stored_yet<'a>(
         if candidates.iter().any(is_same) {
             continue;
         }
-        if candidates.iter().any(|(epoch, ..)| *epoch == epochs[0].number) {
-            return Ok(Custody::SequenceReused);
+        if candidates.iter().any(|(epoch, ..)| *epoch == newest.number) {
+            return Ok(Custody::SequenceReused(newest));
         }
         fresh.push(row);
     }
-    Ok(Custody::Fresh(fresh))
+    Ok(Custody::Fresh(newest, fresh))
 }
 
 fn records_of<'a>(rows: &[&'a Judged]) -> Vec<&'a Record> {

@@ -135,7 +135,8 @@ async fn a_client_that_ends_while_postgres_refuses_the_login_does_not_end_the_da
     );
     world.database.execute(&format!("alter role {role} nologin; {cut}")).await;
     let mut published = Published::default();
-    published.publish_all(&world.publisher, good_events(110)).await;
+    // On another lane: one that holds two batches pulls no third.
+    published.publish_all(&world.publisher, (0..110).map(|_| next_event("EXEC").good()).collect()).await;
     daemon.unready().await;
     let block = b"NATS/1.0\r\nA: x\ry\r\n\r\n";
     published.publish_raw(&world.publisher, block, next_event("ERR").good()).await;

@@ -360,7 +360,10 @@ impl Bench<'_> {
         }
         let epoch = epochs::of(self.session, &incarnation()).await.map_err(DatabaseError::new)?[0];
         if !rows.is_empty() {
-            custody::append(self.session, head, epoch, rows, fates).await.map_err(of_failure)?;
+            match custody::append(self.session, head, epoch, rows, fates).await.map_err(of_failure)? {
+                custody::Appended::Done => {}
+                custody::Appended::EpochIsOver => unreachable!("nobody opens an epoch under the head's lock"),
+            }
         }
         self.run("commit".to_owned()).await
     }
