@@ -13,6 +13,7 @@ pub mod event;
 pub mod evidence;
 pub mod fields;
 pub mod json;
+pub mod json_value;
 pub mod leaf;
 pub mod leaf_fields;
 pub mod message;

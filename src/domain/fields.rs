@@ -1,8 +1,8 @@
 //! Which fields does a record have? Each is read with its type, its size, and whether it must be there.
 
-use super::json::{Object, type_name};
+use super::json::Object;
+use super::json_value::Json;
 use super::reject::{Reason, Rejection, quote};
-use serde_json::Value;
 use std::ops::RangeInclusive;
 
 /// A field's name, and whether it must be there.
@@ -39,13 +39,13 @@ impl<'o, 'a> Fields<'o, 'a> {
     }
 
     /// An object, and the publisher's own text of it.
-    pub(crate) fn object(&self, field: &str) -> Result<(&'o Value, &'a str), Rejection> {
+    pub(crate) fn object(&self, field: &str) -> Result<(&'o Json<'a>, &'a str), Rejection> {
         self.optional_object(field)?.ok_or_else(|| missing(field))
     }
 
-    pub(crate) fn optional_object(&self, field: &str) -> Result<Option<(&'o Value, &'a str)>, Rejection> {
+    pub(crate) fn optional_object(&self, field: &str) -> Result<Option<(&'o Json<'a>, &'a str)>, Rejection> {
         let (Some(value), Some(text)) = (self.object.get(field), self.object.text_of(field)) else { return Ok(None) };
-        if value.is_object() { Ok(Some((value, text))) } else { Err(wrong_type(field, "an object", value)) }
+        if value.members().is_some() { Ok(Some((value, text))) } else { Err(wrong_type(field, "an object", value)) }
     }
 
     pub(crate) fn count(&self, field: &str) -> Result<i64, Rejection> {
@@ -57,7 +57,7 @@ impl<'o, 'a> Fields<'o, 'a> {
         let Some(value) = self.object.get(field) else { return Ok(None) };
         let shown = self.object.text_of(field).unwrap_or_default();
         let not_whole = || {
-            let found = if value.is_number() { quote(shown) } else { type_name(value).to_owned() };
+            let found = if value.as_f64().is_some() { quote(shown) } else { value.type_name().to_owned() };
             Rejection::new(Reason::WrongType, &format!("{field} must be a whole number, and is {found}"))
         };
         let number = value.as_f64().ok_or_else(not_whole)?;
@@ -132,8 +132,8 @@ fn missing(field: &str) -> Rejection {
     Rejection::new(Reason::MissingField, &format!("the field {field} is required and absent"))
 }
 
-pub(crate) fn wrong_type(field: &str, expected: &str, found: &Value) -> Rejection {
-    Rejection::new(Reason::WrongType, &format!("{field} must be {expected}, and is {}", type_name(found)))
+pub(crate) fn wrong_type(field: &str, expected: &str, found: &Json<'_>) -> Rejection {
+    Rejection::new(Reason::WrongType, &format!("{field} must be {expected}, and is {}", found.type_name()))
 }
 
 fn out_of_range(field: &str, found: &str, allowed: &str) -> Rejection {

@@ -2,25 +2,17 @@
 //!
 //! `serde_json` keeps the last of two equal keys, rounds numbers and lets U+0000 through; each of these would make
 //! the stored row say something else than the bytes in custody. So the text is read here, and every departure from
-//! what can be kept exactly is named with its place. The values are `serde_json`'s, and its parser is the oracle of the tests.
+//! what can be kept exactly is named with its place. `serde_json`'s parser is the oracle of the tests.
 
+use super::json_value::{Json, Member};
 use super::reject::{Reason, Rejection, quote};
-use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::ops::Range;
 
 /// One JSON object: its members in the order of the text.
 #[derive(Debug)]
 pub struct Object<'a> {
-    text: &'a str,
-    members: Vec<Member>,
-}
-
-#[derive(Debug)]
-struct Member {
-    key: String,
-    value: Value,
-    span: Range<usize>,
+    members: Vec<Member<'a>>,
 }
 
 impl<'a> Object<'a> {
@@ -32,65 +24,61 @@ impl<'a> Object<'a> {
                 &format!("the message is not UTF-8: byte {} cannot be read", error.valid_up_to()),
             )
         })?;
-        let mut reader = Reader { text, at: 0, path: Vec::new(), nesting_max };
-        reader.skip_space();
-        if reader.peek() != Some(b'{') {
-            let value = reader.value()?;
-            reader.end()?;
-            return Err(Rejection::new(
+        match Json::parse(text, nesting_max)? {
+            Json::Object(members) => Ok(Self { members }),
+            other => Err(Rejection::new(
                 Reason::WrongType,
-                &format!("the message must be a JSON object, and is {}", type_name(&value)),
-            ));
+                &format!("the message must be a JSON object, and is {}", other.type_name()),
+            )),
         }
-        let members = reader.members(1)?;
-        reader.end()?;
-        Ok(Self { text, members })
     }
 
     /// The names of all members.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|member| member.key.as_str())
+        self.members.iter().map(|member| &*member.key)
     }
 
     /// A member's value; `null` counts as absent.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.members
-            .iter()
-            .find(|member| member.key == key)
-            .map(|member| &member.value)
-            .filter(|value| !value.is_null())
+    pub fn get(&self, key: &str) -> Option<&Json<'a>> {
+        self.member(key).map(|member| &member.value)
     }
 
     /// A member's own text, as the publisher wrote it; `null` counts as absent.
     pub fn text_of(&self, key: &str) -> Option<&'a str> {
-        self.members
-            .iter()
-            .find(|member| member.key == key && !member.value.is_null())
-            .map(|member| &self.text[member.span.clone()])
+        self.member(key).map(|member| member.text)
+    }
+
+    /// A member, which is absent from now on; `null` counts as absent.
+    pub fn take(&mut self, key: &str) -> Option<Member<'a>> {
+        let place = self.members.iter().position(|member| member.key == key)?;
+        Some(self.members.swap_remove(place)).filter(|member| !member.value.is_null())
+    }
+
+    fn member(&self, key: &str) -> Option<&Member<'a>> {
+        self.members.iter().find(|member| member.key == key && !member.value.is_null())
     }
 }
 
-/// What a value is, for a sentence.
-pub(crate) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+impl<'a> Json<'a> {
+    /// Reads a text as one value of at most `nesting_max` levels.
+    pub fn parse(text: &'a str, nesting_max: usize) -> Result<Self, Rejection> {
+        let mut reader = Reader { text, at: 0, path: Vec::new(), nesting_max };
+        reader.skip_space();
+        let value = reader.value(0)?;
+        reader.end()?;
+        Ok(value)
     }
 }
 
 /// Up to so many members are looked through; the keys of more are kept in a set as well, and nobody can make it slow.
 const MEMBERS_LOOKED_THROUGH_MAX: usize = 32;
 
-fn stands_already(key: &str, members: &[Member], many_keys: &mut HashSet<String>) -> bool {
+fn stands_already(key: &str, members: &[Member<'_>], many_keys: &mut HashSet<String>) -> bool {
     if members.len() < MEMBERS_LOOKED_THROUGH_MAX {
         return members.iter().any(|member| member.key == key);
     }
     if many_keys.is_empty() {
-        many_keys.extend(members.iter().map(|member| member.key.clone()));
+        many_keys.extend(members.iter().map(|member| member.key.clone().into_owned()));
     }
     !many_keys.insert(key.to_owned())
 }
@@ -102,19 +90,22 @@ const SIGNIFICANT_DIGITS_MAX: usize = 767;
 const NUMERIC_SCALE_MAX: i64 = 16_383;
 const TOO_MANY_DIGITS: &str = "has more digits than PostgreSQL can hold";
 
-enum Step {
-    Key(String),
+/// Keys in objects come in a handful, and have room at once.
+const MEMBERS_EXPECTED: usize = 8;
+
+enum Step<'a> {
+    Key(Cow<'a, str>),
     Index(usize),
 }
 
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    path: Vec<Step>,
+    path: Vec<Step<'a>>,
     nesting_max: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -130,36 +121,29 @@ impl Reader<'_> {
         if self.at == self.text.len() { Ok(()) } else { Err(self.malformed("the end of the message")) }
     }
 
-    fn value(&mut self) -> Result<Value, Rejection> {
-        self.nested_value(0)
-    }
-
     /// `depth` counts the containers around the value.
-    fn nested_value(&mut self, depth: usize) -> Result<Value, Rejection> {
+    fn value(&mut self, depth: usize) -> Result<Json<'a>, Rejection> {
         match self.peek() {
-            Some(b'{') => {
-                let members = self.members(depth + 1)?;
-                Ok(Value::Object(members.into_iter().map(|member| (member.key, member.value)).collect::<Map<_, _>>()))
-            }
+            Some(b'{') => self.members(depth + 1).map(Json::Object),
             Some(b'[') => self.array(depth + 1),
-            Some(b'"') => self.string().map(Value::String),
+            Some(b'"') => self.string().map(Json::Text),
             Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.literal("true", Value::Bool(true)),
-            Some(b'f') => self.literal("false", Value::Bool(false)),
-            Some(b'n') => self.literal("null", Value::Null),
+            Some(b't') => self.literal("true", Json::Bool(true)),
+            Some(b'f') => self.literal("false", Json::Bool(false)),
+            Some(b'n') => self.literal("null", Json::Null),
             _ => Err(self.malformed("a value")),
         }
     }
 
-    fn members(&mut self, depth: usize) -> Result<Vec<Member>, Rejection> {
+    fn members(&mut self, depth: usize) -> Result<Vec<Member<'a>>, Rejection> {
         self.check_depth(depth)?;
-        let mut members: Vec<Member> = Vec::new();
-        let mut many_keys = HashSet::new();
         self.at += 1;
         self.skip_space();
         if self.take(b'}') {
-            return Ok(members);
+            return Ok(Vec::new());
         }
+        let mut members = Vec::with_capacity(MEMBERS_EXPECTED);
+        let mut many_keys = HashSet::new();
         loop {
             if self.peek() != Some(b'"') {
                 return Err(self.malformed("a key in quotation marks"));
@@ -175,11 +159,11 @@ impl Reader<'_> {
             self.skip_space();
             let start = self.at;
             self.path.push(Step::Key(key));
-            let value = self.nested_value(depth)?;
+            let value = self.value(depth)?;
             let Some(Step::Key(key)) = self.path.pop() else {
                 unreachable!("each step is taken back where it was made")
             };
-            members.push(Member { key, value, span: start..self.at });
+            members.push(Member { key, value, text: &self.text[start..self.at] });
             self.skip_space();
             if self.take(b'}') {
                 return Ok(members);
@@ -191,21 +175,21 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Value, Rejection> {
+    fn array(&mut self, depth: usize) -> Result<Json<'a>, Rejection> {
         self.check_depth(depth)?;
         let mut items = Vec::new();
         self.at += 1;
         self.skip_space();
         if self.take(b']') {
-            return Ok(Value::Array(items));
+            return Ok(Json::Array(items));
         }
         loop {
             self.path.push(Step::Index(items.len()));
-            items.push(self.nested_value(depth)?);
+            items.push(self.value(depth)?);
             self.path.pop();
             self.skip_space();
             if self.take(b']') {
-                return Ok(Value::Array(items));
+                return Ok(Json::Array(items));
             }
             if !self.take(b',') {
                 return Err(self.malformed("',' or ']'"));
@@ -214,24 +198,34 @@ impl Reader<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<String, Rejection> {
-        let mut content = String::new();
+    fn string(&mut self) -> Result<Cow<'a, str>, Rejection> {
         self.at += 1;
+        let first = self.plain_characters();
+        if self.take(b'"') {
+            return Ok(Cow::Borrowed(first));
+        }
+        let mut content = first.to_owned();
         loop {
-            let start = self.at;
-            while self.peek().is_some_and(|byte| byte != b'"' && byte != b'\\' && byte >= 0x20) {
-                self.at += 1;
-            }
-            content.push_str(&self.text[start..self.at]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(content);
+                    return Ok(Cow::Owned(content));
                 }
                 Some(b'\\') => content.push(self.escape()?),
                 _ => return Err(self.malformed("'\"' at the end of a string (control characters must be escaped)")),
             }
+            content.push_str(self.plain_characters());
         }
+    }
+
+    /// What stands for itself in a string.
+    fn plain_characters(&mut self) -> &'a str {
+        let rest = &self.text.as_bytes()[self.at..];
+        let is_plain = |byte: &u8| *byte != b'"' && *byte != b'\\' && *byte >= 0x20;
+        let length = rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+        let start = self.at;
+        self.at += length;
+        &self.text[start..self.at]
     }
 
     fn escape(&mut self) -> Result<char, Rejection> {
@@ -283,7 +277,7 @@ impl Reader<'_> {
         Ok(code)
     }
 
-    fn number(&mut self) -> Result<Value, Rejection> {
+    fn number(&mut self) -> Result<Json<'a>, Rejection> {
         let start = self.at;
         self.take(b'-');
         match self.peek() {
@@ -291,13 +285,10 @@ impl Reader<'_> {
             Some(b'1'..=b'9') => self.digits(),
             _ => return Err(self.malformed("a digit")),
         }
-        let mut is_integer = true;
         if self.take(b'.') {
-            is_integer = false;
             self.some_digits()?;
         }
         if matches!(self.peek(), Some(b'e' | b'E')) {
-            is_integer = false;
             self.at += 1;
             if !self.take(b'+') {
                 self.take(b'-');
@@ -311,11 +302,7 @@ impl Reader<'_> {
                 &format!("the number {} {why}; round it, or send it as a string where a string is taken", quote(text)),
             )
         })?;
-        let number = match text.parse::<i64>() {
-            Ok(integer) if is_integer && text != "-0" => Number::from(integer),
-            _ => Number::from_f64(double).ok_or_else(|| self.malformed("a finite number"))?,
-        };
-        Ok(Value::Number(number))
+        Ok(Json::Number { text, double })
     }
 
     fn digits(&mut self) {
@@ -332,7 +319,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn literal(&mut self, word: &str, value: Value) -> Result<Value, Rejection> {
+    fn literal(&mut self, word: &str, value: Json<'a>) -> Result<Json<'a>, Rejection> {
         if !self.text[self.at..].starts_with(word) {
             return Err(self.malformed("a value"));
         }

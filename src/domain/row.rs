@@ -4,27 +4,43 @@
 use super::decimal::Decimal;
 use super::event::integrity_hash;
 use super::json::Object;
+use super::json_value::Json;
 use super::message::{Message, utc_text};
 use super::metric::recorded_period;
 use super::subject::{Subject, Table};
-use super::timestamp::EventTime;
+use super::timestamp::{EventTime, printed};
 use super::tool_usage::{as_uuid, derived_uuid};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 /// What a column must hold, in the form in which PostgreSQL prints it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expected<'a> {
     /// This text, or null.
-    Text(Option<String>),
+    Text(Option<Cow<'a, str>>),
     /// This number, or null.
     Number(Option<Decimal>),
-    /// What this JSON text says, or null.
-    Json(Option<String>),
+    /// What this JSON says, or null.
+    Json(Option<Said<'a>>),
     /// This venture, or null once the venture is gone.
     Venture(Option<String>),
     /// Whatever follows from the rates that the row names.
     Priced,
+}
+
+/// JSON as its publisher wrote it, and what it says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said<'a> {
+    /// Its text.
+    pub text: &'a str,
+    /// Its value.
+    pub value: Json<'a>,
+}
+
+impl Said<'_> {
+    /// Whether a JSON text says the same.
+    pub fn is_said_by(&self, text: &str) -> bool {
+        Json::parse(text, NESTING_MAX).is_ok_and(|value| value.says_the_same(&self.value))
+    }
 }
 
 /// A usage that was charged by rates.
@@ -46,12 +62,12 @@ impl Pricing {
 }
 
 /// The row that a record made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row<'a> {
     /// The record's own name.
-    pub record_id: String,
+    pub record_id: Cow<'a, str>,
     /// What each of [`columns`] must hold.
-    pub values: Vec<Expected>,
+    pub values: Vec<Expected<'a>>,
     /// How the columns that are [`Expected::Priced`] are found.
     pub pricing: Option<Pricing>,
 }
@@ -107,32 +123,36 @@ pub const fn columns(table: Table) -> &'static [&'static str] {
 /// The deepest nesting that any configuration has allowed.
 const NESTING_MAX: usize = 128;
 
-impl Row {
+impl<'a> Row<'a> {
     /// Derives the row of a record that was committed at this moment.
     ///
     /// # Errors
     /// A sentence: no record can have been these bytes on this subject.
-    pub fn of(message: &Message, committed_at_us: i64) -> Result<Self, String> {
+    pub fn of(message: &'a Message, committed_at_us: i64) -> Result<Self, String> {
         let subject = Subject::parse(&message.subject).ok_or("its subject is of no lane")?;
         let object = Object::parse(&message.payload, NESTING_MAX).map_err(|rejection| rejection.to_string())?;
-        let said = Said { object: &object };
+        let said = Fields { object };
         let committed_at = moment(committed_at_us);
         match subject.lane.table() {
             Table::AuditEvents => audit_event(said, message, committed_at),
-            Table::TokenLedger => token_usage(said, message),
+            Table::TokenLedger => token_usage(&said, message),
             Table::DecisionTrails => trail(said, committed_at),
-            Table::EconomicMetrics => metric(said, subject, message, committed_at),
-            Table::ToolUsageLedger => tool_usage(said, message),
+            Table::EconomicMetrics => metric(&said, subject, message, committed_at),
+            Table::ToolUsageLedger => tool_usage(&said, message),
         }
     }
 }
 
-fn audit_event(said: Said<'_, '_>, message: &Message, committed_at: Option<String>) -> Result<Row, String> {
+fn audit_event<'a>(
+    mut said: Fields<'a>,
+    message: &'a Message,
+    committed_at: Option<String>,
+) -> Result<Row<'a>, String> {
     let [event_id, actor, action, outcome] = ["event_id", "actor", "action", "outcome"].map(|name| said.text(name));
     let (event_id, actor, action, outcome) = (event_id?, actor?, action?, outcome?);
     // A daemon that stamps what has no timestamp took the server's.
-    let timestamp = said.optional_text("timestamp")?.unwrap_or_else(|| utc_text(message.server_time_ns));
-    let time = time("timestamp", timestamp)?;
+    let timestamp = said.optional_text("timestamp")?.unwrap_or_else(|| utc_text(message.server_time_ns).into());
+    let time = time("timestamp", &timestamp)?;
     let hash = integrity_hash(&event_id, &actor, &action, &outcome, time.text());
     Ok(Row {
         record_id: event_id.clone(),
@@ -143,20 +163,20 @@ fn audit_event(said: Said<'_, '_>, message: &Message, committed_at: Option<Strin
             some(outcome),
             Expected::Json(said.json("details")),
             Expected::Text(said.optional_text("task_id")?),
-            some(time.utc().replace('T', " ")),
+            some(time.utc_printed()),
             some(hash),
-            Expected::Text(committed_at),
-            some(time.text().to_owned()),
+            Expected::Text(committed_at.map(Cow::Owned)),
+            some(timestamp),
         ],
         pricing: None,
     })
 }
 
-fn token_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
+fn token_usage<'a>(said: &Fields<'a>, message: &Message) -> Result<Row<'a>, String> {
     let given_id = said.optional_text("usage_id")?;
     let id_is_given = given_id.is_some();
-    let usage_id = given_id.unwrap_or_else(|| message.place());
-    let time = said.optional_text("timestamp")?.map(|text| time("timestamp", text)).transpose()?;
+    let usage_id = given_id.unwrap_or_else(|| message.place().into());
+    let time = said.optional_text("timestamp")?.map(|text| time("timestamp", &text)).transpose()?;
     let date = match &time {
         Some(time) => time.utc_date(),
         None => utc_text(message.server_time_ns).chars().take("YYYY-MM-DD".len()).collect(),
@@ -165,7 +185,8 @@ fn token_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
     let (tokens_input, tokens_output) = (count("tokens_input")?, count("tokens_output")?);
     let model_tier = said.optional_text("model_tier")?;
     let cost = said.number("cost_usd")?;
-    let pricing = cost.is_none().then(|| Pricing { tier: model_tier.clone(), tokens_input, tokens_output });
+    let pricing =
+        cost.is_none().then(|| Pricing { tier: model_tier.clone().map(Cow::into_owned), tokens_input, tokens_output });
     let mut values = vec![
         some(said.text("agent_name")?),
         some(usage_id.clone()),
@@ -177,7 +198,7 @@ fn token_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
         Expected::Text(said.optional_text("model_used")?),
         Expected::Text(said.optional_text("task_id")?),
         Expected::Text(said.optional_text("operation_type")?),
-        Expected::Text(time.map(|time| time.text().to_owned())),
+        Expected::Text(time.map(|time| time.text().to_owned().into())),
         some(cost.is_some().to_string()),
     ];
     values.extend(match cost {
@@ -187,7 +208,7 @@ fn token_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
     Ok(Row { record_id: usage_id, values, pricing })
 }
 
-fn trail(said: Said<'_, '_>, committed_at: Option<String>) -> Result<Row, String> {
+fn trail(mut said: Fields<'_>, committed_at: Option<String>) -> Result<Row<'_>, String> {
     let trail_id = said.text("trail_id")?;
     Ok(Row {
         record_id: trail_id.clone(),
@@ -197,18 +218,18 @@ fn trail(said: Said<'_, '_>, committed_at: Option<String>) -> Result<Row, String
             Expected::Json(said.json("proposal")),
             some(said.text("outcome")?),
             Expected::Text(said.optional_text("ledger_ref")?),
-            Expected::Text(committed_at),
+            Expected::Text(committed_at.map(Cow::Owned)),
         ],
         pricing: None,
     })
 }
 
-fn metric(
-    said: Said<'_, '_>,
-    subject: Subject<'_>,
+fn metric<'a>(
+    said: &Fields<'a>,
+    subject: Subject<'a>,
     message: &Message,
     committed_at: Option<String>,
-) -> Result<Row, String> {
+) -> Result<Row<'a>, String> {
     let key = said.text("metric_key")?;
     let given = said.optional_text("period")?;
     let period = recorded_period(&key, given.as_deref()).map_err(|rejection| rejection.to_string())?;
@@ -217,46 +238,46 @@ fn metric(
         values: vec![
             some(key),
             Expected::Number(said.number("metric_value")?),
-            Expected::Text(period),
-            some(said.optional_text("set_by")?.unwrap_or_else(|| subject.actor.to_owned())),
-            Expected::Text(committed_at),
+            Expected::Text(period.map(Cow::Owned)),
+            some(said.optional_text("set_by")?.unwrap_or(subject.actor.into())),
+            Expected::Text(committed_at.map(Cow::Owned)),
             some(message.server_time_ns.to_string()),
         ],
         pricing: None,
     })
 }
 
-fn tool_usage(said: Said<'_, '_>, message: &Message) -> Result<Row, String> {
+fn tool_usage(said: &Fields<'_>, message: &Message) -> Result<Row<'static>, String> {
     let id = said.uuid("id")?.unwrap_or_else(|| derived_uuid(message));
     let required = |name| said.uuid(name)?.ok_or_else(|| format!("{name} is absent"));
     let created_at = match said.optional_text("created_at")? {
-        Some(text) => time("created_at", text)?.utc().replace('T', " "),
+        Some(text) => time("created_at", &text)?.utc_printed(),
         None => moment_of_ns(message.server_time_ns).ok_or("its server time is none")?,
     };
     let cost = said.number("cost_usd")?.unwrap_or(Decimal::ZERO);
     Ok(Row {
-        record_id: id,
+        record_id: id.into(),
         values: vec![
             some(required("agent_id")?),
             Expected::Venture(said.uuid("venture_id")?),
             some(required("tool_id")?),
             some(said.count("tokens_consumed")?.unwrap_or(0).to_string()),
             Expected::Number(Some(cost.rounded(6))),
-            Expected::Text(said.count("execution_ms")?.map(|count| count.to_string())),
+            Expected::Text(said.count("execution_ms")?.map(|count| count.to_string().into())),
             some(format!("{created_at}+00")),
         ],
         pricing: None,
     })
 }
 
-fn some(text: String) -> Expected {
-    Expected::Text(Some(text))
+fn some<'a>(text: impl Into<Cow<'a, str>>) -> Expected<'a> {
+    Expected::Text(Some(text.into()))
 }
 
 /// A `timestamp` of PostgreSQL, in UTC.
 pub fn moment(unix_us: i64) -> Option<String> {
     let moment = jiff::Timestamp::from_microsecond(unix_us).ok()?;
-    Some(jiff::tz::Offset::UTC.to_datetime(moment).to_string().replace('T', " "))
+    Some(printed(jiff::tz::Offset::UTC.to_datetime(moment)))
 }
 
 /// The moment that PostgreSQL makes of text with nanoseconds: it reads the fraction as a double, and rounds that.
@@ -268,85 +289,49 @@ fn moment_of_ns(unix_ns: i64) -> Option<String> {
     moment(second.checked_mul(1_000_000)?.checked_add(microsecond)?)
 }
 
-fn time(name: &str, text: String) -> Result<EventTime, String> {
-    EventTime::parse_field(name, text).map_err(|rejection| rejection.to_string())
+fn time(name: &str, text: &str) -> Result<EventTime, String> {
+    EventTime::parse_field(name, text.to_owned()).map_err(|rejection| rejection.to_string())
 }
 
-/// What the publisher said.
-#[derive(Clone, Copy)]
-struct Said<'o, 'a> {
-    object: &'o Object<'a>,
+/// What the publisher said, field by field.
+struct Fields<'a> {
+    object: Object<'a>,
 }
 
-impl Said<'_, '_> {
-    fn optional_text(self, name: &str) -> Result<Option<String>, String> {
+impl<'a> Fields<'a> {
+    fn optional_text(&self, name: &str) -> Result<Option<Cow<'a, str>>, String> {
         match self.object.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(Json::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(format!("{name} is no string")),
         }
     }
 
-    fn text(self, name: &str) -> Result<String, String> {
+    fn text(&self, name: &str) -> Result<Cow<'a, str>, String> {
         self.optional_text(name)?.ok_or_else(|| format!("{name} is absent"))
     }
 
-    fn uuid(self, name: &str) -> Result<Option<String>, String> {
+    fn uuid(&self, name: &str) -> Result<Option<String>, String> {
         let Some(text) = self.optional_text(name)? else { return Ok(None) };
         as_uuid(&text).map(Some).ok_or_else(|| format!("{name} is no UUID"))
     }
 
-    fn json(self, name: &str) -> Option<String> {
-        self.object.text_of(name).map(str::to_owned)
+    /// Takes a value out, of which there may be much.
+    fn json(&mut self, name: &str) -> Option<Said<'a>> {
+        self.object.take(name).map(|member| Said { text: member.text, value: member.value })
     }
 
-    fn number(self, name: &str) -> Result<Option<Decimal>, String> {
+    fn number(&self, name: &str) -> Result<Option<Decimal>, String> {
         let Some(text) = self.object.text_of(name) else { return Ok(None) };
         Decimal::parse(text).map(Some).ok_or_else(|| format!("{name} is no number"))
     }
 
-    fn count(self, name: &str) -> Result<Option<i64>, String> {
+    fn count(&self, name: &str) -> Result<Option<i64>, String> {
         let Some(number) = self.number(name)? else { return Ok(None) };
         let whole = number.rounded(0);
         let count = whole.to_string().parse().ok().filter(|_| whole == number);
         count.map(Some).ok_or_else(|| format!("{name} is no whole number"))
     }
-}
-
-/// Whether two JSON texts say the same: the order of keys and the form of numbers make no difference, and every digit does.
-pub fn says_the_same(one: &str, other: &str) -> bool {
-    let (Ok(one), Ok(other)) = (meaning(one), meaning(other)) else { return false };
-    one == other
-}
-
-/// JSON with its numbers as they are.
-#[derive(Debug, PartialEq, Eq)]
-enum Meaning {
-    Text(String),
-    Number(Decimal),
-    Word(String),
-    Array(Vec<Meaning>),
-    Object(BTreeMap<String, Meaning>),
-}
-
-fn meaning(text: &str) -> Result<Meaning, String> {
-    use serde_json::value::RawValue;
-    let wrong = |error: serde_json::Error| error.to_string();
-    let text = text.trim();
-    Ok(match text.as_bytes().first() {
-        Some(b'{') => {
-            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(wrong)?;
-            let members = members.into_iter().map(|(key, value)| Ok((key, meaning(value.get())?)));
-            Meaning::Object(members.collect::<Result<_, String>>()?)
-        }
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(wrong)?;
-            Meaning::Array(items.into_iter().map(|item| meaning(item.get())).collect::<Result<_, _>>()?)
-        }
-        Some(b'"') => Meaning::Text(serde_json::from_str(text).map_err(wrong)?),
-        Some(b'-' | b'0'..=b'9') => Meaning::Number(Decimal::parse(text).ok_or("no number")?),
-        _ => Meaning::Word(text.to_owned()),
-    })
 }
 
 #[cfg(test)]

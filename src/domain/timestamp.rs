@@ -43,10 +43,39 @@ impl EventTime {
         self.utc.to_string()
     }
 
+    /// The same as PostgreSQL prints it.
+    pub fn utc_printed(&self) -> String {
+        printed(self.utc)
+    }
+
     /// The day in UTC, `YYYY-MM-DD`.
     pub fn utc_date(&self) -> String {
         self.utc.date().to_string()
     }
+}
+
+/// A `timestamp` as PostgreSQL prints it. Every row has two, so it is written digit by digit.
+pub(crate) fn printed(moment: DateTime) -> String {
+    let Some(year) = u32::try_from(moment.year()).ok() else { return moment.to_string().replace('T', " ") };
+    let part = |number: i8| u32::from(number.unsigned_abs());
+    let mut text = *b"0000-00-00 00:00:00.000000";
+    for (place, digits, number) in [
+        (0, 4, year),
+        (5, 2, part(moment.month())),
+        (8, 2, part(moment.day())),
+        (11, 2, part(moment.hour())),
+        (14, 2, part(moment.minute())),
+        (17, 2, part(moment.second())),
+        (20, 6, moment.subsec_nanosecond().unsigned_abs() / 1000),
+    ] {
+        let mut rest = number;
+        for digit in text[place..place + digits].iter_mut().rev() {
+            *digit += u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+        }
+    }
+    let text = String::from_utf8_lossy(&text);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn utc_of(text: &str) -> Option<DateTime> {
@@ -81,6 +110,20 @@ mod tests {
         ] {
             let time = EventTime::parse(text.to_owned()).expect(text);
             assert_eq!((time.text(), time.utc().as_str()), (text, utc));
+        }
+    }
+
+    #[test]
+    fn a_moment_is_printed_as_postgresql_does() {
+        for (text, printed) in [
+            ("2026-02-20T17:47:14.568Z", "2026-02-20 17:47:14.568"),
+            ("2026-02-20T17:47:14.000001Z", "2026-02-20 17:47:14.000001"),
+            ("2026-10-10T10:10:10Z", "2026-10-10 10:10:10"),
+            ("2026-10-10T00:00:00Z", "2026-10-10 00:00:00"),
+            ("0001-01-01T00:00:00Z", "0001-01-01 00:00:00"),
+            ("9999-11-30T23:59:59.999999Z", "9999-11-30 23:59:59.999999"),
+        ] {
+            assert_eq!(EventTime::parse(text.to_owned()).expect(text).utc_printed(), printed);
         }
     }
 

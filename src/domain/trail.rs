@@ -3,10 +3,10 @@
 use super::event::{EVENT_ID_CHARS_MAX, is_unix_ms};
 use super::fields::{Field, Fields, readable_text, wrong_type};
 use super::json::Object;
+use super::json_value::{Json, Member};
 use super::reject::{Reason, Rejection, quote};
 use super::rules::Rules;
 use super::subject::Subject;
-use serde_json::Value;
 
 /// A council vote that passed every rule: exactly what its row in `decision_trails` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +66,10 @@ pub(crate) fn readable_trail_id(object: &Object<'_>) -> Option<String> {
     readable_text(object, "trail_id", EVENT_ID_CHARS_MAX)
 }
 
-fn check_trail_id(trail_id: &str, summary: &Value) -> Result<(), Rejection> {
+fn check_trail_id(trail_id: &str, summary: &Json<'_>) -> Result<(), Rejection> {
     let proposal_id = match summary.get("proposal_id") {
-        Some(Value::String(id)) if !id.is_empty() => id,
-        Some(other) if !other.is_null() && !other.is_string() => {
+        Some(Json::Text(id)) if !id.is_empty() => id,
+        Some(other) if !other.is_null() && other.as_str().is_none() => {
             return Err(wrong_type("proposal.proposal_id", "a string", other));
         }
         _ => {
@@ -79,7 +79,7 @@ fn check_trail_id(trail_id: &str, summary: &Value) -> Result<(), Rejection> {
     };
     let unix_ms = trail_id
         .strip_prefix("TRAIL-")
-        .and_then(|rest| rest.strip_prefix(proposal_id.as_str()))
+        .and_then(|rest| rest.strip_prefix(&**proposal_id))
         .and_then(|rest| rest.strip_prefix('-'));
     if unix_ms.is_some_and(is_unix_ms) {
         return Ok(());
@@ -94,13 +94,15 @@ fn check_trail_id(trail_id: &str, summary: &Value) -> Result<(), Rejection> {
     ))
 }
 
-fn check_votes(votes: &Value, outcome: &str, rules: &Rules) -> Result<(), Rejection> {
-    let votes = votes.as_object().expect("its type was checked");
+fn check_votes(votes: &Json<'_>, outcome: &str, rules: &Rules) -> Result<(), Rejection> {
+    let mut votes: Vec<_> = votes.members().expect("its type was checked").iter().collect();
+    // Of several that are bad the same is named, in whichever order they stand.
+    votes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     if votes.is_empty() && matches!(outcome, "APPROVED" | "REJECTED") {
         let detail = format!("council_vote is empty, and nobody's votes cannot have {outcome} a proposal");
         return Err(Rejection::new(Reason::DetailsMismatch, &detail));
     }
-    for (voter, vote) in votes {
+    for Member { key: voter, value: vote, .. } in votes {
         rules.agents.admit(voter)?;
         if rules.agents.group(voter) != Some(COUNCIL) {
             return Err(Rejection::new(

@@ -215,7 +215,8 @@ impl Looking<'_> {
         if let Some(number) = number.map(|(number, _)| *number) {
             return self.differ("epoch", format!("is {}, and the leaf says {number}", entry.epoch));
         }
-        let derived = self.message(epoch).and_then(|message| Row::of(&message, 0).ok()).map(|row| row.record_id);
+        let message = self.message(epoch);
+        let derived = message.as_ref().and_then(|message| Row::of(message, 0).ok()).map(|row| row.record_id);
         if let Some(id) = derived
             && self.fits(|look| look.leaf(None, None, Some(&id), None))
         {
@@ -344,11 +345,11 @@ impl Looking<'_> {
         }
     }
 
-    fn look_at_name(&mut self, row: Result<&Row, &String>) {
+    fn look_at_name(&mut self, row: Result<&Row<'_>, &String>) {
         let entry = self.entry;
         match row {
             Err(why) => self.differ("payload", format!("makes no record: {why}")),
-            Ok(row) if entry.record_id.as_deref() != Some(&row.record_id) => {
+            Ok(row) if entry.record_id.as_deref() != Some(&*row.record_id) => {
                 let says =
                     format!("is {}, its bytes say {}", shown(entry.record_id.as_deref()), shown(Some(&row.record_id)));
                 self.differ("record_id", says);

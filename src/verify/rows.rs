@@ -3,7 +3,7 @@
 use super::findings::{Finding, shown};
 use super::stored::{Rate, Values};
 use crate::domain::decimal::Decimal;
-use crate::domain::row::{Expected, Pricing, Row, columns, home, says_the_same};
+use crate::domain::row::{Expected, Pricing, Row, Said, columns, home};
 use crate::domain::subject::Table;
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ pub fn table_name(table: Table) -> &'static str {
 pub fn compare(
     table: Table,
     key: &str,
-    row: &Row,
+    row: &Row<'_>,
     found: &Values,
     ventures: &[String],
     charge: Charge<'_>,
@@ -39,10 +39,12 @@ pub fn compare(
         let wanted = match expected {
             Expected::Text(wanted) if found == wanted.as_deref() => continue,
             Expected::Number(wanted) if is_number(found, wanted.as_ref()) => continue,
-            Expected::Json(wanted) if is_json(found, wanted.as_deref()) => continue,
+            Expected::Json(wanted) if is_json(found, wanted.as_ref()) => continue,
             Expected::Venture(wanted) if is_venture(found, wanted.as_deref(), ventures) => continue,
             Expected::Priced => continue,
-            Expected::Text(wanted) | Expected::Json(wanted) | Expected::Venture(wanted) => shown(wanted.as_deref()),
+            Expected::Text(wanted) => shown(wanted.as_deref()),
+            Expected::Json(wanted) => shown(wanted.as_ref().map(|said| said.text)),
+            Expected::Venture(wanted) => shown(wanted.as_deref()),
             Expected::Number(wanted) => wanted.as_ref().map_or_else(|| "null".to_owned(), ToString::to_string),
         };
         findings.push(Finding::new(name, key, column, format!("is {}, custody says {wanted}", shown(found))));
@@ -61,10 +63,10 @@ fn is_number(found: Option<&str>, wanted: Option<&Decimal>) -> bool {
     }
 }
 
-fn is_json(found: Option<&str>, wanted: Option<&str>) -> bool {
+fn is_json(found: Option<&str>, wanted: Option<&Said<'_>>) -> bool {
     match (found, wanted) {
         (None, None) => true,
-        (Some(found), Some(wanted)) => says_the_same(found, wanted),
+        (Some(found), Some(wanted)) => wanted.is_said_by(found),
         _ => false,
     }
 }

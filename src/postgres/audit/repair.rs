@@ -132,8 +132,8 @@ impl Bench<'_> {
         entry: &Entry,
     ) -> Result<Result<Repaired, String>, DatabaseError> {
         let Some(key) = row_key(entry, table) else { return Ok(Err("it names no row".to_owned())) };
-        let derived =
-            message(self.workshop, entry).map(|message| Row::of(&message, entry.committed_at_us.unwrap_or(0)));
+        let message = message(self.workshop, entry);
+        let derived = message.as_ref().map(|message| Row::of(message, entry.committed_at_us.unwrap_or(0)));
         let row = match derived {
             Some(Ok(row)) => row,
             Some(Err(why)) => return Ok(Err(why)),
@@ -159,9 +159,10 @@ impl Bench<'_> {
         Ok(Ok(Repaired { table: table_name(table), key, leaf_index, old, new: Some(new) }))
     }
 
-    async fn value(&mut self, expected: &Expected) -> Result<Option<String>, DatabaseError> {
+    async fn value(&mut self, expected: &Expected<'_>) -> Result<Option<String>, DatabaseError> {
         Ok(match expected {
-            Expected::Text(text) | Expected::Json(text) => text.clone(),
+            Expected::Text(text) => text.as_deref().map(str::to_owned),
+            Expected::Json(said) => said.as_ref().map(|said| said.text.to_owned()),
             Expected::Number(number) => number.as_ref().map(ToString::to_string),
             Expected::Priced | Expected::Venture(None) => None,
             Expected::Venture(Some(venture)) => {
@@ -176,7 +177,7 @@ impl Bench<'_> {
         &self,
         key: &str,
         pricing: &Pricing,
-        row: &Row,
+        row: &Row<'_>,
         found: Option<&Values>,
         entry: &Entry,
     ) -> Result<[Option<String>; 3], String> {
