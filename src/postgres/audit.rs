@@ -11,6 +11,7 @@ pub use closing::Claimed;
 pub use repair::{Workshop, repair};
 pub use time_range::{HashedEvent, hashed_events};
 
+use self::pages::PAGE_ROWS;
 use super::connections::Connections;
 use super::remedy::DatabaseError;
 use crate::domain::message::Incarnation;
@@ -22,6 +23,7 @@ use crate::verify::rows::Rates;
 use crate::verify::stored::{Epoch, Epochs, Head, Rate};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -36,6 +38,8 @@ pub struct Snapshot {
     readers: Mutex<Vec<PgConnection>>,
     permits: Semaphore,
     jobs: usize,
+    /// How many rows the next page may have.
+    page_rows: AtomicUsize,
     shape: Shape,
     /// Whose signature a checkpoint must have.
     signer: Signer,
@@ -106,7 +110,8 @@ impl Snapshot {
             }
         }
         let jobs = readers.len();
-        Ok(Self { readers: Mutex::new(readers), permits: Semaphore::new(jobs), jobs, shape, signer })
+        let (permits, page_rows) = (Semaphore::new(jobs), AtomicUsize::new(PAGE_ROWS));
+        Ok(Self { readers: Mutex::new(readers), permits, jobs, page_rows, shape, signer })
     }
 
     /// How many sessions there are.

@@ -5,7 +5,7 @@ use super::findings::{Finding, Findings, shown};
 use super::fingerprint::{Fingerprint, Key};
 use super::removal::{Authorities, Removal};
 use super::rows::{Charge, Rates, compare, table_name};
-use super::stored::{DeadLetter, Entry, Epoch, Epochs, Page};
+use super::stored::{DeadLetter, Entry, Epoch, Epochs, Page, RowKey};
 use crate::domain::dead_letter::dlq_subject;
 use crate::domain::digest::{Hash, hex, sha256};
 use crate::domain::leaf::{Disposition, Leaf};
@@ -40,8 +40,8 @@ pub struct OfEpoch {
 /// What was found of some entries.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// Leaf indexes and stored leaf hashes.
-    pub leaves: Vec<(i64, Vec<u8>)>,
+    /// Leaf indexes and stored leaf hashes; nothing where what is stored is no hash.
+    pub leaves: Vec<(i64, Option<Hash>)>,
     /// What differs.
     pub findings: Findings,
     /// The rows that were found, by table.
@@ -64,10 +64,10 @@ pub struct Checked {
 const MIGRATIONS: &str = "ledgerd";
 
 impl Checked {
-    /// Looks at a page.
-    pub fn take(&mut self, page: &Page, background: &Background) {
-        for entry in &page.entries {
-            self.leaves.push((entry.leaf_index, entry.leaf_hash.clone()));
+    /// Looks at some entries of a page.
+    pub fn take(&mut self, entries: &[Entry], page: &Page, background: &Background) {
+        for entry in entries {
+            self.leaves.push((entry.leaf_index, entry.leaf_hash.whole()));
             Looking { entry, page, background, into: self }.look();
         }
     }
@@ -118,8 +118,9 @@ impl Looking<'_> {
         let Some(epoch) = self.background.epochs.get(&entry.epoch) else {
             return self.differ("epoch", format!("is {}, which ledger.epoch does not have", entry.epoch));
         };
-        let Some(disposition) = Disposition::named(&entry.disposition) else {
-            return self.differ("disposition", format!("is {}", shown(Some(&entry.disposition))));
+        let disposition = match &entry.disposition {
+            Ok(disposition) => *disposition,
+            Err(other) => return self.differ("disposition", format!("is {}", shown(Some(other)))),
         };
         self.look_at_leaf(epoch, disposition);
         let message = self.message(epoch);
@@ -129,7 +130,7 @@ impl Looking<'_> {
             Disposition::Rejected => self.look_at_dead_letter(epoch),
         }
         if disposition != Disposition::Rejected && entry.dead_letter.is_some() {
-            self.differ_in_dead_letter("leaf_index", format!("is that of an entry that was {}", entry.disposition));
+            self.differ_in_dead_letter("leaf_index", format!("is that of an entry that was {}", disposition.name()));
         }
     }
 
@@ -141,7 +142,7 @@ impl Looking<'_> {
             subject: self.entry.subject.clone(),
             server_time_ns: self.entry.server_time_ns,
             headers: Headers::from_stored(self.entry.headers.clone()),
-            payload: self.entry.payload.clone()?.into(),
+            payload: self.entry.payload.clone()?,
         })
     }
 
@@ -150,7 +151,7 @@ impl Looking<'_> {
         let Some(payload) = &entry.payload else {
             if entry.erasure_id.is_some() {
                 self.look_at_erasure();
-            } else if entry.disposition != Disposition::Duplicate.name() {
+            } else if !entry.was(Disposition::Duplicate) {
                 self.differ("payload", "is null, and no erasure says why");
             }
             return;
@@ -174,7 +175,7 @@ impl Looking<'_> {
     /// Bytes that were given up by the authority of the Architect.
     fn look_at_erasure(&mut self) {
         let entry = self.entry;
-        let table = table_of(entry).map_or("no table", table_name);
+        let table = entry.table().map_or("no table", table_name);
         let key = entry.record_id.clone().unwrap_or_default();
         let removal = self.page.removals.get(&(table.to_owned(), key.clone()));
         let why = match removal {
@@ -204,7 +205,7 @@ impl Looking<'_> {
         let other =
             Disposition::ALL.into_iter().find(|other| self.fits(|look| look.leaf(None, Some(*other), None, None)));
         if let Some(other) = other {
-            let says = format!("is {}, and the leaf says {}", entry.disposition, other.name());
+            let says = format!("is {}, and the leaf says {}", disposition.name(), other.name());
             return self.differ("disposition", says);
         }
         let number = self
@@ -260,15 +261,17 @@ impl Looking<'_> {
         let entry = self.entry;
         let own = self.background.epochs.get(&entry.epoch);
         let epoch = epoch.or(own)?;
-        let named = || Disposition::named(&entry.disposition);
-        let disposition = disposition.or_else(named)?;
+        let disposition = disposition.or(entry.disposition.as_ref().ok().copied())?;
         let rejection = match disposition {
             Disposition::Rejected => Some(entry.dead_letter.as_ref().and_then(rejection)?),
             _ => None,
         };
         let headers_sha256 = match &entry.headers {
             Some(headers) => Some(sha256(headers)),
-            None => entry.headers_sha256.as_deref().map(Hash::try_from).transpose().ok()?,
+            None => match &entry.headers_sha256 {
+                Some(stored) => Some(stored.whole()?),
+                None => None,
+            },
         };
         let leaf = Leaf {
             stream: &epoch.incarnation.stream,
@@ -278,7 +281,7 @@ impl Looking<'_> {
             subject: &entry.subject,
             server_time_ns: entry.server_time_ns,
             headers_sha256,
-            payload_sha256: payload.or_else(|| Hash::try_from(entry.payload_sha256.as_slice()).ok())?,
+            payload_sha256: payload.or_else(|| entry.payload_sha256.whole())?,
             disposition,
             record_id: record_id.or(entry.record_id.as_deref()),
             row_id: entry.row_id,
@@ -293,7 +296,7 @@ impl Looking<'_> {
         let Some(letter) = &entry.dead_letter else {
             return self.differ_in_dead_letter("leaf_index", "is missing, and the entry was rejected");
         };
-        self.into.dead_letters.add(&self.background.key, &entry.leaf_index.to_string());
+        self.into.dead_letters.add(&self.background.key, &RowKey::Number(entry.leaf_index));
         if Reason::of_code(&letter.reason).is_none() {
             self.differ_in_dead_letter("reason", format!("is {}, which is none", shown(Some(&letter.reason))));
         } else if rejection(letter).is_none() {
@@ -323,7 +326,7 @@ impl Looking<'_> {
         let name = entry.record_id.clone().unwrap_or_default();
         let none = Vec::new();
         let siblings = self.page.siblings.get(&name).unwrap_or(&none).iter();
-        let table = table_of(entry);
+        let table = entry.table();
         let mut siblings = siblings
             .filter(|sibling| Subject::parse(&sibling.subject).map(|subject| subject.lane.table()) == table)
             .peekable();
@@ -360,10 +363,10 @@ impl Looking<'_> {
 
     fn look_at_row(&mut self, message: Option<&Message>) {
         let entry = self.entry;
-        let Some(table) = table_of(entry) else {
+        let Some(table) = entry.table() else {
             return self.differ("subject", format!("is {}, which is of no lane", shown(Some(&entry.subject))));
         };
-        let Some(key) = row_key(entry, table) else {
+        let Some(key) = entry.row_key(table) else {
             return self.differ("row_id", "is null, or names another row than record_id");
         };
         if let Some(message) = message
@@ -371,7 +374,9 @@ impl Looking<'_> {
         {
             self.into.migrations.push((entry.sequence, message.payload.to_vec()));
         }
-        let found = self.page.rows.get(&(table, key.clone()));
+        let named = (table, key);
+        let found = self.page.rows.get(&named);
+        let key = named.1;
         let derived = message.map(|message| Row::of(message, entry.committed_at_us.unwrap_or(i64::MAX)));
         if let Some(derived) = &derived {
             self.look_at_name(derived.as_ref());
@@ -402,12 +407,12 @@ impl Looking<'_> {
     }
 
     /// The row is not there.
-    fn look_at_removal(&mut self, table: Table, key: &str) {
+    fn look_at_removal(&mut self, table: Table, key: &RowKey) {
         let entry = self.entry;
         let name = table_name(table);
         let by_key = match table {
             Table::AuditEvents | Table::DecisionTrails => entry.record_id.clone().unwrap_or_default(),
-            _ => key.to_owned(),
+            _ => key.to_string(),
         };
         let why = match self.page.removals.get(&(name.to_owned(), by_key.clone())) {
             None => Some(String::new()),
@@ -431,24 +436,10 @@ impl Looking<'_> {
 
 /// A removal names the leaf of the record; duplicates of the record are removed with it.
 fn is_leaf_of(removal: &Removal, entry: &Entry) -> bool {
-    removal.leaf_index == Some(entry.leaf_index) || entry.disposition == Disposition::Duplicate.name()
+    removal.leaf_index == Some(entry.leaf_index) || entry.was(Disposition::Duplicate)
 }
 
 fn rejection(letter: &DeadLetter) -> Option<Rejection> {
     let rejection = Rejection::new(Reason::of_code(&letter.reason)?, &letter.detail);
     (rejection.detail() == letter.detail).then_some(rejection)
-}
-
-/// The table whose record an entry is.
-pub fn table_of(entry: &Entry) -> Option<Table> {
-    Subject::parse(&entry.subject).map(|subject| subject.lane.table())
-}
-
-/// The key of the row that a recorded entry names: a number, or for uses of tools the record's own id.
-pub fn row_key(entry: &Entry, table: Table) -> Option<String> {
-    match (table, entry.row_id) {
-        (Table::ToolUsageLedger, None) => entry.record_id.clone(),
-        (Table::ToolUsageLedger, Some(_)) => None,
-        (_, row_id) => row_id.map(|id| id.to_string()),
-    }
 }

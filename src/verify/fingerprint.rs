@@ -2,7 +2,7 @@
 //!
 //! The names are hashed under a key that is made anew for each run, so nobody can choose names whose sums meet.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
 /// The key of one run.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Adds a name.
-    pub fn add(&mut self, key: &Key, name: &str) {
+    pub fn add(&mut self, key: &Key, name: &(impl Hash + ?Sized)) {
         self.count += 1;
         for (sum, state) in self.sums.iter_mut().zip(&key.0) {
             *sum = sum.wrapping_add(state.hash_one(name));

@@ -1,7 +1,7 @@
 //! Is the row the one that its record made? Column by column, each by what it means.
 
 use super::findings::{Finding, shown};
-use super::stored::{Rate, Values};
+use super::stored::{Rate, RowKey, Values};
 use crate::domain::decimal::Decimal;
 use crate::domain::row::{Expected, Pricing, Row, Said, columns, home};
 use crate::domain::subject::Table;
@@ -26,7 +26,7 @@ pub fn table_name(table: Table) -> &'static str {
 /// Compares a row with what its record must have made. `ventures` are those that there are.
 pub fn compare(
     table: Table,
-    key: &str,
+    key: &RowKey,
     row: &Row<'_>,
     found: &Values,
     ventures: &[String],
@@ -34,8 +34,7 @@ pub fn compare(
 ) -> Vec<Finding> {
     let name = table_name(table);
     let mut findings = Vec::new();
-    for ((column, expected), found) in columns(table).iter().zip(&row.values).zip(found) {
-        let found = found.as_deref();
+    for ((column, expected), found) in columns(table).iter().zip(&row.values).zip(found.iter()) {
         let wanted = match expected {
             Expected::Text(wanted) if found == wanted.as_deref() => continue,
             Expected::Number(wanted) if is_number(found, wanted.as_ref()) => continue,
@@ -90,10 +89,10 @@ pub struct Charge<'a> {
 
 impl Charge<'_> {
     /// The cost follows from the two rates that the row names, and these were those of its tier at that time.
-    pub fn check(self, key: &str, pricing: &Pricing, found: &Values) -> Vec<Finding> {
+    pub fn check(self, key: &RowKey, pricing: &Pricing, found: &Values) -> Vec<Finding> {
         let value = |name: &str| {
             let index = columns(Table::TokenLedger).iter().position(|column| *column == name);
-            index.and_then(|index| found.get(index)).and_then(Option::as_deref)
+            index.and_then(|index| found.get(index))
         };
         let differ = |field: &str, says: String| Finding::new("ledger.token_usage", key, field, says);
         let mut findings = Vec::new();
@@ -173,10 +172,13 @@ mod tests {
 
     fn charged(tier: Option<&str>, cost: &str, input: &str, output: &str) -> Vec<String> {
         let pricing = Pricing { tier: tier.map(str::to_owned), tokens_input: 1, tokens_output: 2 };
-        let mut found: Values = vec![None; columns(Table::TokenLedger).len() - 3];
-        found.extend([cost, input, output].map(|text| Some(text.to_owned())));
+        let mut found = Values::default();
+        (3..columns(Table::TokenLedger).len()).for_each(|_| found.push(None));
+        for text in [cost, input, output] {
+            found.push(Some(text));
+        }
         let charge = Charge { rates: &rates(), published_at_us: NOW, committed_at_us: 2 * NOW };
-        charge.check("1", &pricing, &found).into_iter().map(|finding| finding.field).collect()
+        charge.check(&RowKey::Number(1), &pricing, &found).into_iter().map(|finding| finding.field).collect()
     }
 
     #[test]

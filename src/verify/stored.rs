@@ -1,9 +1,14 @@
 //! What is read? Rows as the database has them, unchecked.
 
+use crate::domain::digest::Hash;
+use crate::domain::leaf::Disposition;
 use crate::domain::message::Incarnation;
-use crate::domain::subject::Table;
+use crate::domain::subject::{Subject, Table};
 use crate::verify::removal::Removal;
+use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::{Deref, Range};
 
 /// A row of `ledger.epoch`.
 #[derive(Clone, Debug)]
@@ -48,17 +53,17 @@ pub struct Entry {
     /// The publisher's headers.
     pub headers: Option<Vec<u8>>,
     /// The publisher's bytes.
-    pub payload: Option<Vec<u8>>,
+    pub payload: Option<Bytes>,
     /// What is said to be their SHA-256.
-    pub payload_sha256: Vec<u8>,
-    /// One of three words.
-    pub disposition: String,
+    pub payload_sha256: StoredHash,
+    /// One of three words, or another.
+    pub disposition: Result<Disposition, String>,
     /// The record's own name.
     pub record_id: Option<String>,
     /// The row that it made.
     pub row_id: Option<i64>,
     /// What is said to be the leaf's hash.
-    pub leaf_hash: Vec<u8>,
+    pub leaf_hash: StoredHash,
     /// In microseconds since 1970; `None` for infinity.
     pub committed_at_us: Option<i64>,
     /// The dead letter of this leaf.
@@ -66,7 +71,78 @@ pub struct Entry {
     /// Its bytes were given up by the authority of this erasure.
     pub erasure_id: Option<i64>,
     /// SHA-256 of headers that were given up.
-    pub headers_sha256: Option<Vec<u8>>,
+    pub headers_sha256: Option<StoredHash>,
+}
+
+impl Entry {
+    /// The table whose record it is.
+    pub fn table(&self) -> Option<Table> {
+        Subject::parse(&self.subject).map(|subject| subject.lane.table())
+    }
+
+    /// The key of the row that it names as a recorded entry of this table: a number, or for uses of tools the record's own id.
+    pub fn row_key(&self, table: Table) -> Option<RowKey> {
+        match (table, self.row_id) {
+            (Table::ToolUsageLedger, None) => self.record_id.clone().map(RowKey::Name),
+            (Table::ToolUsageLedger, Some(_)) => None,
+            (_, row_id) => row_id.map(RowKey::Number),
+        }
+    }
+
+    /// Whether this became of it.
+    pub fn was(&self, disposition: Disposition) -> bool {
+        self.disposition == Ok(disposition)
+    }
+}
+
+/// What is said to be a SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredHash {
+    /// It can be one.
+    Whole(Hash),
+    /// It has another length.
+    Other(Vec<u8>),
+}
+
+impl StoredHash {
+    /// Takes what is stored.
+    pub fn of(bytes: &[u8]) -> Self {
+        Hash::try_from(bytes).map_or_else(|_| Self::Other(bytes.to_vec()), Self::Whole)
+    }
+
+    /// The hash, if it can be one.
+    pub fn whole(&self) -> Option<Hash> {
+        if let Self::Whole(hash) = self { Some(*hash) } else { None }
+    }
+}
+
+impl Deref for StoredHash {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Whole(hash) => hash,
+            Self::Other(bytes) => bytes,
+        }
+    }
+}
+
+/// What names a row of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RowKey {
+    /// Its number.
+    Number(i64),
+    /// A UUID.
+    Name(String),
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 /// A recorded entry that bears the name of a duplicate.
@@ -75,11 +151,49 @@ pub struct Sibling {
     /// The subject.
     pub subject: String,
     /// SHA-256 of its bytes.
-    pub payload_sha256: Vec<u8>,
+    pub payload_sha256: StoredHash,
 }
 
-/// The values of a row as PostgreSQL prints them, in the order of [`crate::domain::row::columns`].
-pub type Values = Vec<Option<String>>;
+/// The values of a row as PostgreSQL prints them, in the order of [`crate::domain::row::columns`]: one text, cut into pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    text: String,
+    pieces: Vec<Option<Range<usize>>>,
+}
+
+impl Values {
+    /// None yet, with room for so many columns and bytes.
+    pub fn with_capacity(columns: usize, bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), pieces: Vec::with_capacity(columns) }
+    }
+
+    /// Appends the value of the next column.
+    pub fn push(&mut self, value: Option<&str>) {
+        let start = self.text.len();
+        self.text.push_str(value.unwrap_or_default());
+        self.pieces.push(value.map(|_| start..self.text.len()));
+    }
+
+    /// The value of a column; nothing where it is null, or there is no such column.
+    pub fn get(&self, column: usize) -> Option<&str> {
+        self.pieces.get(column)?.clone().map(|piece| &self.text[piece])
+    }
+
+    /// All values.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
+        self.pieces.iter().map(|piece| piece.clone().map(|piece| &self.text[piece]))
+    }
+
+    /// How many columns there are.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+}
 
 /// A rate that usage may be charged by.
 #[derive(Clone, Debug)]
@@ -102,7 +216,7 @@ pub struct Page {
     /// In the order of their leaves.
     pub entries: Vec<Entry>,
     /// The rows that they name, by table and key.
-    pub rows: HashMap<(Table, String), Values>,
+    pub rows: HashMap<(Table, RowKey), Values>,
     /// The recorded entries of the names that duplicates bear.
     pub siblings: HashMap<String, Vec<Sibling>>,
     /// What was removed of the rows that are not there, by table and key.

@@ -40,7 +40,11 @@ fn check(leaves: &[(i64, Vec<u8>)], stored: &[Subtree], roots: &[KnownRoot], hea
             it.index >= from && it.index < to
         };
         let stretch = Stretch {
-            leaves: leaves.iter().filter(|(index, _)| here(*index)).cloned().collect(),
+            leaves: leaves
+                .iter()
+                .filter(|(index, _)| here(*index))
+                .map(|(index, hash)| (*index, hash.as_slice().try_into().ok()))
+                .collect(),
             subtrees: stored.iter().filter(ends_here).cloned().collect(),
             known_roots: roots.iter().filter(|root| root.size > 0 && here(size_of(root) - 1)).cloned().collect(),
         };

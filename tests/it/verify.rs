@@ -206,6 +206,26 @@ async fn a_ledger_passes_while_the_daemon_goes_on_writing() {
     assert_eq!((said.code, said.report["leaves"].as_i64() >= Some(3000)), (Some(0), true), "{}", said.text);
 }
 
+/// More bytes than a page has, and more than two pages of them: what the server sent beyond a page's end is read again.
+#[tokio::test]
+async fn large_records_are_read_in_several_pages() {
+    let world = World::builder().start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    let large = || next_event("EXEC").with("details", serde_json::json!({"note": "x".repeat(200_000)})).good();
+    published.publish_all(&world.publisher, (0..100).map(|_| large()).collect()).await;
+    check_ledger(&world, &published).await;
+    let said = verify(&world, &world.database, &["--jobs", "1"]).await;
+    let size = world.database.count("select size from ledger.tree_head").await;
+    assert_eq!((said.code, said.report["leaves"].as_i64()), (Some(0), Some(size)), "{}", said.text);
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit().await, 0);
+    let copy = unguarded(&world.database).await;
+    copy.execute("update audit_events set details = details || '{\"note\": \"y\"}' where id in (30, 60, 90)").await;
+    let said = verify(&world, &copy, &["--jobs", "1"]).await;
+    assert_eq!(said.differences(), ["30", "60", "90"].map(|id| format!("audit_events {id}: details")));
+}
+
 #[tokio::test]
 async fn what_is_no_ledger_and_what_is_away_have_codes_of_their_own() {
     let world = World::builder().without_migrations().without_streams().start().await;

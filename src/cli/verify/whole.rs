@@ -91,7 +91,7 @@ async fn look(
     (start, end): (i64, i64),
 ) -> Result<Looked, DatabaseError> {
     let mut checked = Checked::default();
-    snapshot.pages(start, end, |page| checked.take(&page, background)).await?;
+    snapshot.pages(start, end, |entries, page| checked.take(entries, page, background)).await?;
     let beside = snapshot.beside(start, end).await?;
     let is_here = |known: &&KnownRoot| i64::try_from(known.size).is_ok_and(|size| size > start && size <= end);
     let mut known_roots: Vec<KnownRoot> = known_roots.iter().filter(is_here).cloned().collect();

@@ -1,6 +1,7 @@
 //! What does no entry claim? The questions that are asked of whole tables, once all entries were looked at.
 
 use super::super::remedy::DatabaseError;
+use super::pages::{key_of, read_key};
 use super::{Snapshot, answer};
 use crate::domain::subject::Table;
 use crate::verify::days::{Days, Part, Sums};
@@ -9,12 +10,17 @@ use crate::verify::fingerprint::{Fingerprint, Key};
 use crate::verify::migrations::Migration;
 use crate::verify::removal::Removal;
 use crate::verify::rows::table_name;
+use crate::verify::stored::RowKey;
 use crate::verify::tree::{LEVEL_MAX, Tree, superfluous};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 /// How many of a kind are listed; all are counted.
 const LISTED_MAX: i64 = 1000;
+
+/// So many keys are taken from the server before the clock is looked at.
+const ROWS_AT_A_TIME: usize = 1024;
 
 /// A table whose every row some entry made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +54,24 @@ impl Snapshot {
 
     /// The fingerprint of all rows of a table.
     pub async fn fingerprint(&self, claimed: Claimed, key: &Key) -> Result<Fingerprint, DatabaseError> {
-        let (table, id, ..) = self.claimed(claimed);
-        let query = format!("select {id}::text from {table}");
+        let (table, ..) = self.claimed(claimed);
+        let id = match claimed {
+            Claimed::Rows(table) => key_of(table),
+            Claimed::DeadLetters => "leaf_index::bigint",
+        };
+        let read = |row: &PgRow| match claimed {
+            Claimed::Rows(table) => read_key(row, table),
+            Claimed::DeadLetters => row.try_get(0).map(RowKey::Number),
+        };
+        let query = format!("select {id} from {table}");
         self.with(async |reader| {
             let mut fingerprint = Fingerprint::default();
-            let mut names = sqlx::query_scalar::<_, String>(AssertSqlSafe(query)).fetch(reader);
-            while let Some(name) = answer(names.try_next()).await? {
-                fingerprint.add(key, &name);
+            let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(reader).ready_chunks(ROWS_AT_A_TIME);
+            while let Some(rows) = answer(async { Ok(rows.next().await) }).await? {
+                for row in rows {
+                    let name = row.and_then(|row| read(&row)).map_err(DatabaseError::new)?;
+                    fingerprint.add(key, &name);
+                }
             }
             Ok(fingerprint)
         })
@@ -243,7 +260,7 @@ impl Snapshot {
     }
 }
 
-fn read_part(row: &sqlx::postgres::PgRow) -> Result<(String, Part), sqlx::Error> {
+fn read_part(row: &PgRow) -> Result<(String, Part), sqlx::Error> {
     let text = |index: usize| row.try_get::<Option<String>, _>(index);
     let key = format!("{}/{}", text(0)?.unwrap_or_default(), text(1)?.unwrap_or_default());
     let sums = Sums::parse(&[text(3)?, text(4)?, text(5)?]);

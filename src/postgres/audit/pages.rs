@@ -6,19 +6,24 @@ use crate::domain::leaf::Disposition;
 use crate::domain::subject::Table;
 use crate::domain::tool_usage::as_uuid;
 use crate::verify::checkpoint::{KnownRoot, Signer};
-use crate::verify::entry::{row_key, table_of};
 use crate::verify::findings::Finding;
 use crate::verify::removal::Removal;
 use crate::verify::rows::table_name;
-use crate::verify::stored::{DeadLetter, Entry, Page, Sibling, Subtree, Values};
+use crate::verify::stored::{DeadLetter, Entry, Page, RowKey, Sibling, StoredHash, Subtree, Values};
 use crate::verify::tree::{LEVEL_MAX, subtrees_ending_in};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Row as _};
-use std::collections::HashMap;
+use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 
 /// A page ends with the row that makes it larger than one of these.
-const PAGE_BYTES: i64 = 8 << 20;
-const PAGE_ROWS: i64 = 1024;
+const PAGE_BYTES: usize = 8 << 20;
+pub(super) const PAGE_ROWS: usize = 1024;
+
+/// So many entries are looked at before the server's answers are.
+const LOOKED_AT: usize = 128;
 
 /// What belongs to a range of leaves, besides their entries.
 #[derive(Clone, Debug, Default)]
@@ -32,14 +37,25 @@ pub struct Beside {
 }
 
 impl Snapshot {
-    /// Reads all entries of a range, page by page.
-    pub async fn pages(&self, start: i64, end: i64, mut take: impl FnMut(Page) + Send) -> Result<(), DatabaseError> {
+    /// Reads all entries of a range, page by page, and has each page looked at, some entries at a time.
+    pub async fn pages(
+        &self,
+        start: i64,
+        end: i64,
+        mut look: impl FnMut(&[Entry], &Page) + Send,
+    ) -> Result<(), DatabaseError> {
         let mut next = start;
         while next < end {
-            let page = self.with(async |reader| page(reader, &self.shape, next, end).await).await?;
+            let rows_max = self.page_rows.load(Ordering::Relaxed);
+            let page = self.with(async |reader| page(reader, &self.shape, (next, end), rows_max).await).await?;
             let Some(last) = page.entries.last() else { break };
             next = last.leaf_index + 1;
-            take(page);
+            self.page_rows.store(rows_of_next(&page, rows_max), Ordering::Relaxed);
+            for entries in page.entries.chunks(LOOKED_AT) {
+                look(entries, &page);
+                // Whoever reads another page asks the server for more of it, which works while we do.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -115,39 +131,26 @@ async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec
     Ok(rows.into_iter().map(|(level, index, hash)| Subtree { level, index, hash }).collect())
 }
 
+/// How many rows to ask for: no more than filled the last page, for what the server sends beyond that is thrown away.
+fn rows_of_next(page: &Page, rows_max: usize) -> usize {
+    let is_full = page.entries.iter().map(bytes_of).sum::<usize>() >= PAGE_BYTES;
+    if is_full { page.entries.len() } else { (rows_max * 2).min(PAGE_ROWS) }
+}
+
+fn bytes_of(entry: &Entry) -> usize {
+    entry.payload.as_ref().map_or(0, Bytes::len) + entry.headers.as_ref().map_or(0, Vec::len)
+}
+
 pub(super) async fn page(
     reader: &mut PgConnection,
     shape: &Shape,
-    start: i64,
-    end: i64,
+    range: (i64, i64),
+    rows_max: usize,
 ) -> Result<Page, DatabaseError> {
-    let erased = if shape.retention { "erasure_id, headers_sha256" } else { "null::bigint, null::bytea" };
-    let query = format!(
-        "select leaf_index, epoch, sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id,
-            row_id, leaf_hash,
-            case when isfinite(committed_at) then (extract(epoch from committed_at) * 1000000)::bigint end as committed_at_us,
-            letter.leaf_index is not null, letter.reason, letter.detail, letter.dlq_subject,
-            case when isfinite(letter.rejected_at) then (extract(epoch from letter.rejected_at) * 1000000)::bigint end,
-            coalesce(letter.published_at < letter.rejected_at, false),
-            {erased}
-        from (
-            select *,
-                sum(octet_length(coalesce(payload, '')) + octet_length(coalesce(headers, '')))
-                    over (order by leaf_index rows between unbounded preceding and 1 preceding) as bytes_before
-            from ledger.entry
-            where leaf_index >= $1 and leaf_index < $2
-            order by leaf_index
-            limit {PAGE_ROWS}
-        ) as entry
-        left join ledger.dead_letter as letter using (leaf_index)
-        where coalesce(bytes_before, 0) < {PAGE_BYTES}
-        order by leaf_index"
-    );
-    let rows = answer(sqlx::query(AssertSqlSafe(query)).bind(start).bind(end).fetch_all(&mut *reader)).await?;
-    let entries = rows.iter().map(read_entry).collect::<Result<Vec<_>, _>>().map_err(DatabaseError::new)?;
+    let entries = answer(read_entries(reader, shape, range, rows_max)).await?;
     let mut page = Page { entries, ..Page::default() };
-    for table in Table::ALL {
-        read_rows(reader, shape, table, &mut page).await?;
+    for (table, keys) in row_keys(&page.entries) {
+        read_rows(reader, shape, table, &keys, &mut page).await?;
     }
     read_siblings(reader, &mut page).await?;
     read_ventures(reader, &mut page).await?;
@@ -157,6 +160,39 @@ pub(super) async fn page(
     Ok(page)
 }
 
+async fn read_entries(
+    reader: &mut PgConnection,
+    shape: &Shape,
+    (start, end): (i64, i64),
+    rows_max: usize,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let erased = if shape.retention { "erasure_id, headers_sha256" } else { "null::bigint, null::bytea" };
+    let query = format!(
+        "select leaf_index, epoch, sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id,
+            row_id, leaf_hash, committed_at,
+            letter.leaf_index is not null, letter.reason, letter.detail, letter.dlq_subject, letter.rejected_at,
+            coalesce(letter.published_at < letter.rejected_at, false),
+            {erased}
+        from (
+            select * from ledger.entry where leaf_index >= $1 and leaf_index < $2 order by leaf_index limit $3
+        ) as entry
+        left join ledger.dead_letter as letter using (leaf_index)
+        order by leaf_index"
+    );
+    let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let mut rows = sqlx::query(AssertSqlSafe(query)).bind(start).bind(end).bind(rows_max).fetch(reader);
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let entry = read_entry(&row)?;
+        bytes += bytes_of(&entry);
+        entries.push(entry);
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
 fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
     let has_letter: bool = row.try_get(13)?;
     let dead_letter = has_letter.then(|| {
@@ -164,10 +200,12 @@ fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
             reason: row.try_get(14)?,
             detail: row.try_get(15)?,
             dlq_subject: row.try_get(16)?,
-            rejected_at_us: row.try_get(17)?,
+            rejected_at_us: unix_us(row, 17)?,
             published_too_early: row.try_get(18)?,
         })
     });
+    let disposition: &str = row.try_get(8)?;
+    let headers_sha256: Option<&[u8]> = row.try_get(20)?;
     Ok(Entry {
         leaf_index: row.try_get(0)?,
         epoch: row.try_get(1)?,
@@ -175,54 +213,94 @@ fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
         subject: row.try_get(3)?,
         server_time_ns: row.try_get(4)?,
         headers: row.try_get(5)?,
-        payload: row.try_get(6)?,
-        payload_sha256: row.try_get(7)?,
-        disposition: row.try_get(8)?,
+        payload: row.try_get::<Option<&[u8]>, _>(6)?.map(Bytes::copy_from_slice),
+        payload_sha256: StoredHash::of(row.try_get(7)?),
+        disposition: Disposition::named(disposition).ok_or_else(|| disposition.to_owned()),
         record_id: row.try_get(9)?,
         row_id: row.try_get(10)?,
-        leaf_hash: row.try_get(11)?,
-        committed_at_us: row.try_get(12)?,
+        leaf_hash: StoredHash::of(row.try_get(11)?),
+        committed_at_us: unix_us(row, 12)?,
         dead_letter: dead_letter.transpose()?,
         erasure_id: row.try_get(19)?,
-        headers_sha256: row.try_get(20)?,
+        headers_sha256: headers_sha256.map(StoredHash::of),
     })
 }
 
-fn is(entry: &Entry, disposition: Disposition) -> bool {
-    entry.disposition == disposition.name()
+/// 2000-01-01, from which PostgreSQL counts.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// A `timestamptz` in microseconds since 1970; nothing for null and infinity.
+fn unix_us(row: &PgRow, index: usize) -> Result<Option<i64>, sqlx::Error> {
+    let value = row.try_get_raw(index)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
+    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a timestamptz has 8 bytes".into()))?;
+    Ok(match i64::from_be_bytes(bytes) {
+        i64::MIN | i64::MAX => None,
+        microseconds => microseconds.checked_add(POSTGRES_EPOCH_US),
+    })
 }
 
-/// The keys of the rows of this table that the page's entries name.
-fn row_keys(page: &Page, table: Table) -> Vec<String> {
-    let recorded =
-        page.entries.iter().filter(|entry| is(entry, Disposition::Recorded) && table_of(entry) == Some(table));
-    recorded.filter_map(|entry| row_key(entry, table)).collect()
+/// The keys of the rows that entries name, by table.
+fn row_keys(entries: &[Entry]) -> BTreeMap<Table, Vec<RowKey>> {
+    let mut keys: BTreeMap<Table, Vec<RowKey>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.was(Disposition::Recorded)) {
+        let Some(table) = entry.table() else { continue };
+        keys.entry(table).or_default().extend(entry.row_key(table));
+    }
+    keys
 }
 
 async fn read_rows(
     reader: &mut PgConnection,
     shape: &Shape,
     table: Table,
+    keys: &[RowKey],
     page: &mut Page,
 ) -> Result<(), DatabaseError> {
-    let keys = row_keys(page, table);
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let query = AssertSqlSafe(rows_query(shape, table));
-    let rows = if table == Table::ToolUsageLedger {
-        let ids: Vec<String> = keys.iter().filter_map(|key| as_uuid(key)).collect();
-        answer(sqlx::query(query).bind(ids).fetch_all(reader)).await?
+    let query = sqlx::query(AssertSqlSafe(rows_query(shape, table)));
+    let query = if table == Table::ToolUsageLedger {
+        query.bind(keys.iter().filter_map(|key| as_uuid(&key.to_string())).collect::<Vec<_>>())
     } else {
-        let ids: Vec<i64> = keys.iter().filter_map(|key| key.parse().ok()).collect();
-        answer(sqlx::query(query).bind(ids).fetch_all(reader)).await?
+        let number = |key: &RowKey| if let RowKey::Number(number) = key { Some(*number) } else { None };
+        query.bind(keys.iter().filter_map(number).collect::<Vec<_>>())
     };
+    let rows = answer(query.fetch_all(reader)).await?;
+    page.rows.reserve(rows.len());
     for row in rows {
-        let key: String = row.try_get(0).map_err(DatabaseError::new)?;
-        let values = (1..row.len()).map(|index| row.try_get(index)).collect::<Result<Values, _>>();
-        page.rows.insert((table, key), values.map_err(DatabaseError::new)?);
+        let (key, values) = read_row(&row, table).map_err(DatabaseError::new)?;
+        page.rows.insert((table, key), values);
     }
     Ok(())
+}
+
+/// Most rows have less text than this.
+const ROW_BYTES: usize = 512;
+
+fn read_row(row: &PgRow, table: Table) -> Result<(RowKey, Values), sqlx::Error> {
+    let mut values = Values::with_capacity(row.len() - 1, ROW_BYTES);
+    for index in 1..row.len() {
+        values.push(row.try_get(index)?);
+    }
+    Ok((read_key(row, table)?, values))
+}
+
+/// The key of a row, which [`key_of`] selects first.
+pub(super) fn read_key(row: &PgRow, table: Table) -> Result<RowKey, sqlx::Error> {
+    match table {
+        Table::ToolUsageLedger => row.try_get(0).map(RowKey::Name),
+        _ => row.try_get(0).map(RowKey::Number),
+    }
+}
+
+/// How the key of a table's rows is selected.
+pub(super) const fn key_of(table: Table) -> &'static str {
+    match table {
+        Table::ToolUsageLedger => "id::text",
+        _ => "id::bigint",
+    }
 }
 
 /// All columns that follow from a record, as text.
@@ -236,12 +314,12 @@ fn rows_query(shape: &Shape, table: Table) -> String {
         Table::DecisionTrails => ("public.decision_trails", "bigint"),
         Table::EconomicMetrics => ("public.economic_metrics", "bigint"),
     };
-    format!("select id::text, {} from {from} where id = any($1::{ids}[])", columns.join(", "))
+    format!("select {}, {} from {from} where id = any($1::{ids}[])", key_of(table), columns.join(", "))
 }
 
 /// The first copies of the records that came again.
 async fn read_siblings(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
-    let duplicates = page.entries.iter().filter(|entry| is(entry, Disposition::Duplicate));
+    let duplicates = page.entries.iter().filter(|entry| entry.was(Disposition::Duplicate));
     let names: Vec<&str> = duplicates.filter_map(|entry| entry.record_id.as_deref()).collect();
     if names.is_empty() {
         return Ok(());
@@ -251,6 +329,7 @@ async fn read_siblings(reader: &mut PgConnection, page: &mut Page) -> Result<(),
         where record_id = any($1) and disposition = 'recorded'";
     let rows: Vec<(String, String, Vec<u8>)> = answer(sqlx::query_as(query).bind(names).fetch_all(reader)).await?;
     for (name, subject, payload_sha256) in rows {
+        let payload_sha256 = StoredHash::of(&payload_sha256);
         page.siblings.entry(name).or_default().push(Sibling { subject, payload_sha256 });
     }
     Ok(())
@@ -260,9 +339,10 @@ async fn read_siblings(reader: &mut PgConnection, page: &mut Page) -> Result<(),
 async fn read_ventures(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
     const VENTURE: usize = 1;
     let mut named = Vec::new();
-    for entry in page.entries.iter().filter(|entry| table_of(entry) == Some(Table::ToolUsageLedger)) {
-        let row = row_key(entry, Table::ToolUsageLedger).and_then(|key| page.rows.get(&(Table::ToolUsageLedger, key)));
-        if row.is_some_and(|row| row.get(VENTURE).is_some_and(Option::is_none)) {
+    for entry in page.entries.iter().filter(|entry| entry.table() == Some(Table::ToolUsageLedger)) {
+        let key = entry.row_key(Table::ToolUsageLedger);
+        let row = key.and_then(|key| page.rows.get(&(Table::ToolUsageLedger, key)));
+        if row.is_some_and(|row| row.get(VENTURE).is_none()) {
             let said: serde_json::Value =
                 serde_json::from_slice(entry.payload.as_deref().unwrap_or_default()).unwrap_or_default();
             named.extend(said["venture_id"].as_str().and_then(as_uuid));
@@ -283,15 +363,15 @@ type FoundRemoval = (String, String, Option<i64>, Option<i64>, Option<i64>);
 async fn read_removals(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
     let (mut tables, mut keys) = (Vec::new(), Vec::new());
     for entry in &page.entries {
-        let Some(table) = table_of(entry) else { continue };
-        let key = row_key(entry, table);
-        let is_gone = is(entry, Disposition::Recorded)
+        let Some(table) = entry.table() else { continue };
+        let key = entry.row_key(table);
+        let is_gone = entry.was(Disposition::Recorded)
             && key.as_ref().is_none_or(|key| !page.rows.contains_key(&(table, key.clone())));
         if is_gone || entry.erasure_id.is_some() {
             tables.push(table_name(table));
             keys.push(match table {
                 Table::AuditEvents | Table::DecisionTrails => entry.record_id.clone(),
-                _ => key,
+                _ => key.map(|key| key.to_string()),
             });
         }
     }

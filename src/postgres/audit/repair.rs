@@ -5,7 +5,7 @@ use super::super::connections::Connections;
 use super::super::remedy::DatabaseError;
 use super::super::store::project;
 use super::super::{custody, epochs, failure::Failure};
-use super::pages::page;
+use super::pages::{PAGE_ROWS, page};
 use super::{Shape, answer, rates, shape};
 use crate::domain::leaf::Disposition;
 use crate::domain::message::{Headers, Message};
@@ -13,10 +13,9 @@ use crate::domain::row::{Expected, Pricing, Row, columns};
 use crate::domain::rules::Rules;
 use crate::domain::subject::Table;
 use crate::lifecycle::{Judged, References};
-use crate::verify::entry::{row_key, table_of};
 use crate::verify::repaired::{Repaired, event_id, incarnation};
 use crate::verify::rows::{Charge, Rates, rates_in_force, table_name};
-use crate::verify::stored::{Entry, Epochs, Page, Values};
+use crate::verify::stored::{Entry, Epochs, Page, RowKey, Values};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
@@ -53,12 +52,12 @@ pub async fn repair(
         let rates = rates(&mut session).await?;
         let mut next = 0;
         while let Some(start) = leaves.get(next).copied() {
-            let page = page(&mut session, &shape, start, leaves[leaves.len() - 1] + 1).await?;
+            let page = page(&mut session, &shape, (start, leaves[leaves.len() - 1] + 1), PAGE_ROWS).await?;
             let last = page.entries.last().map_or(start, |entry| entry.leaf_index);
             let mut bench =
                 Bench { session: &mut session, shape: &shape, workshop, rates: &rates, failures: &mut failures };
             let is_due = |entry: &&Entry| {
-                let is_usage = table_of(entry) == Some(Table::TokenLedger);
+                let is_usage = entry.table() == Some(Table::TokenLedger);
                 is_usage == of_usage && leaves.binary_search(&entry.leaf_index).is_ok()
             };
             let due: Vec<&Entry> = page.entries.iter().filter(is_due).collect();
@@ -99,7 +98,7 @@ impl Bench<'_> {
     async fn rows(&mut self, page: &Page, damaged: &[&Entry]) -> Result<Vec<Repaired>, DatabaseError> {
         let mut by_table: BTreeMap<Table, Vec<&Entry>> = BTreeMap::new();
         for entry in damaged {
-            if let Some(table) = table_of(entry) {
+            if let Some(table) = entry.table() {
                 by_table.entry(table).or_default().push(entry);
             }
         }
@@ -131,7 +130,7 @@ impl Bench<'_> {
         table: Table,
         entry: &Entry,
     ) -> Result<Result<Repaired, String>, DatabaseError> {
-        let Some(key) = row_key(entry, table) else { return Ok(Err("it names no row".to_owned())) };
+        let Some(key) = entry.row_key(table) else { return Ok(Err("it names no row".to_owned())) };
         let message = message(self.workshop, entry);
         let derived = message.as_ref().map(|message| Row::of(message, entry.committed_at_us.unwrap_or(0)));
         let row = match derived {
@@ -153,6 +152,7 @@ impl Bench<'_> {
                 Err(why) => return Ok(Err(why)),
             }
         }
+        let key = key.to_string();
         let old = self.delete(table, &key, &values).await?;
         let new = self.insert(table, &key, &values).await?;
         let leaf_index = Some(entry.leaf_index);
@@ -175,7 +175,7 @@ impl Bench<'_> {
     /// The cost and its rates: those that the row names, if they can be; otherwise those that were in force.
     fn price(
         &self,
-        key: &str,
+        key: &RowKey,
         pricing: &Pricing,
         row: &Row<'_>,
         found: Option<&Values>,
@@ -189,7 +189,7 @@ impl Bench<'_> {
             differences.iter().all(|difference| difference.field == "cost_usd")
         });
         let named = named.and_then(|found| {
-            let id = |back: usize| found.get(found.len() - back)?.as_deref()?.parse::<i64>().ok();
+            let id = |back: usize| found.get(found.len().checked_sub(back)?)?.parse::<i64>().ok();
             Some([id(2)?, id(1)?])
         });
         let model = columns(Table::TokenLedger).iter().zip(&row.values).find(|(column, _)| **column == "model_used");
@@ -205,7 +205,12 @@ impl Bench<'_> {
     }
 
     /// Takes away whatever stands in the place of the row, or bears its name.
-    async fn delete(&mut self, table: Table, key: &str, values: &Values) -> Result<Option<String>, DatabaseError> {
+    async fn delete(
+        &mut self,
+        table: Table,
+        key: &str,
+        values: &[Option<String>],
+    ) -> Result<Option<String>, DatabaseError> {
         let (id_type, own) = own_key(table);
         let named: Vec<String> =
             own.iter().zip(2..).map(|(column, place)| format!("it.\"{column}\"::text = ${place}")).collect();
@@ -224,7 +229,7 @@ impl Bench<'_> {
         Ok(if rows.is_empty() { None } else { Some(rows.join(" ")) })
     }
 
-    async fn insert(&mut self, table: Table, key: &str, values: &Values) -> Result<String, DatabaseError> {
+    async fn insert(&mut self, table: Table, key: &str, values: &[Option<String>]) -> Result<String, DatabaseError> {
         let types = sqlx::query_as(
             "select attname::text, format_type(atttypid, null) from pg_attribute where attrelid = to_regclass($1) and attnum > 0",
         );
@@ -386,7 +391,7 @@ fn message(workshop: &Workshop<'_>, entry: &Entry) -> Option<Message> {
         subject: entry.subject.clone(),
         server_time_ns: entry.server_time_ns,
         headers: Headers::from_stored(entry.headers.clone()),
-        payload: entry.payload.clone()?.into(),
+        payload: entry.payload.clone()?,
     })
 }
 
