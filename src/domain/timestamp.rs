@@ -74,7 +74,7 @@ pub(crate) fn printed(moment: DateTime) -> String {
             rest /= 10;
         }
     }
-    let text = String::from_utf8_lossy(&text);
+    let text = std::str::from_utf8(&text).expect("digits");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

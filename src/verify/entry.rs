@@ -175,7 +175,7 @@ impl Looking<'_> {
     /// Bytes that were given up by the authority of the Architect.
     fn look_at_erasure(&mut self) {
         let entry = self.entry;
-        let table = entry.table().map_or("no table", table_name);
+        let table = entry.table.map_or("no table", table_name);
         let key = entry.record_id.clone().unwrap_or_default();
         let removal = self.page.removals.get(&(table.to_owned(), key.clone()));
         let why = match removal {
@@ -326,7 +326,7 @@ impl Looking<'_> {
         let name = entry.record_id.clone().unwrap_or_default();
         let none = Vec::new();
         let siblings = self.page.siblings.get(&name).unwrap_or(&none).iter();
-        let table = entry.table();
+        let table = entry.table;
         let mut siblings = siblings
             .filter(|sibling| Subject::parse(&sibling.subject).map(|subject| subject.lane.table()) == table)
             .peekable();
@@ -363,7 +363,7 @@ impl Looking<'_> {
 
     fn look_at_row(&mut self, message: Option<&Message>) {
         let entry = self.entry;
-        let Some(table) = entry.table() else {
+        let Some(table) = entry.table else {
             return self.differ("subject", format!("is {}, which is of no lane", shown(Some(&entry.subject))));
         };
         let Some(key) = entry.row_key(table) else {

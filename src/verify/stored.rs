@@ -3,7 +3,7 @@
 use crate::domain::digest::Hash;
 use crate::domain::leaf::Disposition;
 use crate::domain::message::Incarnation;
-use crate::domain::subject::{Subject, Table};
+use crate::domain::subject::Table;
 use crate::verify::removal::Removal;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -48,6 +48,8 @@ pub struct Entry {
     pub sequence: i64,
     /// The subject.
     pub subject: String,
+    /// The table that the subject's lane fills; nothing where it has no lane.
+    pub table: Option<Table>,
     /// In nanoseconds since 1970.
     pub server_time_ns: i64,
     /// The publisher's headers.
@@ -75,11 +77,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The table whose record it is.
-    pub fn table(&self) -> Option<Table> {
-        Subject::parse(&self.subject).map(|subject| subject.lane.table())
-    }
-
     /// The key of the row that it names as a recorded entry of this table: a number, or for uses of tools the record's own id.
     pub fn row_key(&self, table: Table) -> Option<RowKey> {
         match (table, self.row_id) {

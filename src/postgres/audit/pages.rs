@@ -3,7 +3,7 @@
 use super::super::remedy::DatabaseError;
 use super::{Shape, Snapshot, answer};
 use crate::domain::leaf::Disposition;
-use crate::domain::subject::Table;
+use crate::domain::subject::{Subject, Table};
 use crate::domain::tool_usage::as_uuid;
 use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::findings::Finding;
@@ -206,11 +206,13 @@ fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
     });
     let disposition: &str = row.try_get(8)?;
     let headers_sha256: Option<&[u8]> = row.try_get(20)?;
+    let subject: String = row.try_get(3)?;
     Ok(Entry {
         leaf_index: row.try_get(0)?,
         epoch: row.try_get(1)?,
         sequence: row.try_get(2)?,
-        subject: row.try_get(3)?,
+        table: Subject::parse(&subject).map(|subject| subject.lane.table()),
+        subject,
         server_time_ns: row.try_get(4)?,
         headers: row.try_get(5)?,
         payload: row.try_get::<Option<&[u8]>, _>(6)?.map(Bytes::copy_from_slice),
@@ -247,7 +249,7 @@ fn unix_us(row: &PgRow, index: usize) -> Result<Option<i64>, sqlx::Error> {
 fn row_keys(entries: &[Entry]) -> BTreeMap<Table, Vec<RowKey>> {
     let mut keys: BTreeMap<Table, Vec<RowKey>> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.was(Disposition::Recorded)) {
-        let Some(table) = entry.table() else { continue };
+        let Some(table) = entry.table else { continue };
         keys.entry(table).or_default().extend(entry.row_key(table));
     }
     keys
@@ -282,7 +284,9 @@ const ROW_BYTES: usize = 512;
 fn read_row(row: &PgRow, table: Table) -> Result<(RowKey, Values), sqlx::Error> {
     let mut values = Values::with_capacity(row.len() - 1, ROW_BYTES);
     for index in 1..row.len() {
-        values.push(row.try_get(index)?);
+        // They are selected as text, which need not be asked of each.
+        let value = row.try_get_raw(index)?;
+        values.push(if value.is_null() { None } else { Some(value.as_str().map_err(sqlx::Error::Decode)?) });
     }
     Ok((read_key(row, table)?, values))
 }
@@ -339,7 +343,7 @@ async fn read_siblings(reader: &mut PgConnection, page: &mut Page) -> Result<(),
 async fn read_ventures(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
     const VENTURE: usize = 1;
     let mut named = Vec::new();
-    for entry in page.entries.iter().filter(|entry| entry.table() == Some(Table::ToolUsageLedger)) {
+    for entry in page.entries.iter().filter(|entry| entry.table == Some(Table::ToolUsageLedger)) {
         let key = entry.row_key(Table::ToolUsageLedger);
         let row = key.and_then(|key| page.rows.get(&(Table::ToolUsageLedger, key)));
         if row.is_some_and(|row| row.get(VENTURE).is_none()) {
@@ -363,7 +367,7 @@ type FoundRemoval = (String, String, Option<i64>, Option<i64>, Option<i64>);
 async fn read_removals(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
     let (mut tables, mut keys) = (Vec::new(), Vec::new());
     for entry in &page.entries {
-        let Some(table) = entry.table() else { continue };
+        let Some(table) = entry.table else { continue };
         let key = entry.row_key(table);
         let is_gone = entry.was(Disposition::Recorded)
             && key.as_ref().is_none_or(|key| !page.rows.contains_key(&(table, key.clone())));

@@ -57,7 +57,7 @@ pub async fn repair(
             let mut bench =
                 Bench { session: &mut session, shape: &shape, workshop, rates: &rates, failures: &mut failures };
             let is_due = |entry: &&Entry| {
-                let is_usage = entry.table() == Some(Table::TokenLedger);
+                let is_usage = entry.table == Some(Table::TokenLedger);
                 is_usage == of_usage && leaves.binary_search(&entry.leaf_index).is_ok()
             };
             let due: Vec<&Entry> = page.entries.iter().filter(is_due).collect();
@@ -98,7 +98,7 @@ impl Bench<'_> {
     async fn rows(&mut self, page: &Page, damaged: &[&Entry]) -> Result<Vec<Repaired>, DatabaseError> {
         let mut by_table: BTreeMap<Table, Vec<&Entry>> = BTreeMap::new();
         for entry in damaged {
-            if let Some(table) = entry.table() {
+            if let Some(table) = entry.table {
                 by_table.entry(table).or_default().push(entry);
             }
         }
