@@ -29,6 +29,7 @@ use crate::domain::rules::{Rules, Verdict};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 /// Where messages come from.
 pub trait Source {
@@ -57,8 +58,11 @@ pub trait Store {
     /// # Errors
     /// After an error it is unknown whether the rows were stored. The remedy says what to do; committing them again is
     /// always safe.
-    fn commit(&self, rows: &[Judged], references: References)
-    -> impl Future<Output = Result<Tally, StoreError>> + Send;
+    fn commit(
+        &self,
+        rows: &Arc<Vec<Judged>>,
+        references: References,
+    ) -> impl Future<Output = Result<Tally, StoreError>> + Send;
 }
 
 /// Who tells publishers what became of their messages.
@@ -155,7 +159,8 @@ impl<T> Delivery<T> {
 /// Judged messages that are not durable yet.
 #[derive(Debug)]
 pub struct Batch<T> {
-    rows: Vec<Judged>,
+    /// Shared with the store, which may commit them together with those of others.
+    rows: Arc<Vec<Judged>>,
     tickets: Vec<T>,
     references: References,
 }
@@ -181,17 +186,14 @@ pub struct Undone<T> {
 impl<T> Batch<T> {
     /// Judges every delivery. Each becomes a record or a reject.
     pub fn judge(deliveries: Vec<Delivery<T>>, rules: &Rules) -> Self {
-        let mut batch = Self {
-            rows: Vec::with_capacity(deliveries.len()),
-            tickets: Vec::with_capacity(deliveries.len()),
-            references: References::MayFollow,
-        };
+        let mut rows = Vec::with_capacity(deliveries.len());
+        let mut tickets = Vec::with_capacity(deliveries.len());
         for Delivery { message, ticket } in deliveries {
             let verdict = rules.judge(&message);
-            batch.rows.push(Judged { message, verdict });
-            batch.tickets.push(ticket);
+            rows.push(Judged { message, verdict });
+            tickets.push(ticket);
         }
-        batch
+        Self { rows: Arc::new(rows), tickets, references: References::MayFollow }
     }
 
     /// How many messages it holds.
@@ -230,7 +232,7 @@ impl<T> Batch<T> {
     /// Halves the batch, so that the unacceptable row ends up alone; there it becomes a reject. At most 3n − 1 commits
     /// settle n rows.
     pub fn isolate(mut self, rejection: &Rejection) -> Vec<Self> {
-        if let [Judged { verdict, .. }] = self.rows.as_mut_slice() {
+        if let [Judged { verdict, .. }] = Arc::make_mut(&mut self.rows).as_mut_slice() {
             let record_id = verdict.record_id().map(str::to_owned);
             *verdict = Verdict::Reject { rejection: rejection.clone(), record_id };
         }
@@ -244,7 +246,7 @@ impl<T> Batch<T> {
         }
         let middle = self.rows.len() / 2;
         let second = Self {
-            rows: self.rows.split_off(middle),
+            rows: Arc::new(Arc::make_mut(&mut self.rows).split_off(middle)),
             tickets: self.tickets.split_off(middle),
             references: self.references,
         };

@@ -3,6 +3,8 @@
 pub mod access;
 pub mod audit;
 mod budget;
+mod commit;
+mod company;
 mod connections;
 mod custody;
 pub mod dead_letters;

@@ -10,6 +10,7 @@ use crate::domain::rules::Verdict;
 use crate::domain::sequences::{Span, Spans};
 use crate::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
 use sqlx::{FromRow, PgConnection};
+use std::sync::Arc;
 
 /// One epoch of a stream, and how far it was proven.
 #[derive(Clone, Debug, FromRow)]
@@ -288,7 +289,7 @@ pub async fn is_a_registry_empty(connections: &Connections) -> Result<bool, Data
 pub struct OnlyLooking(pub Connections);
 
 impl Store for OnlyLooking {
-    async fn commit(&self, rows: &[Judged], _: References) -> Result<Tally, StoreError> {
+    async fn commit(&self, rows: &Arc<Vec<Judged>>, _: References) -> Result<Tally, StoreError> {
         let Some(first) = rows.first() else { return Ok(Tally::default()) };
         let known = self.known(&first.message.incarnation, rows).await;
         let known = known.map_err(|error| StoreError { remedy: Remedy::Retry, what: error.to_string() })?;

@@ -53,6 +53,9 @@ mod reconcile;
 /// SIGTERM, a second SIGTERM, SIGHUP.
 mod stopping;
 
+/// Batches that wait at the same time are one transaction.
+mod company;
+
 /// The commands around the daemon.
 mod commands;
 

@@ -1,9 +1,9 @@
 //! How is a damaged row made anew? From the bytes in custody, in one transaction with the audit event that says so. Custody itself
 //! is never touched.
 
+use super::super::commit::project;
 use super::super::connections::Connections;
 use super::super::remedy::DatabaseError;
-use super::super::store::project;
 use super::super::{custody, epochs, failure::Failure};
 use super::pages::{PAGE_ROWS, page};
 use super::{Shape, answer, rates, shape};
