@@ -132,11 +132,21 @@ async fn not_stored_yet(
     rows: &[&Judged],
 ) -> Result<Custody, sqlx::Error> {
     let sequences: Vec<i64> = rows.iter().map(|row| row.message.sequence).collect();
-    // Epochs come out even if they have stored none of these.
+    // Epochs come out even if they have stored none of these. `offset 0` keeps the planner from turning the search around: a plan
+    // that was made while the table was empty would read all of an epoch for ever after.
     let stored: Vec<StoredMessage> = sqlx::query_as(
-        "select epoch.epoch, regressions, sequence, server_time_ns, payload_sha256
+        "select epoch.epoch, regressions, stored.sequence, stored.server_time_ns, stored.payload_sha256
         from ledger.epoch
-        left join ledger.entry on entry.epoch = epoch.epoch and entry.sequence = any($3)
+        left join lateral (
+            select entry.*
+            from unnest($3::bigint[]) as wanted (sequence)
+            cross join lateral (
+                select sequence, server_time_ns, payload_sha256
+                from ledger.entry
+                where entry.epoch = epoch.epoch and entry.sequence = wanted.sequence
+                offset 0
+            ) as entry
+        ) as stored on true
         where stream = $1 and stream_created_ns = $2",
     )
     .bind(&*incarnation.stream)
