@@ -1,7 +1,7 @@
 # For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help run report bench build package test test-matrix test-package test-alerts fuzz fmt lint
+.PHONY: help run report bench flame build package test test-matrix test-package test-alerts fuzz fmt lint
 
 # rustup puts cargo here; a shell that is not a login shell may not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -10,6 +10,7 @@ help:
 	@echo 'make run          the ledger on this machine, with private servers and sample records; Ctrl-C ends it'
 	@echo 'make report       measures the cost report over 100,000 uses of tools, on a private PostgreSQL'
 	@echo 'make bench        measures the drain of a backlog against a plain insert and against other programs; installs those'
+	@echo 'make flame        draws where the daemon spends its processor time; needs perf and inferno'
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
 	@echo 'make fuzz         the judging, for five minutes, and the readers of src/tlog; needs a nightly toolchain and cargo-fuzz'
@@ -28,6 +29,9 @@ report:
 
 bench:
 	@exec python3 benches/bench.py
+
+flame:
+	@exec python3 benches/flame.py
 
 build:
 	cargo build --release

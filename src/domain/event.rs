@@ -95,7 +95,7 @@ impl AuditEvent {
         let time = EventTime::parse(timestamp)?;
         let details = fields.optional_object("details")?;
         if let Some((details, _)) = details {
-            rules.registry.check_details(action, &details.to_value())?;
+            rules.registry.check_details(action, details)?;
         }
         let integrity_hash = integrity_hash(event_id, actor, action, outcome, time.text());
         if let Some(given) = given_hash

@@ -1,3 +1,4 @@
+use super::super::json::Object;
 use super::*;
 
 const SHIPPED: &str = include_str!("../../registry/actions.yaml");
@@ -13,6 +14,13 @@ fn registry() -> Registry {
 
 fn reason(actor: &str, action: &str, outcome: &str) -> Option<Reason> {
     registry().admit(actor, action, outcome, &agents()).err().map(|rejection| rejection.reason())
+}
+
+/// As it comes in a message.
+fn check_details(registry: &Registry, action: &str, details: &Value) -> Result<(), Rejection> {
+    let text = serde_json::json!({ "details": details }).to_string();
+    let message = Object::parse(text.as_bytes(), 32).expect("an object");
+    registry.check_details(action, message.get("details").expect("its details"))
 }
 
 #[test]
@@ -57,7 +65,7 @@ details: {MODEL_CALL_FAILED: {type: object, required: [error]}}";
     let registry = Registry::parse(&[SHIPPED, extra]).expect("both are good");
     assert!(registry.admit("WRK-001", "MODEL_CALL_FAILED", "FAILURE", &agents()).is_ok());
     assert!(registry.admit("WRK-002", "MODEL_CALL_FAILED", "FAILURE", &agents()).is_err());
-    assert!(registry.check_details("MODEL_CALL_FAILED", &serde_json::json!({})).is_err());
+    assert!(check_details(&registry, "MODEL_CALL_FAILED", &serde_json::json!({})).is_err());
 }
 
 #[test]
@@ -119,18 +127,18 @@ fn details_have_the_structure_of_their_action() {
     ];
     for (action, example) in examples {
         let good: Value = serde_json::from_str(example).expect("JSON");
-        assert_eq!(registry.check_details(action, &good), Ok(()), "{action}");
+        assert_eq!(check_details(&registry, action, &good), Ok(()), "{action}");
         for key in good.as_object().expect("an object").keys() {
             let mut without = good.clone();
             without.as_object_mut().expect("an object").remove(key);
-            let rejection = registry.check_details(action, &without).expect_err(key);
+            let rejection = check_details(&registry, action, &without).expect_err(key);
             assert!(rejection.detail().contains(key), "{rejection}");
             let mut other = good.clone();
             other[key] = serde_json::json!([{}]);
-            assert!(registry.check_details(action, &other).is_err(), "{action} with another {key}");
+            assert!(check_details(&registry, action, &other).is_err(), "{action} with another {key}");
         }
     }
-    assert_eq!(registry.check_details("TASK_RECEIVED", &serde_json::json!({"any": [1]})), Ok(()));
+    assert_eq!(check_details(&registry, "TASK_RECEIVED", &serde_json::json!({"any": [1]})), Ok(()));
 }
 
 #[test]
@@ -140,6 +148,6 @@ fn a_vote_cannot_contradict_its_threshold() {
         "threshold_met": met, "votes": {"RXY-CEO": "APPROVED", "SRN-CIO": "REJECTED", "BRM-CTO": "APPROVED"}})
     };
     for (required, met, good) in [(2.0, true, true), (3.0, false, true), (3.0, true, false), (2.0, false, false)] {
-        assert_eq!(registry().check_details("VOTE_RECORDED", &vote(required, met)).is_ok(), good, "{required} {met}");
+        assert_eq!(check_details(&registry(), "VOTE_RECORDED", &vote(required, met)).is_ok(), good, "{required} {met}");
     }
 }
