@@ -86,11 +86,11 @@ pub struct Database {
 }
 
 impl Config {
-    /// The longest that a loop can be without a sign of life: waiting for a connection, committing, and trying a good record
-    /// after a refusal, each to the end of its bound.
+    /// The longest that a loop can be without a sign of life: waiting for a connection, committing with others, both once more alone,
+    /// and trying a good record after a refusal, each to the end of its bound.
     pub fn silence_max(&self) -> Duration {
-        // Each of the three is bounded by the time of a whole transaction, which is two statements'.
-        self.database.statement_timeout * 6 + SILENCE_SLACK
+        // Each of the five is bounded by the time of a whole transaction, which is two statements'.
+        self.database.statement_timeout * 10 + SILENCE_SLACK
     }
 }
 

@@ -55,7 +55,10 @@ impl Waiting {
     /// metrics that it would not find.
     fn goes_with(&self, other: &Self) -> bool {
         let incarnation = |one: &Self| one.rows.first().map(|row| row.message.incarnation.clone());
-        self.has_events_alone() && other.has_events_alone() && incarnation(self) == incarnation(other)
+        self.references == other.references
+            && self.has_events_alone()
+            && other.has_events_alone()
+            && incarnation(self) == incarnation(other)
     }
 
     fn has_events_alone(&self) -> bool {
@@ -78,25 +81,6 @@ impl Queue {
         Place { queue: self, number, answer }
     }
 
-    /// The first in line, and all that may go with it. Empty if nobody waits.
-    pub(super) fn next_party(&self) -> Vec<Waiting> {
-        let mut line = self.lock();
-        let Some(first) = line.waiting.pop_front() else { return Vec::new() };
-        let (mut rows, mut bytes) = (first.rows.len(), first.bytes);
-        let mut party = vec![first];
-        for one in std::mem::take(&mut line.waiting) {
-            let has_room = rows + one.rows.len() <= PARTY_ROWS_MAX && bytes + one.bytes <= PARTY_BYTES_MAX;
-            if has_room && one.references == party[0].references && party[0].goes_with(&one) {
-                rows += one.rows.len();
-                bytes += one.bytes;
-                party.push(one);
-            } else {
-                line.waiting.push_back(one);
-            }
-        }
-        party
-    }
-
     fn lock(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,6 +101,26 @@ impl Place<'_> {
         (&mut self.answer).await.unwrap_or(Answer::Alone)
     }
 
+    /// Takes the rows out of line, and all that may go with them. Empty if somebody has taken them already.
+    pub(super) fn party(&self) -> Vec<Waiting> {
+        let mut line = self.queue.lock();
+        let Some(at) = line.waiting.iter().position(|one| one.number == self.number) else { return Vec::new() };
+        let Some(first) = line.waiting.remove(at) else { return Vec::new() };
+        let (mut rows, mut bytes) = (first.rows.len(), first.bytes);
+        let mut party = vec![first];
+        for one in std::mem::take(&mut line.waiting) {
+            let has_room = rows + one.rows.len() <= PARTY_ROWS_MAX && bytes + one.bytes <= PARTY_BYTES_MAX;
+            if has_room && party[0].goes_with(&one) {
+                rows += one.rows.len();
+                bytes += one.bytes;
+                party.push(one);
+            } else {
+                line.waiting.push_back(one);
+            }
+        }
+        party
+    }
+
     /// Leaves the line; says no if the rows were taken along already.
     pub(super) fn withdraw(&self) -> bool {
         let mut line = self.queue.lock();
@@ -129,5 +133,52 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.withdraw();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::message::{Headers, Incarnation, Message};
+    use crate::domain::reject::{Reason, Rejection};
+    use bytes::Bytes;
+
+    fn batch(created_ns: i64, rows: usize, payload_bytes: usize) -> Arc<Vec<Judged>> {
+        let message = Message {
+            incarnation: Incarnation { stream: "LEDGER".into(), created_ns },
+            sequence: 1,
+            subject: "ledger.EXEC.BRM-CTO".to_owned(),
+            server_time_ns: 1,
+            headers: Headers::NONE,
+            payload: Bytes::from(vec![b'x'; payload_bytes]),
+        };
+        let rejection = Rejection::new(Reason::MalformedJson, "not JSON");
+        Arc::new(vec![Judged { message, verdict: Verdict::Reject { rejection, record_id: None } }; rows])
+    }
+
+    /// How many batches go with the first, which has one row of one byte.
+    fn companions(others: &[Arc<Vec<Judged>>]) -> usize {
+        let queue = Queue::default();
+        let first = queue.join(&batch(1, 1, 1), References::MayFollow);
+        let _others: Vec<_> = others.iter().map(|rows| queue.join(rows, References::MayFollow)).collect();
+        first.party().len() - 1
+    }
+
+    #[test]
+    fn a_party_is_bounded_in_rows_and_bytes_and_of_one_incarnation() {
+        assert_eq!(companions(&[batch(1, 1, 1), batch(1, 998, 1)]), 2);
+        assert_eq!(companions(&[batch(1, 999, 1), batch(1, 1, 1)]), 1);
+        assert_eq!(companions(&[batch(1, 1, 1024 * 1024), batch(1, 1, 1024)]), 1);
+        assert_eq!(companions(&[batch(2, 1, 1)]), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_taken_along_and_hears_nothing_commits_alone() {
+        let queue = Queue::default();
+        let first = queue.join(&batch(1, 1, 1), References::MayFollow);
+        let mut second = queue.join(&batch(1, 1, 1), References::MayFollow);
+        drop(first.party());
+        assert!(second.party().is_empty() && !second.withdraw());
+        assert!(matches!(second.answer().await, Answer::Alone));
     }
 }

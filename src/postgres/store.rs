@@ -93,32 +93,31 @@ enum Undone {
 }
 
 impl Ledger {
-    /// Waits until another caller has committed these rows with its own, or for a connection; with that it commits whatever
-    /// waits, and so these as well.
+    /// Waits until another caller has committed these rows with its own, or for a connection; with that it commits them, and what
+    /// may go with them.
     async fn commit_in_company(&self, rows: &Arc<Vec<Judged>>, references: References) -> Answer {
         let mut place = self.queue.join(rows, references);
-        loop {
-            let lease = tokio::select! {
-                biased;
-                answer = place.answer() => return answer,
-                lease = self.lease_for(rows.len()) => lease,
-            };
-            match lease {
-                Ok((lease, _turn)) => {
-                    let party = self.queue.next_party();
-                    if party.is_empty() {
-                        lease.keep();
-                        return place.answer().await;
-                    }
+        let lease = tokio::select! {
+            biased;
+            answer = place.answer() => return answer,
+            lease = self.lease_for(rows.len()) => lease,
+        };
+        match lease {
+            Ok((lease, _turn)) => {
+                let party = place.party();
+                if party.is_empty() {
+                    lease.keep();
+                } else {
                     self.commit_party(lease, party).await;
                 }
-                Err(error) if place.withdraw() => {
-                    return Answer::Settled(Err(Failure::of_custody(error).into_store_error()));
-                }
-                // Somebody else has taken the rows along.
-                Err(_) => return place.answer().await,
             }
+            Err(error) if place.withdraw() => {
+                return Answer::Settled(Err(Failure::of_custody(error).into_store_error()));
+            }
+            // Somebody else has taken the rows along.
+            Err(_) => {}
         }
+        place.answer().await
     }
 
     /// A connection. Small batches take turns for a while: two commits of a row each cost twice what one commit of both does, and
