@@ -45,6 +45,7 @@ def build():
 def record(perf, servers, programs):
     url, database = servers.new_database()
     environment = drains.prepare(servers, programs, url)
+    before = database.tree_head()["size"]
     watched = Watched([programs.ledgerd, "run"], servers.folder / "ledgerd.log", environment)
     samples = RUN / "perf.data"
     recording = subprocess.Popen([perf, "record", "-q", "-g", "-F", str(SAMPLES_PER_SECOND), "-p", str(watched.process.pid), "-o", samples])
@@ -52,7 +53,7 @@ def record(perf, servers, programs):
     recording.send_signal(signal.SIGINT)
     recording.wait()
     watched.stop()
-    drains.expect(database, "select size as there from ledger.tree_head", EVENTS)
+    drains.expect(database, "select size as there from ledger.tree_head", before + EVENTS)
     return samples
 
 

@@ -8,9 +8,8 @@ import time
 import backlog
 import drains
 from bench_servers import SPEC_TABLE
-from nats_publish import Connection
+from nats_publish import Connection, Refused
 from processes import Watched
-from servers import Trouble
 
 PER_SECOND = 500
 EVENTS = 10_000
@@ -38,7 +37,7 @@ class Ear:
                 self.connection.read_line()
             except OSError:
                 continue
-            except Trouble:
+            except Refused:
                 # The server was stopped: all was heard.
                 return
             now = time.monotonic()
