@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import random
 from datetime import datetime, timezone
 
@@ -41,6 +42,17 @@ def write(path, count):
             size += len(payload.encode())
             file.write(payload + "\n")
     return size / count
+
+
+def publish_by_two(url, count, first):
+    """The same by two processes: one alone takes longer to write the events than the server to store them."""
+    half = count // 2
+    other = multiprocessing.Process(target=publish, args=(url, half, first))
+    other.start()
+    publish(url, count - half, first + half)
+    other.join()
+    if other.exitcode != 0:
+        raise Trouble("a publisher failed")
 
 
 def publish(url, count, first=0):

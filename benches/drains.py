@@ -7,7 +7,7 @@ import time
 from collections import namedtuple
 
 import backlog
-from bench_servers import SPEC_TABLE
+from bench_servers import SPEC_TABLE, HastyNats
 from processes import Watched
 from servers import Trouble, say
 
@@ -122,12 +122,12 @@ def outage(servers, programs, events):
 
 def stored(servers, programs, events, rows):
     """One backlog after the other into one database, until it holds so many rows: the first drain and the last, and those between."""
-    with servers.nats_of_its_own("stored"):
+    with servers.nats_of_its_own("stored", HastyNats):
         url, database = servers.new_database()
         environment = prepare(servers, programs, url)
         drained = []
         for first in range(0, rows + events, events):
-            backlog.publish(servers.nats.url(), events, first)
+            backlog.publish_by_two(servers.nats.url(), events, first)
             drained.append({"stored": first, **drain(servers, programs, environment, database, events)})
             say(f"{first:,} rows stored: {drained[-1]['per_second']:,} events per second")
     return {"drains": drained, "ratio": round(drained[-1]["per_second"] / drained[0]["per_second"], 3)}

@@ -136,6 +136,9 @@ class Postgres:
 class Nats:
     """One nats-server with an empty JetStream."""
 
+    # As for real audit data: a message is on disk before its publisher is told so.
+    sync_interval = "always"
+
     def __init__(self, run_folder):
         self.program = nats_server()
         self.log = run_folder / "nats-server.log"
@@ -144,10 +147,9 @@ class Nats:
         self.process, self.port = start_on_free_port("nats-server", self.start, self.answers, self.log)
 
     def start(self, port):
-        # As for real audit data: a message is on disk before its publisher is told so.
         self.configuration.write_text(
             f"listen: \"127.0.0.1:{port}\"\n"
-            f"jetstream {{\n  store_dir: {json.dumps(str(self.data))}\n  sync_interval: always\n}}\n")
+            f"jetstream {{\n  store_dir: {json.dumps(str(self.data))}\n  sync_interval: {self.sync_interval}\n}}\n")
         return spawn([self.program, "--config", self.configuration], self.log, signal.SIGTERM)
 
     def answers(self, port):
