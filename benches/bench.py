@@ -7,7 +7,7 @@ to standard output and, with `--keep`, into benches/results.json, from which rep
     --events N    the backlog (500,000)
     --rounds N    how often each side takes its turn (3)
     --only WORD   only what has this word in its name
-    --stored N    only the drain with up to N rows in the database already, backlog upon backlog (10,000,000: a quarter of an hour, 25 GB; the stream is not written through)
+    --stored N    only the drain with up to N rows in the database already, backlog upon backlog (10,000,000: about ten minutes on two cores, 15 GB and more; the stream is not written through)
     --keep        writes benches/results.json and benches/README.md's figures
 """
 

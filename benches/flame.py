@@ -67,7 +67,8 @@ def draw(perf, samples):
 
 def main():
     perf = needed("perf")
-    needed("inferno-collapse-perf"), needed("inferno-flamegraph")
+    for program in ("inferno-collapse-perf", "inferno-flamegraph"):
+        needed(program)
     programs = drains.Programs(build(), None, None)
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)

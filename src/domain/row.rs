@@ -131,7 +131,7 @@ impl<'a> Row<'a> {
     pub fn of(message: &'a Message, committed_at_us: i64) -> Result<Self, String> {
         let subject = Subject::parse(&message.subject).ok_or("its subject is of no lane")?;
         let object = Object::parse(&message.payload, NESTING_MAX).map_err(|rejection| rejection.to_string())?;
-        let said = Fields { object };
+        let said = RecordFields { object };
         let committed_at = moment(committed_at_us);
         match subject.lane.table() {
             Table::AuditEvents => audit_event(said, message, committed_at),
@@ -144,7 +144,7 @@ impl<'a> Row<'a> {
 }
 
 fn audit_event<'a>(
-    mut said: Fields<'a>,
+    mut said: RecordFields<'a>,
     message: &'a Message,
     committed_at: Option<String>,
 ) -> Result<Row<'a>, String> {
@@ -172,7 +172,7 @@ fn audit_event<'a>(
     })
 }
 
-fn token_usage<'a>(said: &Fields<'a>, message: &Message) -> Result<Row<'a>, String> {
+fn token_usage<'a>(said: &RecordFields<'a>, message: &Message) -> Result<Row<'a>, String> {
     let given_id = said.optional_text("usage_id")?;
     let id_is_given = given_id.is_some();
     let usage_id = given_id.unwrap_or_else(|| message.place().into());
@@ -208,7 +208,7 @@ fn token_usage<'a>(said: &Fields<'a>, message: &Message) -> Result<Row<'a>, Stri
     Ok(Row { record_id: usage_id, values, pricing })
 }
 
-fn trail(mut said: Fields<'_>, committed_at: Option<String>) -> Result<Row<'_>, String> {
+fn trail(mut said: RecordFields<'_>, committed_at: Option<String>) -> Result<Row<'_>, String> {
     let trail_id = said.text("trail_id")?;
     Ok(Row {
         record_id: trail_id.clone(),
@@ -225,7 +225,7 @@ fn trail(mut said: Fields<'_>, committed_at: Option<String>) -> Result<Row<'_>, 
 }
 
 fn metric<'a>(
-    said: &Fields<'a>,
+    said: &RecordFields<'a>,
     subject: Subject<'a>,
     message: &Message,
     committed_at: Option<String>,
@@ -247,7 +247,7 @@ fn metric<'a>(
     })
 }
 
-fn tool_usage(said: &Fields<'_>, message: &Message) -> Result<Row<'static>, String> {
+fn tool_usage(said: &RecordFields<'_>, message: &Message) -> Result<Row<'static>, String> {
     let id = said.uuid("id")?.unwrap_or_else(|| derived_uuid(message));
     let required = |name| said.uuid(name)?.ok_or_else(|| format!("{name} is absent"));
     let created_at = match said.optional_text("created_at")? {
@@ -294,11 +294,11 @@ fn time(name: &str, text: &str) -> Result<EventTime, String> {
 }
 
 /// What the publisher said, field by field.
-struct Fields<'a> {
+struct RecordFields<'a> {
     object: Object<'a>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> RecordFields<'a> {
     fn optional_text(&self, name: &str) -> Result<Option<Cow<'a, str>>, String> {
         match self.object.get(name) {
             None => Ok(None),

@@ -60,7 +60,7 @@ impl Drop for HeldToken {
 }
 
 fn count_of(sequences: &[i64]) -> i64 {
-    i64::try_from(sequences.len()).expect("a pull is small")
+    i64::try_from(sequences.len()).expect("there is memory for far fewer")
 }
 
 /// Holds the messages of a pull, and extends their acknowledgement deadlines, for as long as it lives.

@@ -69,7 +69,7 @@ pub(super) enum Appended {
     EpochIsOver,
 }
 
-/// Appends the messages to the tree and to custody.
+/// Appends the messages to the tree and to custody. None of them change nothing.
 pub(super) async fn append(
     connection: &mut PgConnection,
     head: Head,
@@ -137,24 +137,26 @@ fn leaf_hash(row: &Judged, payload_sha256: Hash, fate: &Fate<'_>, epoch: Epoch, 
     .hash()
 }
 
-/// What custody has of the records that came again.
+/// What custody has of the records that came again, from this commit or an earlier one.
 async fn digests_of_first_copies(
     connection: &mut PgConnection,
     rows: &[&Judged],
     fates: &[Fate<'_>],
-) -> Result<HashSet<Vec<u8>>, sqlx::Error> {
+    hashes: &[Hashes],
+) -> Result<HashSet<Hash>, sqlx::Error> {
     let again = rows.iter().zip(fates).filter(|(_, fate)| matches!(fate, Fate::Duplicate));
     let ids: Vec<&str> = again.filter_map(|(row, _)| row.verdict.record_id()).collect();
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let digests: Vec<Vec<u8>> = sqlx::query_scalar(
+    let earlier: Vec<Hash> = sqlx::query_scalar(
         "select payload_sha256 from ledger.entry where record_id = any($1) and disposition = 'recorded'",
     )
     .bind(&ids)
     .fetch_all(connection)
     .await?;
-    Ok(digests.into_iter().collect())
+    let now = fates.iter().zip(hashes).filter(|(fate, _)| matches!(fate, Fate::Recorded { .. }));
+    Ok(earlier.into_iter().chain(now.map(|(_, hashes)| hashes.payload)).collect())
 }
 
 /// Writes entries, subtrees and head in one statement, for the others wait until the commit. Says no, and writes no entry, if the
@@ -170,13 +172,13 @@ async fn insert_entries(
 ) -> Result<bool, sqlx::Error> {
     let incarnation = &rows[0].message.incarnation;
     // Where a duplicate's bytes are those of its first copy, its hash is enough.
-    let known = digests_of_first_copies(&mut *connection, rows, fates).await?;
+    let known = digests_of_first_copies(&mut *connection, rows, fates, hashes).await?;
     let payloads: Vec<Option<&[u8]>> = rows
         .iter()
         .zip(fates)
         .zip(hashes)
         .map(|((row, fate), hashes)| {
-            let is_copy = matches!(fate, Fate::Duplicate) && known.contains(&hashes.payload[..]);
+            let is_copy = matches!(fate, Fate::Duplicate) && known.contains(&hashes.payload);
             (!is_copy).then_some(&row.message.payload[..])
         })
         .collect();

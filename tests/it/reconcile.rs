@@ -2,7 +2,7 @@
 //! repaired.
 
 use crate::replay::{said, world_that_deletes};
-use crate::support::daemon::{ledgerd, text_of};
+use crate::support::daemon::{Daemon, ledgerd, text_of};
 use crate::support::events::{bad_events, good_events, next_event};
 use crate::support::ledger::{STREAM, check_ledger, settled};
 use crate::support::published::Published;
@@ -13,6 +13,16 @@ use serde_json::{Value, json};
 
 async fn reconcile(world: &World, options: &[&str]) -> (Option<i32>, Value) {
     said(world, &[&["reconcile"], options].concat()).await
+}
+
+/// A world whose stream and ledger have so many events.
+async fn a_ledger_of(events: usize) -> (World, Daemon, Published) {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(events)).await;
+    settled(&world, &published).await;
+    (world, daemon, published)
 }
 
 /// Takes and acknowledges what waits on a lane, as no daemon would.
@@ -118,11 +128,7 @@ async fn what_the_stream_removed_is_told_apart_from_what_is_missing() {
 
 #[tokio::test]
 async fn epochs_are_named_and_a_stream_that_went_back_is_found_and_repaired() {
-    let world = World::start().await;
-    let mut daemon = world.daemon().await;
-    let mut published = Published::default();
-    published.publish_all(&world.publisher, good_events(30)).await;
-    settled(&world, &published).await;
+    let (world, mut daemon, mut published) = a_ledger_of(30).await;
     assert_eq!(reconcile(&world, &[]).await.0, Some(0));
     published.publish_all(&world.publisher, good_events(15)).await;
     settled(&world, &published).await;
@@ -176,11 +182,7 @@ async fn epochs_are_named_and_a_stream_that_went_back_is_found_and_repaired() {
 
 #[tokio::test]
 async fn a_stream_that_went_back_and_grew_again_beyond_what_was_acknowledged_is_found_and_repaired() {
-    let world = World::start().await;
-    let mut daemon = world.daemon().await;
-    let mut published = Published::default();
-    published.publish_all(&world.publisher, good_events(30)).await;
-    settled(&world, &published).await;
+    let (world, mut daemon, mut published) = a_ledger_of(30).await;
     daemon.sigterm();
     daemon.wait_exit().await;
     let backup = world.nats().back_up().await;

@@ -365,11 +365,9 @@ impl Bench<'_> {
             return Err(DatabaseError::of_the_operator(says.to_owned()));
         }
         let epoch = epochs::of(self.session, &incarnation()).await.map_err(DatabaseError::new)?[0];
-        if !rows.is_empty() {
-            match custody::append(self.session, head, epoch, rows, fates).await.map_err(of_failure)? {
-                custody::Appended::Done => {}
-                custody::Appended::EpochIsOver => unreachable!("nobody opens an epoch under the head's lock"),
-            }
+        match custody::append(self.session, head, epoch, rows, fates).await.map_err(of_failure)? {
+            custody::Appended::Done => {}
+            custody::Appended::EpochIsOver => unreachable!("nobody opens an epoch under the head's lock"),
         }
         self.run("commit".to_owned()).await
     }
