@@ -44,6 +44,12 @@ def write(path, count):
     return size / count
 
 
+def write_with_subjects(path, count):
+    """Subject and payload, one event per line."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{subject} {payload}\n" for subject, payload in events(count))
+
+
 def publish_by_two(url, count, first):
     """The same by two processes: one alone takes longer to write the events than the server to store them."""
     half = count // 2

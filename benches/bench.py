@@ -38,11 +38,11 @@ RUN = FOLDER / "bench"
 
 def build():
     say("building ledgerd and the ceiling, optimised")
-    command = ["cargo", "build", "--release", "--bin", "ledgerd", "--bench", "plain", "--message-format=json"]
+    command = ["cargo", "build", "--release", "--bin", "ledgerd", "--bench", "plain", "--bench", "steady", "--message-format=json"]
     made = subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     found = [json.loads(line) for line in made.splitlines() if line.startswith("{")]
-    plain = [entry["executable"] for entry in found if entry.get("executable") and entry["target"]["name"] == "plain"]
-    return CHECKOUT / "target" / "release" / "ledgerd", Path(plain[0])
+    executables = {entry["target"]["name"]: entry["executable"] for entry in found if entry.get("executable")}
+    return CHECKOUT / "target" / "release" / "ledgerd", executables["plain"], executables["steady"]
 
 
 def peers():
@@ -102,8 +102,7 @@ def main():
     parser.add_argument("--stored", type=int)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
-    ledgerd, plain = build()
-    programs = drains.Programs(ledgerd, plain, peers())
+    programs = drains.Programs(*build(), peers())
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)
     servers = Servers(RUN)

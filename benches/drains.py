@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.1
 OUTAGE_SECONDS = 20
 KEY_NAME = "bench.example/ledger"
 
-Programs = namedtuple("Programs", "ledgerd plain peers")
+Programs = namedtuple("Programs", "ledgerd plain steady peers")
 
 
 def result(events, watched):

@@ -69,7 +69,7 @@ def main():
     perf = needed("perf")
     for program in ("inferno-collapse-perf", "inferno-flamegraph"):
         needed(program)
-    programs = drains.Programs(build(), None, None)
+    programs = drains.Programs(build(), plain=None, steady=None, peers=None)
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)
     servers = Servers(RUN)
