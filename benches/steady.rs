@@ -14,7 +14,7 @@ use tokio::time::{sleep_until, timeout};
 
 const EVENTS_PER_SECOND: u64 = 500;
 /// Nothing was heard for so long: what is missing will not come.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// What was heard, each with its moment.
 #[derive(Default)]

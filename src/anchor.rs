@@ -26,7 +26,7 @@ pub enum Line {
 }
 
 /// The file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Anchor {
     path: PathBuf,
 }
@@ -42,6 +42,8 @@ pub struct Last {
 
 /// A busy log adds a line of about 300 bytes each second. Beyond this, the older lines are put aside as `<name>.1`.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A torn line is looked for within so much.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
 
 impl Anchor {
     /// The file at `path`; it is made with the first line.
@@ -92,11 +94,11 @@ impl Anchor {
 
     /// A process that was killed may have left half a line, which must not swallow the next.
     fn end_torn_line(&self) -> io::Result<()> {
-        let Ok(bytes) = std::fs::metadata(&self.path).map(|file| file.len()) else { return Ok(()) };
-        let text = last_bytes(&self.path, bytes)?;
-        if text.last().is_none_or(|byte| *byte == b'\n') {
+        let bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        if bytes == 0 || last_bytes(&self.path, bytes, 1)? == b"\n" {
             return Ok(());
         }
+        let text = last_bytes(&self.path, bytes, LINE_BYTES_MAX)?;
         let torn = text.iter().rev().take_while(|byte| **byte != b'\n').count() as u64;
         let file = OpenOptions::new().write(true).open(&self.path)?;
         file.set_len(bytes - torn)?;
@@ -139,11 +141,10 @@ fn encode(line: &Line) -> Vec<u8> {
 }
 
 /// The end of a file, long enough for any line.
-fn last_bytes(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+fn last_bytes(path: &Path, bytes: u64, wanted: u64) -> io::Result<Vec<u8>> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    const LINE_BYTES_MAX: u64 = 1024 * 1024;
     let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(bytes.saturating_sub(LINE_BYTES_MAX)))?;
+    file.seek(SeekFrom::Start(bytes.saturating_sub(wanted)))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     Ok(text)

@@ -16,6 +16,7 @@ use crate::tlog::tile::HashRange;
 use crate::tlog::tree::TreeHead;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -154,7 +155,8 @@ pub fn key_in_force(key: &SignerKey, last: &Last) -> Result<SignerKey, String> {
 async fn begin<T: Tree>(tree: &T, desk: &Desk<'_>) -> Result<Signed, Unsigned> {
     let head = tree.head().await.map_err(Unsigned::Failed)?;
     let path = desk.anchor.path().display();
-    let read = desk.anchor.read().map_err(|error| Unsigned::Failed(format!("cannot read {path}: {error}")))?;
+    let read = on_disk(desk.anchor, Anchor::read).await;
+    let read = read.map_err(|error| Unsigned::Failed(format!("cannot read {path}: {error}")))?;
     let key = key_in_force(desk.key, &read).map_err(|why| Unsigned::Failed(format!("{path}: {why}")))?;
     let log = Log::of_key(key.verifier().clone());
     let open = |note: Option<String>, place: String| {
@@ -202,14 +204,23 @@ async fn sign_if_grown<T: Tree, H: Herald>(
         checkpoint: signed.last.as_ref().map(SignedCheckpoint::to_string),
     };
     let path = desk.anchor.path().display();
-    desk.anchor
-        .append(&line, &before)
+    on_disk(desk.anchor, move |anchor| anchor.append(&line, &before))
+        .await
         .map_err(|error| Unsigned::Failed(format!("cannot write the checkpoint to {path}: {error}")))?;
     tree.keep(&checkpoint).await.map_err(Unsigned::Failed)?;
     release(desk, &checkpoint);
     desk.metrics.signed.inc();
     herald.announce(&checkpoint).await;
     Ok(Signed { last: Some(checkpoint), announced_at: Some(Instant::now()), ..signed })
+}
+
+/// A disk may take its time: no record waits for it.
+async fn on_disk<T: Send + 'static>(
+    anchor: &Anchor,
+    work: impl FnOnce(&Anchor) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let anchor = anchor.clone();
+    tokio::task::spawn_blocking(move || work(&anchor)).await.unwrap_or_else(|ended| Err(ended.into()))
 }
 
 /// A log that stands still says so from time to time, so that nobody takes a withheld checkpoint for the newest.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::health::Health;
 use crate::health::stalls::Patience;
+use crate::health::{Health, Pulse};
 use crate::tlog::tree::{Frontier, Hash, Subtree};
 use std::sync::Mutex;
 
@@ -94,19 +94,23 @@ impl Office {
         }
     }
 
-    /// One step of a notary that has just been started.
-    async fn step(&self, tree: &Memory) -> Result<u64, Unsigned> {
-        let pulse = self.health.pulse("the notary");
-        let desk = Desk {
+    fn desk<'a>(&'a self, pulse: &'a Pulse) -> Desk<'a> {
+        Desk {
             key: &self.key,
             anchor: &self.anchor,
             pace: Pace { interval: Duration::from_secs(1), heartbeat: Duration::from_mins(1) },
             released: &self.released,
             health: &self.health.checkpoints,
-            pulse: &pulse,
+            pulse,
             metrics: &self.metrics,
             stop: &self.stop,
-        };
+        }
+    }
+
+    /// One step of a notary that has just been started.
+    async fn step(&self, tree: &Memory) -> Result<u64, Unsigned> {
+        let pulse = self.health.pulse("the notary");
+        let desk = self.desk(&pulse);
         let begun = begin(tree, &desk).await?;
         let signed = sign_if_grown(begun, tree, &Silent, &desk).await?;
         Ok(signed.last.map_or(0, |last| last.head().size))
@@ -201,4 +205,35 @@ async fn a_checkpoint_of_another_key_in_the_anchor_is_refused() {
     let name = KeyName::parse("example.com/ledger").expect("a name");
     let other = Office { key: SignerKey::from_seed(name, &[8; 32]).expect("a key"), ..office };
     assert!(refusal(other.step(&tree).await).contains("not this key's"));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_up_nobody_else() {
+    let (office, tree) = (Office::new(), Memory::default());
+    let pulse = office.health.pulse("the notary");
+    let desk = office.desk(&pulse);
+    let begun = begin(&tree, &desk).await.expect("an empty tree");
+    tree.grow_to(1);
+    // Whoever opens this for writing waits for a reader.
+    let path = office.anchor.path().to_owned();
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("coreutils are there");
+    assert!(made.success());
+    let (awaken, awakened) = std::sync::mpsc::channel();
+    let disk = std::thread::spawn(move || {
+        let _ = awakened.recv_timeout(Duration::from_secs(10));
+        std::fs::File::options().read(true).write(true).open(path)
+    });
+
+    let signing = sign_if_grown(begun, &tree, &Silent, &desk);
+    tokio::pin!(signing);
+    // There is one thread: a call that hung on it would let nobody else have a turn.
+    tokio::select! {
+        biased;
+        _ = &mut signing => panic!("nothing is signed while the disk hangs"),
+        () = tokio::task::yield_now() => {}
+    }
+    awaken.send(()).expect("the disk waits for it");
+    let _disk = disk.join().expect("it does not panic");
+    assert!(matches!(signing.await, Err(Unsigned::Failed(_))), "a pipe cannot be written through");
+    assert!(tree.sizes().is_empty());
 }
