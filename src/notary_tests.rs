@@ -219,7 +219,7 @@ async fn a_disk_that_hangs_holds_up_nobody_else() {
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("coreutils are there");
     assert!(made.success());
     let (awaken, awakened) = std::sync::mpsc::channel();
-    let disk = std::thread::spawn(move || {
+    let unblocking = std::thread::spawn(move || {
         let _ = awakened.recv_timeout(Duration::from_secs(10));
         std::fs::File::options().read(true).write(true).open(path)
     });
@@ -233,7 +233,7 @@ async fn a_disk_that_hangs_holds_up_nobody_else() {
         () = tokio::task::yield_now() => {}
     }
     awaken.send(()).expect("the disk waits for it");
-    let _disk = disk.join().expect("it does not panic");
+    let _disk = unblocking.join().expect("it does not panic");
     assert!(matches!(signing.await, Err(Unsigned::Failed(_))), "a pipe cannot be written through");
     assert!(tree.sizes().is_empty());
 }

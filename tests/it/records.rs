@@ -60,6 +60,29 @@ async fn duplicates_and_conflicts_within_one_batch_are_told_apart() {
     assert_eq!(world.database.count(DUPLICATES_WITH_BYTES).await, 0, "what is kept does not depend on the batch");
 }
 
+/// Each commit looks for what earlier ones stored. A plan for that which was made while the table was empty is kept for ever.
+#[tokio::test]
+async fn what_is_stored_already_is_looked_up_and_never_searched_for() {
+    const EVENTS: usize = 300;
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    // One after the other, so that there are many commits: the server keeps a plan after a handful.
+    for event in good_events(EVENTS) {
+        published.publish(&world.publisher, event).await;
+    }
+    check_ledger(&world, &published).await;
+    let read = "select idx_tup_read from pg_stat_user_indexes where indexrelname = 'entry_sequence_key'";
+    let stored = "select n_tup_ins from pg_stat_user_tables where relname = 'entry'";
+    eventually("the server has counted", SOON, async || {
+        let stored = world.database.count(stored).await;
+        when(stored >= i64::try_from(EVENTS).expect("few"), || format!("{stored} are counted"))
+    })
+    .await;
+    let read = world.database.count(read).await;
+    assert!(read < 100, "{read} entries were read by their sequence, and none was there before");
+}
+
 #[tokio::test]
 async fn one_bad_record_among_a_thousand_good_ones_is_the_only_dead_letter() {
     let world = World::start().await;
