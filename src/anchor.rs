@@ -140,7 +140,7 @@ fn encode(line: &Line) -> Vec<u8> {
     bytes
 }
 
-/// The end of a file, long enough for any line.
+/// The end of a file: so many bytes, or all of them.
 fn last_bytes(path: &Path, bytes: u64, wanted: u64) -> io::Result<Vec<u8>> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = File::open(path)?;
