@@ -1,11 +1,14 @@
 //! What was configured? Text from files and environment, parsed to meaning; each error names the key, the value and where it
-//! stands. The only file that knows the `config` crate.
+//! stands.
 
 mod checkpoint;
+mod reader;
 mod webhooks;
 
 pub use checkpoint::Checkpoints;
 pub use webhooks::Webhooks;
+
+use reader::{Reader, credential, variable};
 
 use crate::domain::archive::Retention;
 use crate::domain::budget::Budget;
@@ -13,8 +16,6 @@ use crate::domain::model_tiers::ModelTiers;
 use crate::domain::rules::Settings;
 use crate::domain::subject::Lane;
 use crate::domain::writers::Writers;
-use config::{Environment, File, FileFormat, Value, ValueKind};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,9 +32,6 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 const SHUTDOWN_DEADLINE_MAX: Duration = Duration::from_mins(10);
 const STALL_MAX: Duration = Duration::from_hours(24);
-
-const ENVIRONMENT_PREFIX: &str = "LEDGERD";
-const SEPARATOR: &str = "__";
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -112,8 +110,7 @@ impl Nats {
 }
 
 fn not_set(key: &str) -> ConfigError {
-    let variable = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase());
-    ConfigError(format!("{key} is not set: set it in the configuration, or as {variable}"))
+    ConfigError(format!("{key} is not set: set it in the configuration, or as {}", variable(key)))
 }
 
 impl fmt::Debug for Database {
@@ -207,30 +204,8 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads defaults, then `file` (or [`DEFAULT_FILE`] where it exists), then the environment.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
-        Self::from_sources(file, environment)
+        Reader::of(file, None)?.config()
     }
-
-    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
-        let source = match file {
-            Some(path) => File::from(path).format(FileFormat::Toml),
-            None => File::from(Path::new(DEFAULT_FILE)).format(FileFormat::Toml).required(false),
-        };
-        let broken = |error: config::ConfigError| ConfigError(error.to_string());
-        let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
-        let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
-        let layered = config::Config::builder().add_source(defaults()).add_source(source).add_source(environment);
-        let file = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-        let reader = Reader { values: flattened(&layered.build().map_err(broken)?), file };
-        reader.refuse_unknown_keys(&flattened(&known))?;
-        reader.config()
-    }
-}
-
-/// All values that were found, by dotted key, each with the place it stands in.
-struct Reader {
-    values: BTreeMap<String, Value>,
-    file: PathBuf,
 }
 
 impl Reader {
@@ -338,91 +313,6 @@ impl Reader {
         })
     }
 
-    fn refuse_unknown_keys(&self, known: &BTreeMap<String, Value>) -> Result<(), ConfigError> {
-        let Some((key, value)) = self.values.iter().find(|(key, _)| !known.contains_key(*key)) else { return Ok(()) };
-        let section = key.split_once('.').map_or(key.as_str(), |(section, _)| section);
-        let is_sibling = |name: &&String| name.starts_with(&format!("{section}."));
-        let siblings: Vec<&str> = known.keys().filter(is_sibling).map(String::as_str).collect();
-        let hint = if siblings.is_empty() {
-            "there is no such section".to_owned()
-        } else {
-            format!("there are {}", siblings.join(", "))
-        };
-        Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", self.place(value))))
-    }
-
-    fn value(&self, key: &str) -> Value {
-        self.values.get(key).expect("each key has a default, and unknown keys were refused").clone()
-    }
-
-    fn place(&self, value: &Value) -> String {
-        match value.origin() {
-            Some(origin) if origin.contains("environment") => " in the environment".to_owned(),
-            // The library shortens the path to one from the working folder.
-            Some(_) => format!(" in {}", self.file.display()),
-            None => String::new(),
-        }
-    }
-
-    fn fault(&self, key: &str, expected: &str) -> ConfigError {
-        let value = self.value(key);
-        // Of a list of hashes, one may be a token by mistake.
-        let shown = if key.ends_with("url") || key == "webhooks.tokens" { "…".to_owned() } else { value.to_string() };
-        ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", self.place(&value)))
-    }
-
-    fn text(&self, key: &str) -> Result<String, ConfigError> {
-        self.value(key).into_string().map_err(|_| self.fault(key, "text"))
-    }
-
-    fn token(&self, key: &str) -> Result<String, ConfigError> {
-        let text = self.text(key)?;
-        let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if good { Ok(text) } else { Err(self.fault(key, "a name of letters, digits, - and _")) }
-    }
-
-    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(Some(self.text(key)?).filter(|text| !text.is_empty()).map(PathBuf::from))
-    }
-
-    fn number(&self, key: &str, min: usize, max: usize) -> Result<usize, ConfigError> {
-        let number = self.value(key).into_int().ok().and_then(|number| usize::try_from(number).ok());
-        number
-            .filter(|number| (min..=max).contains(number))
-            .ok_or_else(|| self.fault(key, &format!("a whole number from {min} to {max}")))
-    }
-
-    fn duration(&self, key: &str, max: Duration) -> Result<Duration, ConfigError> {
-        let duration = humantime::parse_duration(&self.text(key)?).ok();
-        duration.filter(|duration| !duration.is_zero() && *duration <= max).ok_or_else(|| {
-            let max = humantime::format_duration(max);
-            self.fault(key, &format!("a duration with its unit, such as 500ms or 10s, above zero and at most {max}"))
-        })
-    }
-
-    fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
-        let text = self.text(key)?;
-        let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-        chosen.ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            self.fault(key, &format!("one of {}", names.join(", ")))
-        })
-    }
-
-    /// An array, or in the environment a text with commas.
-    fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
-        match self.value(key).kind {
-            ValueKind::Array(items) => items
-                .into_iter()
-                .map(|item| item.into_string().map_err(|_| self.fault(key, "a list of texts")))
-                .collect(),
-            ValueKind::String(text) => {
-                Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
-            }
-            _ => Err(self.fault(key, "a list of texts")),
-        }
-    }
-
     fn lanes(&self) -> Result<Vec<Lane>, ConfigError> {
         let key = "pipeline.lanes";
         let mut lanes: Vec<Lane> = Vec::new();
@@ -434,56 +324,6 @@ impl Reader {
         }
         if lanes.is_empty() { Err(self.fault(key, "a list of at least one lane")) } else { Ok(lanes) }
     }
-
-    fn listen(&self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
-        let text = self.text(key)?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        text.parse().map(Some).map_err(|_| self.fault(key, "an address and port, such as 127.0.0.1:9464"))
-    }
-
-    /// A secret: from the key itself, from the file that another key names, or from systemd's credential.
-    fn secret(&self, key: &str, file_key: Option<&str>, credential_name: &str) -> Result<Option<String>, ConfigError> {
-        let direct = self.text(key)?;
-        if !direct.is_empty() {
-            return Ok(Some(direct));
-        }
-        let named = match file_key {
-            Some(file_key) => self.path(file_key)?,
-            None => None,
-        };
-        let Some(path) = named.or_else(|| credential(credential_name)) else { return Ok(None) };
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| ConfigError(format!("{key}: cannot read {}: {error}", path.display())))?;
-        Ok(Some(text.trim().to_owned()))
-    }
-}
-
-/// A credential that systemd passed, if it is there.
-fn credential(name: &str) -> Option<PathBuf> {
-    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
-    path.exists().then_some(path)
-}
-
-/// All keys with their values, as dotted paths.
-fn flattened(config: &config::Config) -> BTreeMap<String, Value> {
-    fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
-        match &value.kind {
-            ValueKind::Table(table) => {
-                for (key, value) in table {
-                    let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                    walk(&path, value, into);
-                }
-            }
-            _ => {
-                into.insert(prefix.to_owned(), value.clone());
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk("", &config.cache, &mut found);
-    found
 }
 
 #[cfg(test)]

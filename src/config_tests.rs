@@ -1,20 +1,18 @@
 use super::*;
+use std::collections::HashMap;
 use std::io::Write as _;
 
 fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
     file.write_all(toml.as_bytes()).expect("written");
-    let mut variables = config::Map::new();
+    let mut variables = HashMap::new();
     for (key, value) in
         [("LEDGERD__DATABASE__URL", "postgres://h/d"), ("LEDGERD__NATS__URL", "nats://h")].iter().chain(environment)
     {
         variables.insert((*key).to_owned(), (*value).to_owned());
     }
-    let environment = Environment::with_prefix(ENVIRONMENT_PREFIX)
-        .prefix_separator(SEPARATOR)
-        .separator(SEPARATOR)
-        .source(Some(variables));
-    Config::from_sources(Some(file.path()), environment).map_err(|error| error.to_string())
+    let reader = Reader::of(Some(file.path()), Some(variables));
+    reader.and_then(|reader| reader.config()).map_err(|error| error.to_string())
 }
 
 #[test]

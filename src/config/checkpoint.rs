@@ -1,6 +1,7 @@
 //! Who signs the log, where is it anchored, and how often? The section `[checkpoint]`.
 
-use super::{ConfigError, Reader};
+use super::ConfigError;
+use super::reader::Reader;
 use crate::tlog::note::SignerKey;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Who may write over HTTP, and where? The section `[webhooks]`.
 
-use super::{ConfigError, Reader, credential};
+use super::ConfigError;
+use super::reader::{Reader, credential};
 use crate::domain::bearer::Bearers;
 use std::fmt;
 use std::net::SocketAddr;
