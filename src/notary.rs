@@ -170,6 +170,11 @@ async fn begin<T: Tree>(tree: &T, desk: &Desk<'_>) -> Result<Signed, Unsigned> {
     for earlier in anchored.iter().chain(&kept) {
         prove_growth(tree, earlier.head(), head).await?;
     }
+    let is_newer = |it: &&SignedCheckpoint| kept.as_ref().is_none_or(|kept| kept.head().size < it.head().size);
+    if let Some(anchored) = anchored.as_ref().filter(is_newer) {
+        // Whoever signed it was killed before the database had it, and the tree need not grow for long.
+        tree.keep(anchored).await.map_err(Unsigned::Failed)?;
+    }
     let last = anchored.into_iter().chain(kept).max_by_key(|checkpoint| checkpoint.head().size);
     if let Some(last) = &last {
         release(desk, last);

@@ -140,6 +140,16 @@ async fn a_tree_that_grew_is_signed_anchored_kept_and_released() {
 }
 
 #[tokio::test]
+async fn what_was_anchored_and_not_kept_is_kept_by_the_next_though_the_tree_stands_still() {
+    let (office, tree) = (Office::new(), Memory::default());
+    tree.grow_to(5);
+    assert_eq!(office.step(&tree).await, Ok(5));
+    tree.kept.lock().expect("one thread").clear();
+    assert_eq!(office.step(&tree).await, Ok(5));
+    assert_eq!(tree.sizes(), [5]);
+}
+
+#[tokio::test]
 async fn a_smaller_tree_is_not_signed_whether_the_database_forgot_its_checkpoints_or_not() {
     let (office, tree) = (Office::new(), Memory::default());
     tree.grow_to(90);
