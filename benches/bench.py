@@ -37,7 +37,7 @@ RUN = FOLDER / "bench"
 
 
 def build():
-    say("building ledgerd and the ceiling, optimised")
+    say("building ledgerd and what it is measured with, optimised")
     command = ["cargo", "build", "--release", "--bin", "ledgerd", "--bench", "plain", "--bench", "steady", "--message-format=json"]
     made = subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     found = [json.loads(line) for line in made.splitlines() if line.startswith("{")]

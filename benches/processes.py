@@ -50,8 +50,11 @@ class Watched:
             self.cpu_seconds = max(self.cpu_seconds, ticks / TICKS_PER_SECOND)
             time.sleep(LOOK_SECONDS)
 
+    def has_ended(self):
+        return self.process.poll() is not None
+
     def alive(self):
-        if self.process.poll() is not None:
+        if self.has_ended():
             raise Trouble(f"it ended with {self.process.returncode}:\n{Path(self.log).read_text(errors='replace')[-3000:]}")
 
     def wait(self, seconds_max):

@@ -69,7 +69,7 @@ pub(super) enum Appended {
     EpochIsOver,
 }
 
-/// Appends the messages to the tree and to custody. None of them change nothing.
+/// Appends the messages to the tree and to custody. Without any it changes nothing.
 pub(super) async fn append(
     connection: &mut PgConnection,
     head: Head,

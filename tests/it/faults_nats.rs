@@ -10,7 +10,8 @@ use std::time::Duration;
 /// The daemon goes on within this time, or says loudly what an operator must do.
 const RESUMED_WITHIN: Duration = Duration::from_secs(15);
 
-/// What a consumer's leader had sent out when it lost its office may be lost, and comes again after the deadline to acknowledge.
+/// What a consumer's leader had sent out when it lost its office may be lost, and comes again after `ack_wait`
+/// (nats/consumers/).
 const SENT_AGAIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Waits until everything that was published has its entry.
