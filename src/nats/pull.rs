@@ -8,7 +8,7 @@ use super::api::ApiError;
 use crate::domain::subject::Lane;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -86,22 +86,15 @@ impl Puller {
     }
 
     async fn pull_once(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Answer, Broken> {
-        self.pulls += 1;
         self.reconnected.mark_unchanged();
-        let reply = format!("{}.{}", self.inbox, self.pulls);
-        let request = json!({
-            "batch": limits.messages_max,
-            "max_bytes": limits.bytes_max,
-            "no_wait": true,
-            "expires": u64::try_from(WAIT_FOR_FIRST.as_nanos()).expect("three seconds"),
-        });
-        let asking =
-            self.client.publish_with_reply(self.next_subject.clone(), reply.clone(), request.to_string().into());
-        timeout(WAIT_FOR_FIRST, asking)
-            .await
-            .map_err(|_| Broken("the connection is lost".to_owned()))?
-            .map_err(|error| Broken(error.to_string()))?;
-
+        let reply = self
+            .ask(&json!({
+                "batch": limits.messages_max,
+                "max_bytes": limits.bytes_max,
+                "no_wait": true,
+                "expires": u64::try_from(WAIT_FOR_FIRST.as_nanos()).expect("three seconds"),
+            }))
+            .await?;
         let mut messages = Vec::new();
         let end = Instant::now() + WAIT_FOR_ALL;
         let mut deadline = Instant::now() + WAIT_FOR_FIRST + WAIT_SLACK;
@@ -114,7 +107,10 @@ impl Puller {
                     next = timeout_at(deadline, self.answers.next()) => next,
                     // The request died with the old connection.
                     _ = self.reconnected.changed() => break,
-                    () = stop.cancelled() => break,
+                    () = stop.cancelled() => {
+                        self.finish(&reply, limits, &mut messages).await;
+                        break;
+                    }
                 }
             };
             let message = match next {
@@ -134,24 +130,45 @@ impl Puller {
                 }
             }
         }
-        if stop.is_cancelled() {
-            self.drain(&mut messages).await;
-        }
         Ok(Answer::Messages(messages))
     }
 
-    /// Ends the subscription, and takes what was on its way: left alone it would be delivered again much later.
-    async fn drain(&mut self, messages: &mut Vec<Message>) {
-        let draining = async {
-            self.answers.drain().await.ok()?;
-            while let Some(message) = self.answers.next().await {
-                if !message.subject.starts_with(&self.inbox) {
-                    messages.push(message);
-                }
+    /// Sends a request. Its answer ends on the subject that is returned.
+    async fn ask(&mut self, request: &Value) -> Result<String, Broken> {
+        self.pulls += 1;
+        let reply = format!("{}.{}", self.inbox, self.pulls);
+        let asking =
+            self.client.publish_with_reply(self.next_subject.clone(), reply.clone(), request.to_string().into());
+        timeout(WAIT_FOR_FIRST, asking)
+            .await
+            .map_err(|_| Broken("the connection is lost".to_owned()))?
+            .map_err(|error| Broken(error.to_string()))?;
+        Ok(reply)
+    }
+
+    /// Takes what the server has sent for the last request, or is about to send: left alone it would be delivered again much
+    /// later. The client's own `drain` leaves it, since it waits for no answer of the server.
+    ///
+    /// A request that waits for its first message cannot be taken back. But one that does not wait, and asks for less than
+    /// any message has, is answered after all that was sent for the request before it.
+    async fn finish(&mut self, reply: &str, limits: PullLimits, messages: &mut Vec<Message>) {
+        let Ok(last_call) = self.ask(&json!({ "batch": 1, "max_bytes": 1, "no_wait": true })).await else { return };
+        let end = Instant::now() + WAIT_FOR_ALL;
+        while messages.len() < limits.messages_max {
+            let deadline = end.min(Instant::now() + WAIT_FOR_NEXT);
+            let Ok(Some(message)) = timeout_at(deadline, self.answers.next()).await else { return };
+            if !message.subject.starts_with(&self.inbox) {
+                messages.push(message);
+            } else if message.subject.as_str() == reply {
+                return;
+            } else if message.subject.as_str() == last_call
+                && messages.is_empty()
+                && message.status == Some(StatusCode::NOT_FOUND)
+            {
+                // There was nothing to send, and the request before still waits: without a subscriber it is void.
+                return;
             }
-            Some(())
-        };
-        let _ = timeout(WAIT_FOR_NEXT, draining).await;
+        }
     }
 }
 

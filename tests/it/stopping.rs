@@ -37,6 +37,24 @@ async fn sigterm_under_load_settles_what_is_held_and_exits_0() {
 }
 
 #[tokio::test]
+async fn what_is_on_its_way_at_a_sigterm_is_settled_too() {
+    let world = World::builder().nats_proxy().start().await;
+    let mut daemon = world.daemon().await;
+    let mut delivered = world.nats_proxy().hold_when(Direction::ToClient, b"MSG ledger.EXEC.");
+    let mut published = Published::default();
+    published.publish(&world.publisher, next_event("EXEC").good()).await;
+    delivered.happened().await;
+    daemon.sigterm();
+    daemon.says("settling what is held").await;
+    world.nats_proxy().release();
+    assert_eq!(daemon.wait_exit().await, 0);
+    let stream = world.jetstream().await.get_stream(STREAM).await.expect("it is there");
+    let info = stream.consumer_info("ledgerd-EXEC").await.expect("the durable consumer still exists");
+    assert_eq!((info.num_pending, info.num_ack_pending), (0, 0));
+    assert_eq!(check_ledger(&world, &published).await.rows, 1);
+}
+
+#[tokio::test]
 async fn a_second_sigterm_ends_it_at_once() {
     let world = World::builder().postgres_proxy().start().await;
     let mut daemon = world.daemon().await;
