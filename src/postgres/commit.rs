@@ -67,11 +67,63 @@ pub(super) async fn commit(
     connection: &mut PgConnection,
     rows: &[&Judged],
     references: References,
-    (budget, news): (&Budget, News),
+    budget: (&Budget, News),
 ) -> Result<Committed, Failure> {
     let Some(first) = rows.first() else { return Ok(Committed { outcomes: Vec::new(), alerts: 0 }) };
     let incarnation = &first.message.incarnation;
     debug_assert!(rows.iter().all(|row| row.message.incarnation == *incarnation), "one take has one incarnation");
+    let mut committed = Committed { outcomes: vec![Outcome::Known; rows.len()], alerts: 0 };
+    for positions in generations(rows) {
+        let generation: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
+        let Committed { outcomes, alerts } = commit_generation(connection, &generation, references, budget).await?;
+        committed.alerts += alerts;
+        for (position, outcome) in positions.into_iter().zip(outcomes) {
+            committed.outcomes[position] = outcome;
+        }
+    }
+    Ok(committed)
+}
+
+/// The positions of rows that may share a transaction. A stream that went back to an older copy of itself gives its last sequences
+/// again; what was held before, and what came since, are then of two epochs, the older message of the earlier one. All other rows
+/// are in the first generation, and there is hardly ever another.
+fn generations(rows: &[&Judged]) -> Vec<Vec<usize>> {
+    let mut by_sequence: Vec<usize> = (0..rows.len()).collect();
+    by_sequence.sort_by_key(|&position| (rows[position].message.sequence, rows[position].message.server_time_ns));
+    let mut generations = vec![Vec::with_capacity(rows.len())];
+    let (mut generation, mut before) = (0, None::<usize>);
+    for position in by_sequence {
+        generation = match before {
+            Some(before) if rows[before].message.sequence == rows[position].message.sequence => {
+                // A client that was frozen for a while finds a message and its redelivery in one batch.
+                generation + usize::from(!is_same_message(rows[before], rows[position]))
+            }
+            _ => 0,
+        };
+        if generations.len() == generation {
+            generations.push(Vec::new());
+        }
+        generations[generation].push(position);
+        before = Some(position);
+    }
+    for positions in &mut generations {
+        positions.sort_unstable();
+    }
+    generations
+}
+
+fn is_same_message(one: &Judged, other: &Judged) -> bool {
+    one.message.server_time_ns == other.message.server_time_ns && one.message.payload == other.message.payload
+}
+
+/// One transaction. No two of its messages share a sequence, unless they are one.
+async fn commit_generation(
+    connection: &mut PgConnection,
+    rows: &[&Judged],
+    references: References,
+    (budget, news): (&Budget, News),
+) -> Result<Committed, Failure> {
+    let incarnation = &rows[0].message.incarnation;
     loop {
         sqlx::raw_sql("begin isolation level read committed").execute(&mut *connection).await?;
         let (epoch, fresh) = match not_stored_yet(connection, incarnation, rows).await? {
@@ -163,7 +215,6 @@ async fn not_stored_yet(
         }
     }
     let mut fresh = Vec::with_capacity(rows.len());
-    // A client that was frozen for a while finds a message and its redelivery in one batch.
     let mut seen = HashSet::with_capacity(rows.len());
     for (position, row) in rows.iter().enumerate() {
         if !seen.insert(row.message.sequence) {
