@@ -146,17 +146,18 @@ impl Puller {
         Ok(reply)
     }
 
-    /// Takes what the server has sent for the last request, or is about to send: left alone it would be delivered again much
-    /// later. The client's own `drain` leaves it, since it waits for no answer of the server.
+    /// Takes what the server has sent for the last request, or is about to send, and asks for nothing more: what is sent to nobody
+    /// comes again much later.
     ///
     /// A request that waits for its first message cannot be taken back. But one that does not wait, and asks for less than
-    /// any message has, is answered after all that was sent for the request before it.
+    /// any message has, is answered after all that was sent for the request before it. (Where a message waits for other
+    /// servers to have it, too, it may come later. The server finds nobody who listens then, and keeps it.)
     async fn finish(&mut self, reply: &str, limits: PullLimits, messages: &mut Vec<Message>) {
         let Ok(last_call) = self.ask(&json!({ "batch": 1, "max_bytes": 1, "no_wait": true })).await else { return };
         let end = Instant::now() + WAIT_FOR_ALL;
         while messages.len() < limits.messages_max {
             let deadline = end.min(Instant::now() + WAIT_FOR_NEXT);
-            let Ok(Some(message)) = timeout_at(deadline, self.answers.next()).await else { return };
+            let Ok(Some(message)) = timeout_at(deadline, self.answers.next()).await else { break };
             if !message.subject.starts_with(&self.inbox) {
                 messages.push(message);
             } else if message.subject.as_str() == reply {
@@ -165,10 +166,21 @@ impl Puller {
                 && messages.is_empty()
                 && message.status == Some(StatusCode::NOT_FOUND)
             {
-                // There was nothing to send, and the request before still waits: without a subscriber it is void.
-                return;
+                break;
             }
         }
+        // The request still waits, and is void without a subscriber. The client's `drain` alone would not do: it does not wait
+        // for what the server has sent before it heard of this.
+        let draining = async {
+            self.answers.drain().await.ok()?;
+            while let Some(message) = self.answers.next().await {
+                if !message.subject.starts_with(&self.inbox) {
+                    messages.push(message);
+                }
+            }
+            Some(())
+        };
+        let _ = timeout(WAIT_FOR_NEXT, draining).await;
     }
 }
 
