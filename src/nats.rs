@@ -7,6 +7,8 @@ pub mod checkpoints;
 pub mod client;
 pub mod dead_letters;
 pub mod definitions;
+pub mod doubts;
+mod floor;
 pub mod holdings;
 pub mod intake;
 mod lease;

@@ -19,6 +19,7 @@ use crate::nats::api::Api;
 use crate::nats::checkpoints::CheckpointSubject;
 use crate::nats::client::{Connection, Link};
 use crate::nats::dead_letters::DeadLetterStream;
+use crate::nats::doubts::Doubts;
 use crate::nats::pull::PullLimits;
 use crate::nats::receipts::ReceiptStream;
 use crate::nats::source::{Feed, LaneSource};
@@ -61,6 +62,7 @@ pub(super) struct Daemon {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
+    doubts: Arc<Doubts>,
     /// The way to the message server.
     pub(super) nats: Link,
     /// That of the webhooks, where they are served.
@@ -137,6 +139,7 @@ impl Daemon {
             health: Arc::new(connect::health(&config)),
             metrics,
             lanes,
+            doubts: Arc::default(),
             nats: Link::new(connect::nats_settings(&config.nats)?),
             webhooks_nats: webhooks::nats_settings(&config)?.map(Link::new),
             signing: Signing::of(&config)?,
@@ -203,6 +206,7 @@ impl Daemon {
             }
             tracing::error!("the NATS client has ended, as it does on some malformed messages; starting another");
         }
+        self.doubts.tell();
         tracing::info!("stopped; {}", self.counts());
         self.health.nats.retire();
         Ok(())
@@ -284,6 +288,7 @@ impl Daemon {
             limits: PullLimits { messages_max: self.config.batch_messages_max, bytes_max: self.config.batch_bytes_max },
             reconnected: connection.connected.clone(),
             health: self.health.clone(),
+            doubts: self.doubts.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
         }

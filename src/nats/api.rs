@@ -149,6 +149,12 @@ impl Api {
         Ok(incarnation_of(stream, &self.stream_info(stream).await?))
     }
 
+    /// The same, and the stream's last sequence.
+    pub(super) async fn incarnation_and_end(&self, stream: &str) -> Result<(Incarnation, i64), ApiError> {
+        let info = self.stream_info(stream).await?;
+        Ok((incarnation_of(stream, &info), i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX)))
+    }
+
     /// Makes a stream that does not exist.
     pub async fn create_stream(&self, config: &stream::Config) -> Result<stream::Info, ApiError> {
         self.call(format!("STREAM.CREATE.{}", config.name), config).await

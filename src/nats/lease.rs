@@ -30,6 +30,11 @@ impl Held {
         self.lock().contains(&sequence)
     }
 
+    /// The lowest of them.
+    pub(super) fn first(&self) -> Option<i64> {
+        self.lock().iter().min().copied()
+    }
+
     /// Held until the token is dropped.
     pub(super) fn hold(&self, sequences: Vec<i64>) -> HeldToken {
         self.lock().extend(&sequences);

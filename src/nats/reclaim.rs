@@ -95,10 +95,7 @@ impl Survey {
         let Self { undelivered, pending, floor, oldest, end, .. } = self;
         let consumer = lane.consumer();
         if floor > end {
-            return Some(format!(
-                "the consumer {consumer} has come to sequence {floor}, and the stream ends at {end}: was an older copy of the \
-                 stream restored? Delete the consumer, and it is made anew"
-            ));
+            return Some(beyond_the_end(lane, *floor, *end));
         }
         let oldest = (*oldest)?;
         Some(if self.is_paused {
@@ -111,6 +108,15 @@ impl Survey {
             )
         })
     }
+}
+
+/// What is wrong with a consumer whose floor the stream has not come to.
+pub(super) fn beyond_the_end(lane: Lane, floor: i64, end: i64) -> String {
+    format!(
+        "the consumer {} has come to sequence {floor}, and the stream ends at {end}: was an older copy of the stream restored? \
+         Delete the consumer, and it is made anew",
+        lane.consumer()
+    )
 }
 
 fn age(server_time_ns: i64) -> Duration {
@@ -128,7 +134,8 @@ pub(super) struct Reclaim {
     after_reconnect: bool,
     rest: Option<Rest>,
     /// What is above this sequence is still to be looked at, for the consumer may have passed over it.
-    doubted_from: Option<i64>,
+    doubted_above: Option<i64>,
+    doubt_read: Option<DoubtRead>,
     /// What is above the floor and not above this is of other lanes.
     clear_to: i64,
 }
@@ -143,7 +150,8 @@ impl Reclaim {
             patience,
             after_reconnect: true,
             rest: None,
-            doubted_from: None,
+            doubted_above: None,
+            doubt_read: None,
             clear_to: 0,
         }
     }
@@ -168,20 +176,22 @@ impl Reclaim {
         self.clear_to
     }
 
-    /// The consumer was wrong for a while, and may have passed over messages above this sequence.
-    pub(super) fn doubt(&mut self, from: i64) {
-        self.doubted_from = Some(from);
+    /// The consumer was wrong for a while, and may have passed over messages above this sequence. They are read once.
+    pub(super) fn doubt(&mut self, above: i64) {
+        let is_being_read = self.rest.is_some_and(|rest| rest.why == Why::Doubted) || self.doubt_read.is_some();
+        if !is_being_read {
+            self.doubted_above = Some(above);
+        }
     }
 
-    /// From where on there is still doubt.
-    pub(super) fn doubted_from(&self) -> Option<i64> {
-        let being_read = self.rest.filter(|rest| rest.why == Why::Doubted).map(|rest| rest.next - 1);
-        self.doubted_from.or(being_read)
+    /// How far what is in doubt was read, if any of it was.
+    pub(super) fn doubt_read(&self) -> Option<DoubtRead> {
+        self.doubt_read
     }
 
-    /// The floor when the consumer was last asked, if it was.
-    pub(super) fn floor(&self) -> Option<i64> {
-        Some(self.floor).filter(|floor| *floor >= 0)
+    /// Nothing is in doubt any more.
+    pub(super) fn doubt_is_over(&mut self) {
+        self.doubt_read = None;
     }
 
     /// Takes in what the consumer said. A floor below what this process holds is not stuck: it waits for the store. Messages
@@ -205,8 +215,9 @@ impl Reclaim {
             self.since = Instant::now();
         }
         self.after_reconnect = false;
-        if let Some(from) = self.doubted_from.take() {
-            self.rest = Some(Rest { next: from + 1, last: survey.end, why: Why::Doubted });
+        if let Some(above) = self.doubted_above.take() {
+            // It has passed over nothing that it has not come to; that it brings by itself.
+            self.rest = Some(Rest { next: above + 1, last: survey.delivered, why: Why::Doubted });
         }
     }
 
@@ -221,13 +232,18 @@ impl Reclaim {
         match api.next_message(incarnation, lane, next).await {
             Ok(message) if message.sequence <= last => {
                 self.rest = Some(Rest { next: message.sequence + 1, last, why });
+                if why == Why::Doubted {
+                    self.doubt_read = Some(DoubtRead { up_to: message.sequence, is_all: false });
+                }
                 Ok(Some(message))
             }
             Ok(_) | Err(ApiError::MessageNotFound) => {
                 self.rest = None;
-                if why == Why::Unknown {
+                match why {
+                    Why::Pending => {}
                     // The consumer does not know of them, and keeps its floor below them.
-                    self.clear_to = self.clear_to.max(last);
+                    Why::Unknown => self.clear_to = self.clear_to.max(last),
+                    Why::Doubted => self.doubt_read = Some(DoubtRead { up_to: last, is_all: true }),
                 }
                 Ok(None)
             }
@@ -242,6 +258,15 @@ struct Rest {
     next: i64,
     last: i64,
     why: Why,
+}
+
+/// How far what is in doubt was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DoubtRead {
+    /// The last sequence.
+    pub(super) up_to: i64,
+    /// Whether nothing in doubt comes after it.
+    pub(super) is_all: bool,
 }
 
 /// Why messages are read from the stream itself.
@@ -318,7 +343,6 @@ mod tests {
         reclaim.doubt(3);
         reclaim.consider(&survey(5, 0), &Held::default());
         assert_eq!(reclaim.rest, Some(Rest { next: 4, last: 9, why: Why::Doubted }));
-        assert_eq!(reclaim.doubted_from(), Some(3));
     }
 
     #[tokio::test(start_paused = true)]

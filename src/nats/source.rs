@@ -2,9 +2,11 @@
 
 use super::api::{Api, ApiError, ConsumerChange};
 use super::definitions;
+use super::doubts::Doubts;
+use super::floor;
 use super::lease::{Held, Lease};
 use super::pull::{Broken, PullLimits, Puller};
-use super::reclaim::{self, Reclaim};
+use super::reclaim::{self, DoubtRead, Reclaim};
 use crate::domain::message::{Headers, Incarnation, Message, storable_subject};
 use crate::domain::subject::Lane;
 use crate::health::{Health, Pulse};
@@ -36,6 +38,7 @@ pub struct LaneSource {
     stream: String,
     api: Api,
     client: Client,
+    doubts: Arc<Doubts>,
     metrics: LaneMetrics,
 }
 
@@ -54,6 +57,8 @@ pub struct Feed {
     pub reconnected: watch::Receiver<u64>,
     /// Told what the lane waits for.
     pub health: Arc<Health>,
+    /// How far the consumers can be believed.
+    pub doubts: Arc<Doubts>,
     /// The lane's counters.
     pub metrics: LaneMetrics,
     /// Cancelled when all lanes are to stop; by a lane itself when it finds that the client has ended.
@@ -64,6 +69,8 @@ pub struct Feed {
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The consumer is asked about its lag and its floor this often.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
+/// A consumer that has nothing is asked no oftener than this.
+const NOTHING_INTERVAL: Duration = Duration::from_millis(50);
 
 const ACK: Bytes = Bytes::from_static(b"+ACK");
 
@@ -76,23 +83,7 @@ impl Source for LaneSource {
 
     async fn references_settled(&self, sequence: i64) -> Result<bool, String> {
         let Some(lane) = self.lane.refers_to() else { return Ok(true) };
-        let known = |error: ApiError| error.to_string();
-        let floor = match self.api.consumer_info(&self.stream, lane).await {
-            Ok(info) => i64::try_from(info.ack_floor.stream_sequence).unwrap_or(i64::MAX),
-            // Nobody serves that lane: nothing of it is settled.
-            Err(ApiError::ConsumerNotFound) => 0,
-            Err(error) => return Err(known(error)),
-        };
-        if floor >= sequence {
-            return Ok(true);
-        }
-        // What is not acknowledged is not settled; the first of that lane above the floor is the oldest such message.
-        let incarnation = self.api.incarnation(&self.stream).await.map_err(known)?;
-        match self.api.next_message(&incarnation, lane, floor + 1).await {
-            Ok(oldest) => Ok(oldest.sequence > sequence),
-            Err(ApiError::MessageNotFound) => Ok(true),
-            Err(error) => Err(known(error)),
-        }
+        floor::is_settled(&self.api, &self.doubts, &self.stream, lane, sequence).await
     }
 
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
@@ -125,6 +116,7 @@ impl LaneSource {
             stream: feed.stream.clone(),
             api: feed.api.clone(),
             client: feed.api.client().clone(),
+            doubts: feed.doubts.clone(),
             metrics: feed.metrics.clone(),
         };
         tokio::spawn(feed.run(sender));
@@ -141,35 +133,20 @@ struct Bound {
     reclaim: Reclaim,
 }
 
-/// A sequence of an incarnation.
-type Place = (Incarnation, i64);
-
 impl Feed {
     async fn run(self, batches: mpsc::Sender<Vec<Delivery<Ticket>>>) {
         let pulse = self.health.pulse(&format!("the puller of {}", self.lane));
         let mut backoff = Backoff::for_dependency();
-        // The floor when the consumer was last seen to be right, and the one above which it has passed over messages, perhaps.
-        let (mut right, mut doubted): (Option<Place>, Option<Place>) = (None, None);
         while !self.stop.is_cancelled() {
             pulse.beat();
             let times_connected = *self.reconnected.borrow();
             let why = match self.bind().await {
                 Ok(mut bound) => {
-                    if let Some((_, from)) = doubted.filter(|(of, _)| *of == bound.incarnation) {
-                        bound.reclaim.doubt(from);
-                    }
                     let why = self.keep_pulling(&mut bound, &batches, &pulse, &mut backoff).await;
                     let Err(Broken(why)) = why else { return pulse.rest() };
-                    doubted = bound.reclaim.doubted_from().map(|from| (bound.incarnation.clone(), from));
-                    right = bound.reclaim.floor().map(|floor| (bound.incarnation, floor));
                     why
                 }
-                Err(error) => {
-                    if matches!(error, ApiError::Danger(_)) {
-                        doubted = doubted.or(right.take());
-                    }
-                    error.to_string()
-                }
+                Err(error) => error.to_string(),
             };
             if *self.reconnected.borrow() != times_connected {
                 // It failed with the connection before, which has told that already.
@@ -210,8 +187,11 @@ impl Feed {
             consumer => consumer?,
         };
         if let Some(danger) = definitions::consumer_danger(self.lane, &consumer.config) {
+            self.doubts.is_wrong(self.lane);
             return Err(ApiError::Danger(danger));
         }
+        let floor = i64::try_from(consumer.ack_floor.stream_sequence).unwrap_or(i64::MAX);
+        self.doubts.is_right(self.lane, &incarnation, floor);
         let puller = Puller::new(self.api.client().clone(), &self.stream, self.lane, self.reconnected.clone())
             .await
             .map_err(|Broken(why)| ApiError::Silent(why))?;
@@ -240,10 +220,15 @@ impl Feed {
             pulse.rest();
             let Ok(place) = batches.reserve().await else { return Ok(()) };
             pulse.beat();
+            self.settle_doubt(bound);
             let taken = if bound.reclaim.is_urgent() {
                 self.reclaim(bound, pulse).await?
             } else {
+                let asked = Instant::now();
                 let pulled = bound.puller.pull(self.limits, &self.stop).await?;
+                if pulled.is_empty() {
+                    self.pause_after_nothing(asked).await;
+                }
                 self.read_all(pulled, &bound.incarnation).await?
             };
             if reconnected.has_changed().unwrap_or(false) {
@@ -272,15 +257,49 @@ impl Feed {
         Ok(())
     }
 
+    /// Where another instance waits for the next message already, the server says at once that there is none for this one.
+    async fn pause_after_nothing(&self, asked: Instant) {
+        if asked.elapsed() < NOTHING_INTERVAL {
+            tokio::select! {
+                () = tokio::time::sleep(NOTHING_INTERVAL) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
     /// Looks after the lag, and whether there is something to reclaim.
     async fn survey(&self, bound: &mut Bound) -> Result<(), Broken> {
-        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane, bound.reclaim.clear_to()).await?;
+        let survey = reclaim::survey(&self.api, &bound.incarnation, self.lane, bound.reclaim.clear_to()).await;
+        if let Err(ApiError::Danger(_)) = &survey {
+            self.doubts.is_wrong(self.lane);
+        }
+        let survey = survey?;
+        self.doubts.is_right(self.lane, &bound.incarnation, survey.floor);
+        if let Some(above) = self.doubts.above(self.lane, &bound.incarnation) {
+            bound.reclaim.doubt(above);
+        }
         self.metrics.lag.set(i64::try_from(survey.undelivered).unwrap_or(i64::MAX));
         self.metrics.oldest_unacknowledged.set(survey.oldest_age.as_secs_f64());
         bound.reclaim.consider(&survey, &bound.held);
         let sight = survey.sight(self.lane, self.metrics.settled());
         self.health.observe(self.lane.prefix(), sight);
         Ok(())
+    }
+
+    /// What was in doubt, was read, and is not held any more, is stored.
+    fn settle_doubt(&self, bound: &mut Bound) {
+        let Some(DoubtRead { up_to, is_all }) = bound.reclaim.doubt_read() else { return };
+        let settled = bound.held.first().map_or(up_to, |waiting| up_to.min(waiting - 1));
+        if self.stop.is_cancelled() {
+            // What is let go of at a stop was perhaps given up.
+            return;
+        }
+        if is_all && settled == up_to {
+            self.doubts.dispelled(self.lane);
+            bound.reclaim.doubt_is_over();
+        } else {
+            self.doubts.settled(self.lane, settled);
+        }
     }
 
     /// Takes over what the server delivered and nobody received.

@@ -1,10 +1,12 @@
 //! Records wait, nothing is stored, and both servers are there: that too is noticed, told, and answered.
 
 use crate::support::daemon::Daemon;
-use crate::support::events::next_event;
-use crate::support::ledger::{STREAM, check_ledger};
+use crate::support::events::{event, next_event};
+use crate::support::ledger::{STREAM, check_ledger, settled};
 use crate::support::process::scratch_folder;
+use crate::support::proxy::Direction;
 use crate::support::published::Published;
+use crate::support::records::metric;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
@@ -104,13 +106,27 @@ async fn ask(world: &World, subject: &str, request: &Value) -> Value {
     answer
 }
 
-async fn change_exec(world: &World, setting: &str, value: Value) {
+async fn change(world: &World, lane: &str, setting: &str, value: Value) {
     let stream = world.jetstream().await.get_stream(STREAM).await.expect("setup made it");
-    let info = stream.consumer_info("ledgerd-EXEC").await.expect("setup made it");
+    let info = stream.consumer_info(format!("ledgerd-{lane}")).await.expect("setup made it");
     let mut config = serde_json::to_value(&info.config).expect("JSON");
     config[setting] = value;
     let request = json!({"stream_name": STREAM, "config": config, "action": "update"});
-    ask(world, "CONSUMER.CREATE.LEDGER.ledgerd-EXEC", &request).await;
+    ask(world, &format!("CONSUMER.CREATE.LEDGER.ledgerd-{lane}"), &request).await;
+}
+
+/// Waits until a consumer that is wrong has come to the end of the stream, and so has passed over what its filter leaves out; the
+/// stream's last sequence.
+async fn comes_to_the_end(world: &World, lane: &str) -> u64 {
+    let jetstream = world.jetstream().await;
+    let mut stream = jetstream.get_stream(STREAM).await.expect("setup made it");
+    let last = stream.info().await.expect("it is there").state.last_sequence;
+    eventually("the consumer has come to the end of the stream", SOON, async || {
+        let info = stream.consumer_info(format!("ledgerd-{lane}")).await.expect("it is there");
+        when(info.delivered.stream_sequence >= last, || format!("{:?} of {last}", info.delivered))
+    })
+    .await;
+    last
 }
 
 /// Such a consumer says that nothing waits, or brings messages without their bytes.
@@ -120,7 +136,7 @@ async fn a_consumer_that_is_changed_while_the_daemon_runs_is_noticed_and_no_reco
     let daemon = world.daemon().await;
     let mut published = Published::default();
     for (setting, value) in [("filter_subject", json!("ledger.EXEC.NOBODY")), ("headers_only", json!(true))] {
-        change_exec(&world, setting, value).await;
+        change(&world, "EXEC", setting, value).await;
         for _ in 0..5 {
             published.publish(&world.publisher, next_event("EXEC").good()).await;
         }
@@ -130,4 +146,63 @@ async fn a_consumer_that_is_changed_while_the_daemon_runs_is_noticed_and_no_reco
         assert_eq!((counts.rows, counts.rejects), (published.all().len(), 0));
         answers(&daemon, "/readyz", 200, "").await;
     }
+}
+
+/// The connection breaks when what the consumer had passed over was read, and before it was handed on.
+#[tokio::test]
+async fn what_a_wrong_consumer_has_passed_over_is_stored_though_the_connection_breaks_meanwhile() {
+    let world = World::builder().nats_proxy().start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish(&world.publisher, next_event("EXEC").good()).await;
+    settled(&world, &published).await;
+    change(&world, "EXEC", "filter_subject", json!("ledger.EXEC.VRA-CFO")).await;
+    for _ in 0..5 {
+        published.publish(&world.publisher, next_event("EXEC").good()).await;
+    }
+    published.publish(&world.publisher, event("EXEC", "VRA-CFO", 1).good()).await;
+    let last = comes_to_the_end(&world, "EXEC").await;
+    answers(&daemon, "/readyz", 503, "filter_subject is").await;
+    let after_the_last = format!("\"ledger.EXEC.*\",\"seq\":{}}}", last + 1);
+    let mut held = world.nats_proxy().hold_when(Direction::ToServer, after_the_last.as_bytes());
+    world.ledgerd_ok(&["setup", "--apply"]).await;
+    held.happened().await;
+    world.nats_proxy().drop_held().await;
+    // The consumer's floor moves on.
+    published.publish(&world.publisher, next_event("EXEC").good()).await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 8);
+}
+
+#[tokio::test]
+async fn a_stop_says_what_a_wrong_consumer_may_have_passed_over() {
+    let world = World::start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish(&world.publisher, next_event("EXEC").good()).await;
+    settled(&world, &published).await;
+    change(&world, "EXEC", "filter_subject", json!("ledger.EXEC.NOBODY")).await;
+    answers(&daemon, "/readyz", 503, "filter_subject is").await;
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit().await, 0);
+    assert!(daemon.log_contains("`ledgerd reconcile` says what is missing"), "{}", daemon.log());
+}
+
+/// Such a consumer counts a rate that it has passed over as done.
+#[tokio::test]
+async fn usage_waits_while_the_consumer_of_its_rates_is_wrong() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    change(&world, "METRIC", "filter_subject", json!("ledger.METRIC.BRM-CTO")).await;
+    published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_input", 0.003).good()).await;
+    published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good()).await;
+    let not_theirs = metric("BRM-CTO", "token_rate_STANDARD_input", 0.0).bad("action_not_allowed");
+    published.publish(&world.publisher, not_theirs).await;
+    comes_to_the_end(&world, "METRIC").await;
+    let usage = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
+    published.publish(&world.publisher, usage.good()).await;
+    daemon.says("TOKENS waits before").await;
+    world.ledgerd_ok(&["setup", "--apply"]).await;
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (3, 1));
 }
