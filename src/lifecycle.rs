@@ -46,6 +46,13 @@ pub trait Source {
     /// A sentence that says why it is not known.
     fn references_settled(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
 
+    /// Whether such a record is on its way to the store beside this source. Without one, what this source brings is stored in the
+    /// order in which it was published, or nobody brings the others.
+    ///
+    /// # Errors
+    /// A sentence that says why it is not known.
+    fn references_follow(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
+
     /// Acknowledges. A failure is not reported: the message is delivered again, and the store knows it.
     fn acknowledge(&mut self, tickets: Vec<Self::Ticket>) -> impl Future<Output = ()> + Send;
 }
@@ -216,6 +223,12 @@ impl<T> Batch<T> {
             }
             Err(error) => Err(Undone { batch: self, error }),
         }
+    }
+
+    /// Whether what is stored of it depends on records that may be on their way.
+    pub fn follows_from_others(&self) -> bool {
+        let follows = |row: &Judged| matches!(&row.verdict, Verdict::Record(record) if record.follows_from_others());
+        self.references == References::MayFollow && self.rows.iter().any(follows)
     }
 
     /// The last sequence among its messages.

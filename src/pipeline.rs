@@ -28,6 +28,11 @@ pub struct LaneContext<'a> {
     pub stop: &'a CancellationToken,
 }
 
+/// Lanes run side by side, and the other one is a few commits behind at most, as a rule.
+const PREDECESSORS_INTERVAL: Duration = Duration::from_millis(50);
+/// From here on an operator may want to know why the lane waits.
+const PREDECESSORS_WAIT_QUIET: Duration = Duration::from_secs(2);
+
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// unacknowledged in the stream, and is delivered again.
 pub async fn run<S: Source, D: Store, C: Clerk>(mut source: S, store: &D, clerk: &C, lane: LaneContext<'_>) {
@@ -53,6 +58,9 @@ async fn settle<S: Source, D: Store, C: Clerk>(
 ) {
     let mut patience = Patience::new();
     let mut pending = vec![batch];
+    if let Awaited::Stopped = await_predecessors(&pending[0], source, lane).await {
+        return tell_abandoned(lane, &pending, "what they follow from");
+    }
     while let Some(batch) = pending.pop() {
         lane.pulse.beat();
         let (messages, started) = (batch.len(), Instant::now());
@@ -97,6 +105,38 @@ async fn settle<S: Source, D: Store, C: Clerk>(
 enum Awaited {
     Settled,
     Stopped,
+}
+
+/// Waits until what the batch follows from is stored: a rate that was published before a usage is in force for it, also if its own
+/// lane is slower. This is no outage: a lane that does not get on is told by its own pipeline.
+async fn await_predecessors<S: Source>(batch: &Batch<S::Ticket>, source: &S, lane: &LaneContext<'_>) -> Awaited {
+    if !batch.follows_from_others() {
+        return Awaited::Settled;
+    }
+    let started = Instant::now();
+    let mut is_told = false;
+    loop {
+        lane.pulse.beat();
+        let why = match source.references_follow(batch.last_sequence()).await {
+            Ok(false) => {
+                lane.store_health.up(lane.name);
+                return Awaited::Settled;
+            }
+            Ok(true) => "what was published before is not stored yet".to_owned(),
+            Err(why) => {
+                lane.store_health.down(lane.name, &format!("{} waits: {why}", lane.name));
+                why
+            }
+        };
+        if !is_told && started.elapsed() > PREDECESSORS_WAIT_QUIET {
+            is_told = true;
+            tracing::info!(lane = lane.name, "{} waits before charging usage at its rates: {why}", lane.name);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PREDECESSORS_INTERVAL) => {}
+            () = lane.stop.cancelled() => return Awaited::Stopped,
+        }
+    }
 }
 
 /// Waits until what the batch refers to has been stored, if it was published at all. The other lane may wait for an operator.

@@ -54,6 +54,11 @@ impl Record {
         }
     }
 
+    /// Whether what is stored of it follows from records that were published before it: usage that is charged at rates does.
+    pub fn follows_from_others(&self) -> bool {
+        matches!(self, Record::TokenUsage(usage) if usage.cost.tier().is_some())
+    }
+
     /// The table it belongs into.
     pub fn table(&self) -> Table {
         match self {

@@ -86,6 +86,10 @@ impl Source for LaneSource {
         floor::is_settled(&self.api, &self.doubts, &self.stream, lane, sequence).await
     }
 
+    async fn references_follow(&self, sequence: i64) -> Result<bool, String> {
+        Ok(!self.references_settled(sequence).await?)
+    }
+
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
         // Acknowledgements on one connection are processed in order, so the answer to the last one speaks for all.
         // `double_ack` would take "no such consumer" for a yes.

@@ -201,7 +201,7 @@ async fn usage_waits_while_the_consumer_of_its_rates_is_wrong() {
     comes_to_the_end(&world, "METRIC").await;
     let usage = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
     published.publish(&world.publisher, usage.good()).await;
-    daemon.says("TOKENS waits before").await;
+    answers(&daemon, "/readyz", 503, "TOKENS waits: consumer ledgerd-METRIC").await;
     world.ledgerd_ok(&["setup", "--apply"]).await;
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.rejects), (3, 1));

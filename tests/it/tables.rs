@@ -130,11 +130,31 @@ async fn usage_waits_for_a_rate_that_was_published_before_it() {
     published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good()).await;
     published.publish(&world.publisher, call().good()).await;
     published.publish(&world.publisher, call().with("model_tier", "GOLDEN").bad("unknown_reference")).await;
-    daemon.says("TOKENS waits before rejecting usage for the lack of token_rate_").await;
+    daemon.says("TOKENS waits before charging usage at its rates").await;
     assert_eq!(world.database.count("select count(*) from ledger.dead_letter").await, 0);
     world.database.execute("alter table economic_metrics drop constraint nothing").await;
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.rejects), (3, 1));
+}
+
+/// There is a rate already, and the lane that brings the new one is slower.
+#[tokio::test]
+async fn usage_is_charged_at_a_rate_that_was_published_before_it_and_is_stored_late() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let mut published = Published::default();
+    let rate = |direction, usd| metric("VRA-CFO", &format!("token_rate_STANDARD_{direction}"), usd).good();
+    published.publish_all(&world.publisher, vec![rate("input", 3.0), rate("output", 1.0)]).await;
+    settled(&world, &published).await;
+    world.database.execute("alter table economic_metrics add constraint nothing check (false) not valid").await;
+    let call = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
+    let call = call.with("tokens_input", 1000).with("tokens_output", 0);
+    published.publish_all(&world.publisher, vec![rate("input", 5.0), call.good()]).await;
+    daemon.says("TOKENS waits before charging usage at its rates").await;
+    world.database.execute("alter table economic_metrics drop constraint nothing").await;
+    check_ledger(&world, &published).await;
+    let cost = "select string_agg(trim_scale(cost_usd)::text, ' ') from ledger.token_usage";
+    assert_eq!(text(&world, cost).await, "5");
 }
 
 #[tokio::test]

@@ -278,6 +278,11 @@ impl Source for ReplaySource<'_> {
         }
     }
 
+    /// Nobody else replays, and a batch ends before usage that refers to a metric in it.
+    async fn references_follow(&self, _sequence: i64) -> Result<bool, String> {
+        Ok(false)
+    }
+
     async fn acknowledge(&mut self, tickets: Vec<i64>) {
         let (last, through) = self.at_work;
         if let Some(settled) = tickets.into_iter().max() {
