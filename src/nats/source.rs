@@ -19,7 +19,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The right to acknowledge a message of a lane.
@@ -220,9 +220,7 @@ impl Feed {
         reconnected.mark_unchanged();
         let mut surveyed = Instant::now();
         while !self.stop.is_cancelled() {
-            // Nothing is pulled that has no place yet: what is held, is held in memory.
-            pulse.rest();
-            let Ok(place) = batches.reserve().await else { return Ok(()) };
+            let Some(place) = self.await_place(bound, batches, pulse, &mut surveyed).await? else { return Ok(()) };
             pulse.beat();
             self.settle_doubt(bound);
             let taken = if bound.reclaim.is_urgent() {
@@ -259,6 +257,29 @@ impl Feed {
             place.send(self.lease(taken, bound.ack_wait, &bound.held));
         }
         Ok(())
+    }
+
+    /// Waits for a place for the next batch, and looks after the consumer meanwhile. Nothing is pulled that has no place yet: what is
+    /// held, is held in memory. `None`: nobody takes batches any more.
+    async fn await_place<'a>(
+        &self,
+        bound: &mut Bound,
+        batches: &'a mpsc::Sender<Vec<Delivery<Ticket>>>,
+        pulse: &Pulse,
+        surveyed: &mut Instant,
+    ) -> Result<Option<mpsc::Permit<'a, Vec<Delivery<Ticket>>>>, Broken> {
+        loop {
+            pulse.rest();
+            tokio::select! {
+                biased;
+                place = batches.reserve() => return Ok(place.ok()),
+                () = sleep_until(*surveyed + SURVEY_INTERVAL) => {
+                    *surveyed = Instant::now();
+                    pulse.beat();
+                    self.survey(bound).await?;
+                }
+            }
+        }
     }
 
     /// Where another instance waits for the next message already, the server says at once that there is none for this one.
