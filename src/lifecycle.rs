@@ -46,8 +46,7 @@ pub trait Source {
     /// A sentence that says why it is not known.
     fn references_settled(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
 
-    /// Whether such a record is on its way to the store beside this source. Without one, what this source brings is stored in the
-    /// order in which it was published, or nobody brings the others.
+    /// Whether such a record is still to be stored.
     ///
     /// # Errors
     /// A sentence that says why it is not known.
@@ -225,10 +224,11 @@ impl<T> Batch<T> {
         }
     }
 
-    /// Whether what is stored of it depends on records that may be on their way.
-    pub fn follows_from_others(&self) -> bool {
-        let follows = |row: &Judged| matches!(&row.verdict, Verdict::Record(record) if record.follows_from_others());
-        self.references == References::MayFollow && self.rows.iter().any(follows)
+    /// The last sequence of those whose rows depend on records that were published before, and may be on their way.
+    pub fn last_follower(&self) -> Option<i64> {
+        let follows = |row: &&Judged| matches!(&row.verdict, Verdict::Record(record) if record.follows_from_others());
+        let followers = self.rows.iter().filter(follows);
+        followers.map(|row| row.message.sequence).max().filter(|_| self.references == References::MayFollow)
     }
 
     /// The last sequence among its messages.

@@ -30,8 +30,8 @@ pub struct LaneContext<'a> {
 
 /// Lanes run side by side, and the other one is a few commits behind at most, as a rule.
 const PREDECESSORS_INTERVAL: Duration = Duration::from_millis(50);
-/// From here on an operator may want to know why the lane waits.
-const PREDECESSORS_WAIT_QUIET: Duration = Duration::from_secs(2);
+/// From here on it is more than a backlog that one lane works off faster than another.
+const PREDECESSORS_WAIT_QUIET: Duration = Duration::from_secs(10);
 
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// unacknowledged in the stream, and is delivered again.
@@ -108,29 +108,25 @@ enum Awaited {
 }
 
 /// Waits until what the batch follows from is stored: a rate that was published before a usage is in force for it, also if its own
-/// lane is slower. This is no outage: a lane that does not get on is told by its own pipeline.
+/// lane is slower.
 async fn await_predecessors<S: Source>(batch: &Batch<S::Ticket>, source: &S, lane: &LaneContext<'_>) -> Awaited {
-    if !batch.follows_from_others() {
-        return Awaited::Settled;
-    }
+    let Some(sequence) = batch.last_follower() else { return Awaited::Settled };
     let started = Instant::now();
-    let mut is_told = false;
     loop {
         lane.pulse.beat();
-        let why = match source.references_follow(batch.last_sequence()).await {
+        let (why, quiet) = match source.references_follow(sequence).await {
             Ok(false) => {
                 lane.store_health.up(lane.name);
                 return Awaited::Settled;
             }
-            Ok(true) => "what was published before is not stored yet".to_owned(),
-            Err(why) => {
-                lane.store_health.down(lane.name, &format!("{} waits: {why}", lane.name));
-                why
+            Ok(true) => {
+                ("older messages of the lane that brings them are not stored yet".to_owned(), PREDECESSORS_WAIT_QUIET)
             }
+            Err(why) => (why, Duration::ZERO),
         };
-        if !is_told && started.elapsed() > PREDECESSORS_WAIT_QUIET {
-            is_told = true;
-            tracing::info!(lane = lane.name, "{} waits before charging usage at its rates: {why}", lane.name);
+        if started.elapsed() >= quiet {
+            lane.store_health
+                .down(lane.name, &format!("{} waits before charging usage at its rates: {why}", lane.name));
         }
         tokio::select! {
             () = tokio::time::sleep(PREDECESSORS_INTERVAL) => {}

@@ -317,6 +317,26 @@ async fn usage_is_not_rejected_for_a_rate_that_was_not_replayed_or_was_lost() {
     assert_eq!((code, &rejected["rejects"]["unknown_reference"]), (Some(0), &json!(2)), "{rejected}");
 }
 
+/// The database has a rate, and the stream a newer one that was published before the usage.
+#[tokio::test]
+async fn usage_is_not_charged_at_a_rate_that_was_replaced_before_it() {
+    let world = World::start().await;
+    let mut published = Published::default();
+    let rate = |direction, usd| metric("VRA-CFO", &format!("token_rate_STANDARD_{direction}"), usd).good();
+    published.publish_all(&world.publisher, vec![rate("input", 3.0), rate("output", 1.0)]).await;
+    world.ledgerd_ok(&["replay"]).await;
+    let usage = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
+    let usage = usage.with("tokens_input", 1000).with("tokens_output", 0).good();
+    // In one batch with a later rate, which is none of its.
+    published.publish_all(&world.publisher, vec![rate("input", 5.0), usage, rate("input", 7.0)]).await;
+    let output = world.ledgerd(&["replay", "--lane", "TOKENS"]).await;
+    let says = "run `ledgerd replay --lane METRIC` first";
+    assert!(output.status.code() == Some(1) && text_of(&output).contains(says), "{}", text_of(&output));
+    world.ledgerd_ok(&["replay"]).await;
+    assert_eq!(world.database.count("select count(*) from ledger.token_usage where cost_usd = 5").await, 1);
+    world.ledgerd_ok(&["verify"]).await;
+}
+
 /// Usage without an id is named by its place. What was rejected for want of a rate and published again stays one usage, also
 /// where a new database has the rate before it meets the first of the two.
 #[tokio::test]

@@ -193,6 +193,8 @@ async fn usage_waits_while_the_consumer_of_its_rates_is_wrong() {
     let world = World::start().await;
     let daemon = world.daemon().await;
     let mut published = Published::default();
+    published.publish(&world.publisher, next_event("METRIC").good()).await;
+    settled(&world, &published).await;
     change(&world, "METRIC", "filter_subject", json!("ledger.METRIC.BRM-CTO")).await;
     published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_input", 0.003).good()).await;
     published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good()).await;
@@ -201,8 +203,8 @@ async fn usage_waits_while_the_consumer_of_its_rates_is_wrong() {
     comes_to_the_end(&world, "METRIC").await;
     let usage = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
     published.publish(&world.publisher, usage.good()).await;
-    answers(&daemon, "/readyz", 503, "TOKENS waits: consumer ledgerd-METRIC").await;
+    answers(&daemon, "/readyz", 503, "TOKENS waits before charging usage at its rates: consumer ledgerd-METRIC").await;
     world.ledgerd_ok(&["setup", "--apply"]).await;
     let counts = check_ledger(&world, &published).await;
-    assert_eq!((counts.rows, counts.rejects), (3, 1));
+    assert_eq!((counts.rows, counts.rejects), (4, 1));
 }

@@ -278,9 +278,15 @@ impl Source for ReplaySource<'_> {
         }
     }
 
-    /// Nobody else replays, and a batch ends before usage that refers to a metric in it.
-    async fn references_follow(&self, _sequence: i64) -> Result<bool, String> {
-        Ok(false)
+    async fn references_follow(&self, sequence: i64) -> Result<bool, String> {
+        let Some(referred) = &self.referred else { return Ok(false) };
+        let missing = referred.look_in_stream(sequence).await?;
+        let follow = missing.is_some();
+        if let Some(why) = missing {
+            self.course.cannot_go_on(Obstacle::new(why));
+            self.stop.cancel();
+        }
+        Ok(follow)
     }
 
     async fn acknowledge(&mut self, tickets: Vec<i64>) {
