@@ -48,9 +48,10 @@ pub fn reloading() {
     }
 }
 
-/// Says that the daemon is ending.
-pub fn stopping(status: &str) {
-    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
+/// Says that the daemon is ending, and that it may take so long: longer than the unit allows, where its settings say so.
+pub fn stopping(status: &str, at_most: Duration) {
+    let at_most_usec = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(at_most_usec), NotifyState::Status(status)]);
 }
 
 /// Says in one line what the daemon is doing.

@@ -23,7 +23,8 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     let key = key.ok_or_else(|| {
         Failure::new(
             Exit::Configuration,
-            "no key signs this log: make one with `ledgerd keygen`, and set checkpoint.key_file",
+            "checkpoint.key_file is not set, and no credential is here: where a service signs the log, give this command the service's \
+             credentials (docs/runbook.md, LedgerdCheckpointRefusing); where nothing does yet, `ledgerd keygen` makes a key",
         )
     })?;
     let anchor = Anchor::at(&config.checkpoint.anchor_file().map_err(|why| Failure::new(Exit::Configuration, why))?);

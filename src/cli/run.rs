@@ -109,7 +109,7 @@ async fn live(daemon: Arc<Daemon>, mut wishes: mpsc::Receiver<Wish>) -> Result<(
                 }
                 Some(Wish::Stop) | None => {
                     tracing::info!("stopping: settling what is held");
-                    systemd::stopping("settling what is held");
+                    systemd::stopping("settling what is held", daemon.stop_time_max());
                     daemon.stop.cancel();
                 }
             },
@@ -150,6 +150,12 @@ impl Daemon {
             config,
             file,
         })
+    }
+
+    /// From the word to stop to the end, at most.
+    fn stop_time_max(&self) -> Duration {
+        let answering = self.config.webhooks.as_ref().map(|webhooks| webhooks.patience + ANSWERING_TIME_MAX);
+        self.config.shutdown_deadline + FLUSH_TIMEOUT + answering.unwrap_or_default() + ENDING_TIME_MAX
     }
 
     async fn serve(self: Arc<Self>, reloads: mpsc::Receiver<()>) -> Result<(), Failure> {
@@ -425,4 +431,6 @@ const RECEIPT_CONNECTIONS_MAX: usize = 2;
 /// Beyond the patience of whoever asked last.
 const ANSWERING_TIME_MAX: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// What is left to do then takes no time, but the machine may be busy.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

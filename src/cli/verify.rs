@@ -113,7 +113,13 @@ fn known_roots(config: &Config, arguments: &Arguments, signer: &Signer) -> Resul
         let note = std::fs::read_to_string(file).map_err(|error| unusable(file, error))?;
         roots.push(known_root(&note, file, signer)?);
     }
-    let configured = config.checkpoint.anchor_file().ok().filter(|file| arguments.anchor.is_empty() && file.exists());
+    let mut configured = config.checkpoint.anchor_file().ok().filter(|_| arguments.anchor.is_empty());
+    if let Some(file) = configured.take_if(|file| !file.exists()) {
+        let file = file.display();
+        output::complain(&format!(
+            "there is no anchor {file}: nothing that lies outside the database was compared with it"
+        ));
+    }
     for file in arguments.anchor.iter().chain(&configured) {
         let last = Anchor::at(file).read().map_err(|error| unusable(file, error))?;
         if let Some(note) = last.checkpoint {

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
                 break;
             }
         }
-        systemd::stopping("answering what was asked");
+        systemd::stopping("answering what was asked", STOP_TIME_MAX * 2);
         stop.cancel();
         // Idle connections end by themselves, and later than anybody waits for.
         let _ = tokio::time::timeout(STOP_TIME_MAX, serving).await;

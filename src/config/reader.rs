@@ -46,7 +46,8 @@ impl Reader {
         } else {
             format!("there are {}", siblings.join(", "))
         };
-        Err(ConfigError(format!("unknown key {key} = {value}{}: {hint}", self.place(value))))
+        let shown = if may_be_secret(key, &value.to_string()) { "…".to_owned() } else { value.to_string() };
+        Err(ConfigError(format!("unknown key {key} = {shown}{}: {hint}", self.place(value))))
     }
 
     fn value(&self, key: &str) -> Value {
@@ -160,6 +161,13 @@ pub(super) fn variable(key: &str) -> String {
 pub(super) fn credential(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
     path.exists().then_some(path)
+}
+
+/// Whether a misspelt key is that of a secret, for all that is known.
+fn may_be_secret(key: &str, value: &str) -> bool {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    value.contains("://")
+        || ["pas", "pw", "secret", "token", "key", "seed", "cred"].iter().any(|part| name.contains(part))
 }
 
 /// All keys with their values, as dotted paths.

@@ -151,7 +151,9 @@ async fn a_broken_configuration_names_the_key_the_value_and_the_place() {
     for (key, value, says) in [
         ("LEDGERD__SHUTDOWN__DEADLINE", "30", "shutdown.deadline = \"30\" in the environment"),
         ("LEDGERD__PIPELINE__LANES", "EXEC,FOO", "\"FOO\" is not a lane"),
-        ("LEDGERD__NATS__STREM", "X", "unknown key nats.strem"),
+        ("LEDGERD__NATS__STREM", "X", "unknown key nats.strem = X in the environment"),
+        ("LEDGERD__NATS__ULR", "nats://a:hidden@b", "unknown key nats.ulr = … in the environment"),
+        ("LEDGERD__DATABASE__PASSWORD", "hidden", "unknown key database.password = … in the environment"),
         ("LEDGERD__REGISTRY__AGENTS_FILE", "/nowhere.yaml", "cannot read /nowhere.yaml"),
     ] {
         let mut environment = world.environment.clone();
