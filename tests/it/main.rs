@@ -82,6 +82,9 @@ mod receipts;
 /// Verification by the program itself: it passes what the daemon did, and finds any tampering.
 mod verify;
 
+/// What must not cost more as the ledger grows.
+mod growth;
+
 /// Records that come in over HTTP.
 mod webhooks;
 

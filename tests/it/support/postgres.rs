@@ -319,6 +319,19 @@ impl Database {
         let count = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await;
         count.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
+
+    /// How many rows of a table of schema `ledger` were read by whoever went through all of it. A session is counted when it ends.
+    pub(crate) async fn read_in_full(&self, table: &str) -> i64 {
+        let sessions = "select count(*) from pg_stat_activity
+            where datname = current_database() and application_name = 'ledgerd'";
+        eventually("every session of ledgerd has ended", SOON, async || {
+            let left = self.count(sessions).await;
+            when(left == 0, || format!("{left} are there"))
+        })
+        .await;
+        let read = "select seq_tup_read from pg_stat_user_tables where schemaname = 'ledger' and relname";
+        self.count(&format!("{read} = '{table}'")).await
+    }
 }
 
 impl Drop for Database {
