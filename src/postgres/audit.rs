@@ -209,7 +209,8 @@ const RATES: &str = "
     from public.economic_metrics
     where starts_with(metric_key, 'token_rate_')";
 
-/// Exports or erasures with the events that they name, where custody has them, and how many rows they removed.
+/// Exports or erasures with the events that they name, where custody has them, and how many rows they removed. Only an audit event
+/// authorises: records of other tables may bear its id, which any agent can give to its usage.
 fn named(table: &str, stream: &str, authorized_by: &str) -> String {
     format!(
         "select it.id, it.table_name, (select count(*) from ledger.removal where removal.{table}_id = it.id),
@@ -220,7 +221,8 @@ fn named(table: &str, stream: &str, authorized_by: &str) -> String {
             on record.epoch = record_epoch.epoch and record.sequence = it.id and record.disposition = 'recorded'
                 and record.payload is not null
         left join ledger.entry as authority
-            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null"
+            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null
+                and ledger.table_of(authority.subject) = 'audit_events'"
     )
 }
 

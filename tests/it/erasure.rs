@@ -7,6 +7,7 @@ use crate::support::ledger::{check_ledger, settled};
 use crate::support::process::scratch_folder;
 use crate::support::proxy::{Direction, Hold, TcpProxy};
 use crate::support::published::Published;
+use crate::support::records::spend;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use ::ledgerd::domain::leaf::{Disposition, Leaf};
@@ -180,6 +181,28 @@ async fn a_council_vote_leaves_in_the_same_way() {
     world.ledgerd_ok(&["retention", "erase", "--authorized-by", approval.event_id()]).await;
     assert_eq!(texts(&world, "select trail_id from decision_trails").await, [stays]);
     assert_eq!(check_erased_leaves(&world).await, 1);
+}
+
+/// A record's id is its table's own: any agent may give its usage the id of an event.
+#[tokio::test]
+async fn usage_that_bears_an_authorisations_id_casts_no_doubt_on_what_was_erased() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let secret = next_event("EXEC");
+    publish(&world, &mut published, &secret).await;
+    let approval = authorization(20, "audit_events", &[secret.event_id()]);
+    // One before it, and one after: custody gives them in either order.
+    for (agent, usd) in [("RXY-CEO", 1.0), ("WRK-001", 2.0)] {
+        let namesake = spend(agent, usd, "2026-02-20").with("usage_id", approval.event_id());
+        published.publish(&world.publisher, namesake.good()).await;
+        settled(&world, &published).await;
+        if agent == "RXY-CEO" {
+            publish(&world, &mut published, &approval).await;
+        }
+    }
+    world.ledgerd_ok(&["retention", "erase", "--authorized-by", approval.event_id()]).await;
+    world.ledgerd_ok(&["verify"]).await;
 }
 
 #[tokio::test]
