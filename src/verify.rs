@@ -9,6 +9,7 @@ pub mod entry;
 pub mod findings;
 pub mod fingerprint;
 pub mod migrations;
+pub mod rates;
 pub mod removal;
 pub mod repaired;
 pub mod report;

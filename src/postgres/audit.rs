@@ -18,9 +18,9 @@ use crate::domain::message::Incarnation;
 use crate::verify::checkpoint::Signer;
 use crate::verify::entry::Background;
 use crate::verify::fingerprint::Key;
+use crate::verify::rates::{Rate, Rates};
 use crate::verify::removal::{Authorities, ERASURES, EXPORTS, Event, Named};
-use crate::verify::rows::Rates;
-use crate::verify::stored::{Epoch, Epochs, Head, Rate};
+use crate::verify::stored::{Epoch, Epochs, Head};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::atomic::AtomicUsize;
@@ -190,12 +190,13 @@ impl Snapshot {
 
 /// All rates that usage may have been charged by.
 async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
-    type Found = (i64, String, String, Option<i64>, Option<i64>, Option<i64>);
+    type Found = (i64, String, String, Option<i64>, Option<i64>);
     let rows: Vec<Found> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
-    let rate = |(id, key, value, created_at_us, superseded_at_us, published_at_us): Found| {
+    let rate = |(id, key, value, created_at_us, published_ns): Found| {
         let created_at_us = created_at_us.unwrap_or(i64::MAX);
-        let published_at_us = published_at_us.unwrap_or(created_at_us);
-        (id, Rate { key, value, published_at_us, created_at_us, superseded_at_us })
+        // As ledger.metric_moment has it.
+        let published_ns = published_ns.unwrap_or_else(|| created_at_us.saturating_mul(1000));
+        (id, Rate { key, value, published_ns, created_at_us })
     };
     Ok(rows.into_iter().map(rate).collect())
 }
@@ -203,9 +204,7 @@ async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
 const RATES: &str = "
     select id, metric_key, metric_value::text,
         case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end,
-        lead(case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end)
-            over (partition by metric_key order by created_at, id),
-        published_ns / 1000
+        published_ns
     from public.economic_metrics
     where starts_with(metric_key, 'token_rate_')";
 

@@ -3,8 +3,9 @@
 
 use super::findings::{Finding, Findings, shown};
 use super::fingerprint::{Fingerprint, Key};
+use super::rates::Rates;
 use super::removal::{Authorities, Removal};
-use super::rows::{Charge, Rates, compare, table_name};
+use super::rows::{Charge, compare, table_name};
 use super::stored::{DeadLetter, Entry, Epoch, Epochs, Page, RowKey};
 use crate::domain::dead_letter::dlq_subject;
 use crate::domain::digest::{Hash, hex, sha256};
@@ -387,7 +388,7 @@ impl Looking<'_> {
             Some(Ok(row)) => {
                 let charge = Charge {
                     rates: &self.background.rates,
-                    published_at_us: entry.server_time_ns / 1000,
+                    published_ns: entry.server_time_ns,
                     committed_at_us: entry.committed_at_us.unwrap_or(0),
                 };
                 let differences = compare(table, &key, &row, found, &self.page.ventures, charge);

@@ -1,19 +1,11 @@
 //! Is the row the one that its record made? Column by column, each by what it means.
 
 use super::findings::{Finding, shown};
-use super::stored::{Rate, RowKey, Values};
+use super::rates::Rates;
+use super::stored::{RowKey, Values};
 use crate::domain::decimal::Decimal;
 use crate::domain::row::{Expected, Pricing, Row, Said, columns, home};
 use crate::domain::subject::Table;
-use std::cmp::Reverse;
-use std::collections::HashMap;
-
-/// The rates that usage was ever charged by, by their rows.
-pub type Rates = HashMap<i64, Rate>;
-
-/// Servers' clocks differ by much less, and a transaction that charges usage lasts less: a rate that was replaced longer before
-/// the usage was published cannot have been in force.
-const TRANSACTION_MAX_US: i64 = 3_600_000_000;
 
 /// The name of a record's table in the database.
 pub fn table_name(table: Table) -> &'static str {
@@ -81,9 +73,9 @@ fn is_venture(found: Option<&str>, wanted: Option<&str>, ventures: &[String]) ->
 pub struct Charge<'a> {
     /// All rates.
     pub rates: &'a Rates,
-    /// When the usage was published, which may be long before it was committed.
-    pub published_at_us: i64,
-    /// When the usage was committed.
+    /// When the usage was published, in nanoseconds since 1970: maybe long before it was committed.
+    pub published_ns: i64,
+    /// When the usage was committed, in microseconds since 1970.
     pub committed_at_us: i64,
 }
 
@@ -118,56 +110,57 @@ impl Charge<'_> {
 
     /// The tier and the value of a rate that a usage names.
     fn rate(self, id: Option<&str>, direction: &str, pricing: &Pricing) -> Result<(String, Decimal), String> {
-        let rate = id.and_then(|id| id.parse().ok()).and_then(|id: i64| self.rates.get(&id));
-        let rate = rate.ok_or("and economic_metrics has no such rate")?;
+        let found = id.and_then(|id| id.parse().ok()).and_then(|id: i64| Some((id, self.rates.get(id)?)));
+        let (id, rate) = found.ok_or("and economic_metrics has no such rate")?;
         let tier = rate.key.strip_prefix("token_rate_").and_then(|rest| rest.strip_suffix(direction));
         let tier = tier.and_then(|tier| tier.strip_suffix('_'));
         let tier = tier.ok_or_else(|| format!("which is {}, and no {direction} rate", rate.key))?;
         if pricing.tier.as_deref().is_some_and(|wanted| wanted != tier) {
             return Err(format!("a rate of the tier {tier}, and custody names another"));
         }
-        let was_over = rate.superseded_at_us.is_some_and(|over| over < self.published_at_us - TRANSACTION_MAX_US);
-        if was_over || rate.created_at_us > self.committed_at_us + TRANSACTION_MAX_US {
+        if !self.rates.may_have_charged(id, self.published_ns, self.committed_at_us) {
             return Err(format!("{} of another time than the usage's", rate.key));
         }
         let value = Decimal::parse(&rate.value).ok_or_else(|| format!("whose value is {}", rate.value))?;
         Ok((tier.to_owned(), value))
     }
-}
 
-/// The rates for a tier that a usage published at a moment is charged by, for one that must be made anew: those that were
-/// published last before it, and where all came later, the first of them.
-pub fn rates_in_force(rates: &Rates, tier: &str, at_us: i64) -> Option<[i64; 2]> {
-    let in_force = |direction: &str| {
-        let key = format!("token_rate_{tier}_{direction}");
-        let of_key = rates.iter().filter(|(_, rate)| rate.key == key);
-        let nearest = of_key.min_by_key(|(id, Rate { published_at_us, .. })| {
-            (*published_at_us > at_us, published_at_us.abs_diff(at_us), Reverse(**id))
-        });
-        nearest.map(|(id, _)| *id)
-    };
-    Some([in_force("input")?, in_force("output")?])
+    /// The rates for a tier that the usage was charged by, where its row does not say: those that were in force when it was
+    /// committed. If all seem to have been stored later, its transaction had begun before it saw them.
+    pub fn rates_of(self, tier: &str) -> Option<[i64; 2]> {
+        let in_force = |direction: &str| {
+            let key = format!("token_rate_{tier}_{direction}");
+            let stored_by = |moment_us: i64| self.rates.in_force(&key, self.published_ns, moment_us);
+            stored_by(self.committed_at_us).or_else(|| stored_by(i64::MAX))
+        };
+        Some([in_force("input")?, in_force("output")?])
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rates::{Rate, TRANSACTION_MAX_US};
     use super::*;
 
     const NOW: i64 = 100 * TRANSACTION_MAX_US;
 
-    fn rate(key: &str, value: &str, created_at_us: i64, superseded_at_us: Option<i64>) -> Rate {
-        let published_at_us = created_at_us;
-        Rate { key: key.to_owned(), value: value.to_owned(), published_at_us, created_at_us, superseded_at_us }
+    fn rate(key: &str, value: &str, created_at_us: i64) -> Rate {
+        let published_ns = created_at_us * 1000;
+        Rate { key: key.to_owned(), value: value.to_owned(), published_ns, created_at_us }
     }
 
     fn rates() -> Rates {
-        Rates::from([
-            (1, rate("token_rate_ECONOMY_input", "9", 0, Some(10))),
-            (2, rate("token_rate_ECONOMY_input", "0.00025", 10, None)),
-            (3, rate("token_rate_ECONOMY_output", "0.00125", 10, None)),
-            (4, rate("token_rate_FREE_output", "0.00125", 10, None)),
-            (5, rate("daily_limit_x", "0.00025", 10, None)),
+        Rates::from_iter([
+            (1, rate("token_rate_ECONOMY_input", "9", 0)),
+            (2, rate("token_rate_ECONOMY_input", "0.00025", 10)),
+            (3, rate("token_rate_ECONOMY_output", "0.00125", 10)),
+            (4, rate("token_rate_FREE_output", "0.00125", 10)),
+            (5, rate("daily_limit_x", "0.00025", 10)),
         ])
+    }
+
+    fn charge(rates: &Rates, published_at_us: i64, committed_at_us: i64) -> Charge<'_> {
+        Charge { rates, published_ns: published_at_us * 1000, committed_at_us }
     }
 
     fn charged(tier: Option<&str>, cost: &str, input: &str, output: &str) -> Vec<String> {
@@ -177,8 +170,8 @@ mod tests {
         for text in [cost, input, output] {
             found.push(Some(text));
         }
-        let charge = Charge { rates: &rates(), published_at_us: NOW, committed_at_us: 2 * NOW };
-        charge.check(&RowKey::Number(1), &pricing, &found).into_iter().map(|finding| finding.field).collect()
+        let differences = charge(&rates(), NOW, 2 * NOW).check(&RowKey::Number(1), &pricing, &found);
+        differences.into_iter().map(|finding| finding.field).collect()
     }
 
     #[test]
@@ -192,10 +185,13 @@ mod tests {
         assert_eq!(charged(None, "0.00000275", "2", "4"), ["output_rate_id"]);
         assert_eq!(charged(Some("FREE"), "0.00000275", "2", "4"), ["input_rate_id"]);
         assert_eq!(charged(None, "0.00000275", "5", "77"), ["input_rate_id", "output_rate_id"]);
-        assert_eq!(rates_in_force(&rates(), "ECONOMY", NOW), Some([2, 3]));
-        assert_eq!(rates_in_force(&rates(), "ECONOMY", 9), Some([1, 3]));
-        assert_eq!(rates_in_force(&rates(), "ECONOMY", -9), Some([1, 3]));
-        assert_eq!(rates_in_force(&rates(), "FREE", NOW), None);
+        let of_tier = |tier: &str, at: i64, committed: i64| charge(&rates(), at, committed).rates_of(tier);
+        assert_eq!(of_tier("ECONOMY", NOW, NOW), Some([2, 3]));
+        assert_eq!(of_tier("ECONOMY", 9, NOW), Some([1, 3]));
+        assert_eq!(of_tier("ECONOMY", -9, NOW), Some([1, 3]));
+        // What was stored later was not in force yet, unless there was nothing else.
+        assert_eq!(of_tier("ECONOMY", NOW, 9), Some([1, 3]));
+        assert_eq!(of_tier("FREE", NOW, NOW), None);
     }
 
     #[test]

@@ -192,21 +192,6 @@ impl Values {
     }
 }
 
-/// A rate that usage may be charged by.
-#[derive(Clone, Debug)]
-pub struct Rate {
-    /// The metric's key.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-    /// When it was published, in microseconds since 1970.
-    pub published_at_us: i64,
-    /// When it was stored.
-    pub created_at_us: i64,
-    /// When the next rate of this key was set.
-    pub superseded_at_us: Option<i64>,
-}
-
 /// Consecutive entries, and all that stands beside them.
 #[derive(Clone, Debug, Default)]
 pub struct Page {

@@ -7,6 +7,7 @@ use crate::support::published::Published;
 use crate::support::records::{AGENT_ID, VENTURE_ID, metric, spend};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
+use crate::verify::{unguarded, verify};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
@@ -184,6 +185,42 @@ async fn usage_that_is_stored_late_is_charged_at_the_rates_of_its_own_time() {
     let costs = "select string_agg(trim_scale(cost_usd)::text, ' ' order by tokens_input) from ledger.token_usage";
     assert_eq!(text(&world, costs).await, "3 3.003 5.01");
     world.ledgerd_ok(&["verify"]).await;
+}
+
+/// As where the older was redelivered after an instance was killed.
+#[tokio::test]
+async fn a_rate_that_is_stored_after_a_newer_one_does_not_take_its_place() {
+    let world = World::start().await;
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    let rate = |direction, usd| metric("VRA-CFO", &format!("token_rate_STANDARD_{direction}"), usd).good();
+    let call = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
+    let all = vec![rate("output", 1.0), rate("input", 3.0), rate("input", 5.0), call.good()];
+    publish_in_turn(&world, &mut published, all).await;
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit().await, 0);
+    let spoiled = unguarded(&world.database).await;
+    // They were published in the same order, and stored in the other, hours before the usage.
+    let hours_ago = |value: &str, published: i64, stored: i64| {
+        format!(
+            "update economic_metrics set created_at = created_at - interval '{stored} hours',
+                published_ns = published_ns - {published} * 3600000000000
+            where metric_value = {value};"
+        )
+    };
+    spoiled.execute(&[hours_ago("3", 9, 3), hours_ago("5", 8, 5)].concat()).await;
+    let of_usage = async || {
+        let differences = verify(&world, &spoiled, &[]).await.differences();
+        assert!(differences.iter().any(|it| it.starts_with("economic_metrics ")), "{differences:?}");
+        differences.into_iter().filter(|it| it.starts_with("ledger.token_usage ")).collect::<Vec<_>>()
+    };
+    assert_eq!(of_usage().await, Vec::<String>::new());
+    spoiled
+        .execute(
+            "update ledger.token_usage set input_rate_id = (select id from economic_metrics where metric_value = 3)",
+        )
+        .await;
+    assert_eq!(of_usage().await, ["ledger.token_usage 1: input_rate_id"]);
 }
 
 #[tokio::test]

@@ -13,8 +13,9 @@ use crate::domain::row::{Expected, Pricing, Row, columns};
 use crate::domain::rules::Rules;
 use crate::domain::subject::Table;
 use crate::lifecycle::{Judged, References};
+use crate::verify::rates::Rates;
 use crate::verify::repaired::{Repaired, event_id, incarnation};
-use crate::verify::rows::{Charge, Rates, rates_in_force, table_name};
+use crate::verify::rows::{Charge, table_name};
 use crate::verify::stored::{Entry, Epochs, Page, RowKey, Values};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
@@ -68,7 +69,7 @@ pub async fn repair(
         }
     }
     for some in days.chunks(DAYS_AT_A_TIME) {
-        let rates = Rates::new();
+        let rates = Rates::default();
         let mut bench =
             Bench { session: &mut session, shape: &shape, workshop, rates: &rates, failures: &mut failures };
         bench.days(some).await?.iter().for_each(&mut done);
@@ -182,8 +183,8 @@ impl Bench<'_> {
         entry: &Entry,
     ) -> Result<[Option<String>; 3], String> {
         let rates = self.rates;
-        let (published_at_us, committed_at_us) = (entry.server_time_ns / 1000, entry.committed_at_us.unwrap_or(0));
-        let charge = Charge { rates, published_at_us, committed_at_us };
+        let (published_ns, committed_at_us) = (entry.server_time_ns, entry.committed_at_us.unwrap_or(0));
+        let charge = Charge { rates, published_ns, committed_at_us };
         let named = found.filter(|found| {
             let differences = charge.check(key, pricing, found);
             differences.iter().all(|difference| difference.field == "cost_usd")
@@ -196,9 +197,9 @@ impl Bench<'_> {
         let model =
             model.and_then(|(_, value)| if let Expected::Text(model) = value { model.as_deref() } else { None });
         let tier = || pricing.tier.clone().or_else(|| (self.workshop.tier_of)(model?));
-        let ids = named.or_else(|| rates_in_force(rates, &tier()?, published_at_us));
+        let ids = named.or_else(|| charge.rates_of(&tier()?));
         let [input, output] = ids.ok_or("nobody knows the rates that were in force")?;
-        let rate = |id: i64| rates.get(&id).and_then(|rate| crate::domain::decimal::Decimal::parse(&rate.value));
+        let rate = |id: i64| rates.get(id).and_then(|rate| crate::domain::decimal::Decimal::parse(&rate.value));
         let (input_rate, output_rate) = rate(input).zip(rate(output)).ok_or("its rates are no numbers")?;
         let cost = pricing.cost(&input_rate, &output_rate);
         Ok([Some(cost.to_string()), Some(input.to_string()), Some(output.to_string())])
