@@ -152,8 +152,14 @@ impl Looking<'_> {
         let Some(payload) = &entry.payload else {
             if entry.erasure_id.is_some() {
                 self.look_at_erasure();
-            } else if !entry.was(Disposition::Duplicate) {
+                return;
+            }
+            if !entry.was(Disposition::Duplicate) {
                 self.differ("payload", "is null, and no erasure says why");
+            }
+            // With their hash kept, the leaf would not miss them.
+            if entry.headers_sha256.is_some() {
+                self.differ("headers_sha256", "is kept of erased headers only, and no erasure says why");
             }
             return;
         };
