@@ -39,7 +39,7 @@ pub trait Stored: Sized + Send + Sync {
     const WAITING: &str;
     /// One of them, by its number.
     const READ: &str;
-    /// Marks the letter of this number and this name.
+    /// Marks the letter of this number and this name: never as published before it was made, where the clock stepped back since.
     const MARK: &str;
 
     /// Reads what [`Self::READ`] found.
@@ -109,7 +109,7 @@ impl Stored for DeadLetter {
         join ledger.entry as e using (leaf_index)
         join ledger.epoch as p using (epoch)
         where d.leaf_index = $1";
-    const MARK: &str = "update ledger.dead_letter set published_at = current_timestamp
+    const MARK: &str = "update ledger.dead_letter set published_at = greatest(current_timestamp, rejected_at)
         where leaf_index = $1 and dlq_subject = $2 and published_at is null";
 
     fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -153,7 +153,7 @@ impl Stored for Alert {
             trim_scale(limit_usd)::text as limit_usd, limit_key, (extract(epoch from raised_at) * 1000000)::bigint as raised_at_us
         from ledger.budget_alert
         where id = $1";
-    const MARK: &str = "update ledger.budget_alert set published_at = current_timestamp
+    const MARK: &str = "update ledger.budget_alert set published_at = greatest(current_timestamp, raised_at)
         where id = $1 and (extract(epoch from raised_at) * 1000000)::bigint::text = $2 and published_at is null";
 
     fn of(row: &PgRow) -> Result<Self, sqlx::Error> {

@@ -308,6 +308,36 @@ async fn killed_between_an_alerts_publication_and_its_mark() {
 }
 
 /// Whoever listens without a stream hears it too, as n8n does.
+/// A trigger has them made an hour from now, as a server does whose clock is set back before they are marked.
+#[tokio::test]
+async fn what_is_published_after_the_clock_stepped_back_is_not_marked_as_published_before_it_was_made() {
+    let world = World::start().await;
+    let later = |table: &str, moment: &str| {
+        format!(
+            "create function {table}_later() returns trigger language plpgsql as
+                $$ begin new.{moment} := new.{moment} + interval '1 hour'; return new; end $$;
+            create trigger later before insert on ledger.{table} for each row execute function {table}_later();"
+        )
+    };
+    world.database.execute(&[later("dead_letter", "rejected_at"), later("budget_alert", "raised_at")].concat()).await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let limit = metric("ARCHITECT", "daily_limit_RXY-CEO", 1.0).good();
+    let refused = next_event("EXEC").with("action", "NO_SUCH").bad("unknown_action");
+    publish_in_turn(&world, &mut published, vec![limit, refused, spend("RXY-CEO", 5.0, DAY).good()]).await;
+    let marked = "select (select count(*) from ledger.dead_letter where published_at is not null)
+        + (select count(*) from ledger.budget_alert where published_at is not null)";
+    eventually("both are marked", SOON, async || {
+        let marked = world.database.count(marked).await;
+        when(marked == 2, || format!("{marked} are"))
+    })
+    .await;
+    let differences = verify(&world, &world.database, &[]).await.differences();
+    let (made, marked): (Vec<_>, Vec<_>) =
+        differences.into_iter().partition(|difference| difference.ends_with(": rejected_at"));
+    assert_eq!((made.len(), marked), (1, Vec::<String>::new()));
+}
+
 #[tokio::test]
 async fn an_alert_is_heard_by_a_plain_subscriber() {
     let world = World::start().await;
