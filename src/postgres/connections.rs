@@ -165,6 +165,10 @@ impl Connections {
                 set_config('statement_timeout', $1, false),
                 set_config('lock_timeout', $2, false),
                 set_config('idle_in_transaction_session_timeout', $1, false),
+                -- Known since PostgreSQL 17. The bounds above are enough; one of the server's own would also end what takes long
+                -- by right: a commit that waits for its standby, a verification.
+                case when current_setting('transaction_timeout', true) is not null
+                    then set_config('transaction_timeout', '0', false) end,
                 set_config('timezone', 'UTC', false),
                 set_config('datestyle', 'ISO, YMD', false),
                 set_config('search_path', 'pg_catalog', false),

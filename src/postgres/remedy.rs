@@ -121,7 +121,8 @@ fn cure(code: &str, constraint: Option<&str>) -> Cure {
         // 22023 is what a trigger of the operator's hears from its own calls, pg_notify for one; no value of ours brings it about.
         ("23514", None) | ("22023", _) => Cure::Operator,
         ("23505", Some(key)) if key.ends_with("_pkey") => Cure::Operator,
-        ("57014" | "25P03", _) => Cure::SmallerBatch,
+        // A statement, an idle transaction, a whole transaction ran into its timeout.
+        ("57014" | "25P03" | "25P04", _) => Cure::SmallerBatch,
         _ => match &code[..code.len().min(2)] {
             "08" | "53" | "57" | "58" => Cure::Time,
             "22" | "23" | "54" => Cure::Record,
@@ -172,6 +173,8 @@ mod tests {
             ("53300", None, Cure::Time),
             ("55P03", None, Cure::Time),
             ("57014", None, Cure::SmallerBatch),
+            ("25P03", None, Cure::SmallerBatch),
+            ("25P04", None, Cure::SmallerBatch),
             ("23505", Some("audit_events_pkey"), Cure::Operator),
             ("23505", Some("decision_trails_pkey"), Cure::Operator),
             ("23505", Some("one_task_each"), Cure::Record),
