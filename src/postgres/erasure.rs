@@ -147,7 +147,20 @@ impl Session<'_> {
     }
 }
 
+/// Waits for the commits that have inserted into the table, and keeps others out until this transaction ends. A commit that has
+/// found its record stored already, and not entered it in custody yet, would enter bytes that no erasure reaches any more.
+/// Commits take their tables first, and so does this, which wants nothing else of theirs: nobody waits in a circle, and nobody for
+/// longer than the session's `lock_timeout`.
+async fn keep_writers_out(connection: &mut PgConnection, table: Permanent) -> Result<(), sqlx::Error> {
+    let lock = match table {
+        Permanent::AuditEvents => "lock table public.audit_events in share row exclusive mode",
+        Permanent::DecisionTrails => "lock table public.decision_trails in share row exclusive mode",
+    };
+    sqlx::raw_sql(lock).execute(connection).await.map(drop)
+}
+
 async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> Result<Erased, sqlx::Error> {
+    keep_writers_out(&mut *connection, authorization.table).await?;
     let erased: ErasedRow = sqlx::query_as(
         "insert into ledger.erasure (table_name, authorized_by, row_count, event_id)
         values ($1, $2, $3, ledger.unused_event_id())

@@ -13,7 +13,7 @@ use crate::support::{SOON, eventually, when};
 use ::ledgerd::domain::leaf::{Disposition, Leaf};
 use ::ledgerd::domain::message::Incarnation;
 use serde_json::{Value, json};
-use sqlx::FromRow;
+use sqlx::{Executor as _, FromRow};
 use std::sync::Arc;
 
 /// The word of the Architect, number `n`.
@@ -181,6 +181,81 @@ async fn a_council_vote_leaves_in_the_same_way() {
     world.ledgerd_ok(&["retention", "erase", "--authorized-by", approval.event_id()]).await;
     assert_eq!(texts(&world, "select trail_id from decision_trails").await, [stays]);
     assert_eq!(check_erased_leaves(&world).await, 1);
+}
+
+/// A commit that has found the record stored already, and waits for the tree's head, has its bytes still before it.
+#[tokio::test]
+async fn what_comes_again_while_a_record_is_erased_leaves_no_bytes_behind() {
+    let world = World::builder().limited_role().start().await;
+    world.database.execute(&::ledgerd::postgres::retention::GRANTS.replace("{role}", &world.role)).await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let secret = next_event("EXEC");
+    publish(&world, &mut published, &secret).await;
+    let approval = authorization(30, "audit_events", &[secret.event_id()]);
+    publish(&world, &mut published, &approval).await;
+
+    let mut head = world.database.connect().await;
+    head.execute("begin; select from ledger.tree_head for update").await.expect("nobody else has it for long");
+    let spaced = [b" ", &secret.payload()[..]].concat();
+    let sequence = world.publisher.publish(&secret.subject(), spaced).await;
+    eventually("the daemon waits for the head", SOON, async || {
+        let waiting = count(
+            &world,
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%for update%'
+                and datname = current_database()",
+        )
+        .await;
+        when(waiting == 1, || format!("{waiting} wait"))
+    })
+    .await;
+    let log = scratch_folder("erase");
+    let erase = ["retention", "erase", "--authorized-by", approval.event_id()];
+    let mut process = spawn_ledgerd(&erase, &world.environment, &log.path().join("log"));
+    eventually("the erasure waits for the daemon, or is through without", SOON, async || {
+        let waiting = "select count(*) from pg_locks where not granted and relation = 'public.audit_events'::regclass
+            and database = (select oid from pg_database where datname = current_database())";
+        let seen = (count(&world, waiting).await, count(&world, "select count(*) from ledger.erasure").await);
+        when(seen != (0, 0), || format!("{seen:?}"))
+    })
+    .await;
+    head.execute("rollback").await.expect("it was open all the time");
+    assert_eq!(process.wait_exit(SOON).await, 0, "{}", process.log());
+    eventually("what came again is in custody", SOON, async || {
+        let stored = format!(
+            "select count(*) from ledger.entry join ledger.epoch using (epoch) where stream = 'LEDGER' and sequence = {sequence}"
+        );
+        let stored = count(&world, &stored).await;
+        when(stored == 1, || stored.to_string())
+    })
+    .await;
+    let kept = format!(
+        "select count(*) from ledger.entry
+        where record_id = '{}' and disposition <> 'rejected' and (payload is not null or erasure_id is null)",
+        secret.event_id()
+    );
+    assert_eq!(count(&world, &kept).await, 0);
+    world.ledgerd_ok(&["verify"]).await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_cannot_keep_writers_out_gives_up_and_has_done_nothing() {
+    let world = World::builder().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "1s").start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let secret = next_event("EXEC");
+    publish(&world, &mut published, &secret).await;
+    let approval = authorization(40, "audit_events", &[secret.event_id()]);
+    publish(&world, &mut published, &approval).await;
+    let mut writer = world.database.connect().await;
+    writer.execute("begin; lock table audit_events in row exclusive mode").await.expect("anybody may write");
+    let erase = ["retention", "erase", "--authorized-by", approval.event_id()];
+    let output = world.ledgerd(&erase).await;
+    assert_eq!(output.status.code(), Some(69), "{}", text_of(&output));
+    assert!(text_of(&output).contains("another session holds a lock"), "{}", text_of(&output));
+    check_ledger(&world, &published).await;
+    writer.execute("rollback").await.expect("it was open all the time");
+    world.ledgerd_ok(&erase).await;
 }
 
 /// A record's id is its table's own: any agent may give its usage the id of an event.
