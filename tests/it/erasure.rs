@@ -2,12 +2,13 @@
 
 use crate::support::archived::texts;
 use crate::support::daemon::{Daemon, ledgerd, spawn_ledgerd, text_of};
-use crate::support::events::{Event, event, next_event};
+use crate::support::events::{Event, Expectation, event, next_event};
 use crate::support::ledger::{check_ledger, settled};
 use crate::support::process::scratch_folder;
 use crate::support::proxy::{Direction, Hold, TcpProxy};
 use crate::support::published::Published;
 use crate::support::records::spend;
+use crate::support::requeued::{newest_letter, note, requeued_from};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use ::ledgerd::domain::leaf::{Disposition, Leaf};
@@ -256,6 +257,36 @@ async fn an_erasure_that_cannot_keep_writers_out_gives_up_and_has_done_nothing()
     check_ledger(&world, &published).await;
     writer.execute("rollback").await.expect("it was open all the time");
     world.ledgerd_ok(&erase).await;
+}
+
+/// The bytes that an operator gave a record stay with the decision; docs/retention.md says so, and how they are found.
+#[tokio::test]
+async fn what_an_operator_put_in_a_rejected_messages_place_is_out_of_reach_and_can_be_found() {
+    const DOCUMENT: &str = include_str!("../../docs/retention.md");
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish(&world.publisher, next_event("EXEC").with("action", "NO_SUCH").bad("unknown_action")).await;
+    settled(&world, &published).await;
+    let corrected = next_event("EXEC");
+    let folder = scratch_folder("payload");
+    let file = folder.path().join("payload");
+    std::fs::write(&file, corrected.payload()).expect("the folder is ours");
+    let (letter, file) = (newest_letter(&world).await, file.to_str().expect("UTF-8"));
+    world.ledgerd_ok(&["dlq", "requeue", &letter, "--by", "Ops", "--payload", file, "--why", "a typo"]).await;
+    note(&mut published, &requeued_from(&world, &letter).await[0], Expectation::Good);
+    let approval = authorization(50, "audit_events", &[corrected.event_id()]);
+    publish(&world, &mut published, &approval).await;
+    let blocks = DOCUMENT.split("```sql\n").filter_map(|rest| rest.split("```").next());
+    let query = blocks.last().expect("a query").trim_end().trim_end_matches(';');
+    let query = query.replace("SEC-WRK-001-1708451234568", corrected.event_id());
+    let found = format!("select count(*) from ({query}) as found join ledger.dead_letter on leaf_index = dead_letter");
+    assert_eq!(count(&world, &found).await, 1);
+    world.ledgerd_ok(&["retention", "erase", "--authorized-by", approval.event_id()]).await;
+    assert_eq!(count(&world, &found).await, 1);
+    let kept = "select count(*) from ledger.resolution where replacement is not null";
+    assert_eq!(count(&world, kept).await, 1);
+    world.ledgerd_ok(&["verify"]).await;
 }
 
 /// A record's id is its table's own: any agent may give its usage the id of an event.
