@@ -121,9 +121,10 @@ pub(crate) fn as_uuid(text: &str) -> Option<String> {
     is_uuid.then(|| text.to_ascii_lowercase())
 }
 
-/// RFC 9562, version 8: the same for the same message in every database, so that a replay finds its row again.
+/// RFC 9562, version 8: the same for the same message in every database, so that a replay finds its row again. The subject is in it,
+/// for anybody may name the place of another's message in a header, and nobody publishes on another's subject.
 pub(crate) fn derived_uuid(message: &Message) -> String {
-    let digest = Sha256::digest(format!("ledgerd tool usage {}", message.place()));
+    let digest = Sha256::digest(format!("ledgerd tool usage {} {}", message.subject, message.place()));
     let mut bytes: [u8; 16] = digest[..16].try_into().expect("a digest has 32 bytes");
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;

@@ -138,6 +138,35 @@ async fn usage_waits_for_a_rate_that_was_published_before_it() {
     assert_eq!((counts.rows, counts.rejects), (3, 1));
 }
 
+/// A publisher chooses its ids, and may name a place in a header.
+#[tokio::test]
+async fn a_usage_whose_id_reads_like_the_place_of_another_is_another_usage() {
+    let world = World::start().await;
+    let mut published = Published::default();
+    let usage = || next_event("TOKENS").with("agent_name", "WRK-006").published_by("WRK-006");
+    let place = [("Ledger-Requeued-Place", "1-2-3")];
+    published.publish_with_headers(&world.publisher, &place, usage().without("usage_id").good()).await;
+    let alike = usage().with("usage_id", "1-2-3 by its place,").good();
+    published.publish(&world.publisher, alike).await;
+    let _daemon = world.daemon().await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 2);
+}
+
+/// Its id would be that of another's usage, which could then not be stored.
+#[tokio::test]
+async fn nobody_takes_the_place_of_anothers_tool_usage_by_a_header() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    let usage = |publisher: &str| next_event("USAGE").without("id").published_by(publisher).good();
+    for publisher in ["BRM-CTO", "BRM-WFB-01"] {
+        let place = [("Ledger-Requeued-Place", "1-2-3")];
+        published.publish_with_headers(&world.publisher, &place, usage(publisher)).await;
+    }
+    let counts = check_ledger(&world, &published).await;
+    assert_eq!((counts.rows, counts.rejects), (2, 0));
+}
+
 /// There is a rate already, and the lane that brings the new one is slower.
 #[tokio::test]
 async fn usage_is_charged_at_a_rate_that_was_published_before_it_and_is_stored_late() {

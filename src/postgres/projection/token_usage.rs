@@ -62,9 +62,9 @@ fn unpriced(usage: &TokenUsage, missing: &HashSet<String>) -> Option<Placed> {
     Some(Placed::Refused(Rejection::new(Reason::UnknownReference, &detail)))
 }
 
+/// No two usages share one: a judged text has no U+0000.
 fn key(agent_name: &str, usage_id: &str, usage_id_given: bool) -> String {
-    let whose = if usage_id_given { "of" } else { "by its place, of" };
-    format!("{usage_id} {whose} {agent_name}")
+    format!("{agent_name}\0{usage_id_given}\0{usage_id}")
 }
 
 impl Keyed for TokenUsages {
