@@ -3,8 +3,10 @@
 use super::{Exit, Failure, output};
 use crate::domain::digest::hex;
 use crate::domain::evidence::Evidence;
+use crate::domain::leaf::Disposition;
 use crate::domain::leaf_fields::LeafFields;
 use crate::domain::message::{Headers, utc_text};
+use crate::domain::subject::{Lane, Subject, Table};
 use crate::tlog::checkpoint::Log;
 use crate::tlog::cosignature::{self, Quorum, cosignatures};
 use crate::tlog::note;
@@ -30,9 +32,15 @@ pub(super) struct Arguments {
     /// How many of these witnesses must have cosigned [default: all]
     #[arg(long, value_name = "N")]
     witnesses_min: Option<usize>,
-    /// The record that the proof must be about
-    #[arg(long, value_name = "ID", visible_alias = "record-id")]
+    /// The audit event that the proof must be about
+    #[arg(long, value_name = "ID")]
     event_id: Option<String>,
+    /// The record that the proof must be about, of any table: several may bear one name, so name its lane, too
+    #[arg(long, value_name = "ID", conflicts_with = "event_id")]
+    record_id: Option<String>,
+    /// The lane that it must have come on
+    #[arg(long)]
+    lane: Option<Lane>,
 }
 
 pub(super) fn run(arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
@@ -82,13 +90,34 @@ fn judge(file: &[u8], arguments: &Arguments, quorum: &Quorum) -> Result<Proven, 
     let fields = evidence.examine().map_err(|error| error.to_string())?;
     let log = Log::of_key(arguments.key.clone());
     let verified = receipt.verify(&leaf_hash(&evidence.leaf), &log, quorum).map_err(|error| error.to_string())?;
-    match (&arguments.event_id, &fields.record_id) {
-        (Some(expected), found) if Some(expected) != found.as_ref() => {
-            let found = found.as_deref().unwrap_or("an entry without a name");
-            Err(format!("the proof is about {found}, and not about {expected}"))
-        }
-        _ => Ok(Proven { fields, evidence, verified }),
+    is_about(&fields, arguments)?;
+    Ok(Proven { fields, evidence, verified })
+}
+
+/// Anybody may publish what bears another record's name: on another lane, or to be rejected.
+fn is_about(fields: &LeafFields, arguments: &Arguments) -> Result<(), String> {
+    let lane = Subject::parse(&fields.subject).map(|subject| subject.lane);
+    if let Some(expected) = arguments.lane.filter(|expected| lane != Some(*expected)) {
+        return Err(format!(
+            "the proof is about a message on {}, and not on lane {expected}",
+            printable(&fields.subject)
+        ));
     }
+    let Some(expected) = arguments.event_id.as_ref().or(arguments.record_id.as_ref()) else { return Ok(()) };
+    if Some(expected) != fields.record_id.as_ref() {
+        let found = fields.record_id.as_deref().unwrap_or("an entry without a name");
+        return Err(format!("the proof is about {found}, and not about {expected}"));
+    }
+    if fields.disposition == Disposition::Rejected {
+        return Err(format!("the proof is about a message that bears the name {expected}, and was rejected"));
+    }
+    if arguments.event_id.is_some() && lane.map(Lane::table) != Some(Table::AuditEvents) {
+        let subject = printable(&fields.subject);
+        return Err(format!(
+            "the proof is about a record on {subject}, which is no audit event: --record-id asks for others"
+        ));
+    }
+    Ok(())
 }
 
 impl Proven {

@@ -1,6 +1,5 @@
 use super::*;
 use crate::domain::digest::sha256;
-use crate::domain::leaf::Disposition;
 use crate::tlog::checkpoint::SignedCheckpoint;
 use crate::tlog::cosignature::{Timestamp, collect};
 use crate::tlog::key::KeyName;
@@ -75,7 +74,24 @@ fn arguments(event_id: Option<&str>) -> Arguments {
         witnesses: Vec::new(),
         witnesses_min: None,
         event_id: event_id.map(str::to_owned),
+        record_id: None,
+        lane: None,
     }
+}
+
+#[test]
+fn what_only_bears_the_name_is_another_record() {
+    let event = || arguments(Some(ID));
+    let record = |lane| Arguments { record_id: Some(ID.to_owned()), lane, ..arguments(None) };
+    let usage = LeafFields { subject: "ledger.TOKENS.WRK-001".to_owned(), ..fields() };
+    let rejected = LeafFields { disposition: Disposition::Rejected, ..fields() };
+    assert_eq!(is_about(&fields(), &event()), Ok(()));
+    assert!(is_about(&usage, &event()).is_err_and(|why| why.contains("no audit event")));
+    assert!(is_about(&rejected, &event()).is_err_and(|why| why.contains("was rejected")));
+    assert!(is_about(&rejected, &record(None)).is_err_and(|why| why.contains("was rejected")));
+    assert_eq!(is_about(&usage, &record(Some(Lane::Tokens))), Ok(()));
+    assert!(is_about(&usage, &record(Some(Lane::Exec))).is_err_and(|why| why.contains("not on lane EXEC")));
+    assert_eq!(is_about(&rejected, &arguments(None)), Ok(()), "who asks for no name reads what it is about");
 }
 
 fn quorum(seeds: &[u8], threshold: usize) -> Quorum {
