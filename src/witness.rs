@@ -132,7 +132,7 @@ impl Witness {
             return Answer::text(500, "the witness does not know the time");
         };
         // First the state, then the word: whatever happens in between, no older tree is ever cosigned after a newer one.
-        if let Err(error) = self.state.store(accepted.checkpoint()) {
+        if let Err(error) = self.state.store(log, accepted.checkpoint()) {
             tracing::error!(%origin, "nothing is cosigned, for the state cannot be written: {error}");
             return Answer::text(500, "the witness cannot write its state");
         }

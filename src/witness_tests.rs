@@ -124,6 +124,34 @@ fn it_does_not_start_over_a_state_that_it_cannot_read() {
     assert_eq!(ask(&witness, LEDGER, 3, 4, HONEST).status, 500, "it is not believed while it runs either");
 }
 
+/// A line that anybody can write: the name and id of a key, and no signature of it.
+fn forged_line(key: &note::SignerKey) -> String {
+    let empty = RootPlan::new(0).build(&hashes(0, HONEST)).expect("nothing is needed");
+    let first = ConsistencyProof { path: Vec::new() };
+    let elsewhere = SignedCheckpoint::sign(empty, &TreeHead::EMPTY, &first, key).expect("the first one");
+    elsewhere.note().signatures()[0].to_string()
+}
+
+#[test]
+fn a_strangers_line_in_the_name_of_the_logs_next_key_is_not_remembered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let next =
+        note::SignerKey::from_seed(KeyName::parse("example.com/next").expect("a name"), &[9; 32]).expect("a key");
+    let witness = open(folder.path()).expect("an empty state");
+    let (checkpoint, body) = request(LEDGER, 0, 3, HONEST);
+    let signed_by_log = checkpoint.note().signatures()[0].to_string();
+    let answer = witness.add_checkpoint(format!("{body}{}{signed_by_log}", forged_line(&next)).as_bytes(), NOW);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    drop(witness);
+    let file = folder.path().join("example.com%2Fledger.checkpoint");
+    assert_eq!(std::fs::read_to_string(file).expect("there"), checkpoint.to_string());
+    let ledger = Origin::from(log_key(LEDGER).verifier().name());
+    let keys = [log_key(LEDGER).verifier().clone(), next.verifier().clone()];
+    let known = keys.map(|key| (ledger.clone(), key)).to_vec();
+    let witness = Witness::open(witness_key(), known, folder.path()).expect("what it stored itself");
+    assert_eq!(ask(&witness, LEDGER, 3, 4, HONEST).status, 200);
+}
+
 #[test]
 fn a_log_is_its_key_and_perhaps_an_origin() {
     let key = log_key("example.com/a=b").verifier().to_string();

@@ -227,6 +227,14 @@ impl SignedCheckpoint {
         &self.note
     }
 
+    /// The text with the lines of the log's own keys alone. Anybody can add a line in any other name, which need not be valid, and which
+    /// whoever knows that name later would stumble over.
+    #[must_use]
+    pub fn without_strangers(&self, log: &Log) -> Self {
+        let own = self.note.only_signed_by(&log.keys);
+        Self { note: own, checkpoint: self.checkpoint.clone() }
+    }
+
     /// The signed text.
     pub fn text(&self) -> &str {
         self.note.unverified_text()

@@ -222,6 +222,18 @@ impl Note {
         if verified.is_empty() { Err(NoteError::NoKnownSignature) } else { Ok(&self.text) }
     }
 
+    /// The same text with the valid signatures of known keys alone, one of each.
+    pub(super) fn only_signed_by<V: Verifier>(&self, known: &[V]) -> Self {
+        let mut signatures: Vec<Signature> = Vec::new();
+        for signature in &self.signatures {
+            let is_valid = known.iter().any(|key| signature.is_by(key) && key.verifies(&self.text, &signature.bytes));
+            if is_valid && !signatures.contains(signature) {
+                signatures.push(signature.clone());
+            }
+        }
+        Self { text: self.text.clone(), signatures }
+    }
+
     /// Each signature of a known key, with its key, in the note's order; or the first that is invalid.
     pub(super) fn verified_by<'a, V: Verifier>(
         &'a self,

@@ -99,10 +99,12 @@ impl State {
         checkpoint.map(Some).map_err(|error| BadState::Unreadable { path, why: error.to_string() })
     }
 
-    /// Stores a checkpoint in the place of the one before it. It is on the disk when this returns.
-    pub fn store(&self, checkpoint: &SignedCheckpoint) -> Result<(), BadState> {
-        let path = self.path(checkpoint.checkpoint().origin())?;
-        self.replace(&path, checkpoint.to_string().as_bytes()).map_err(|error| BadState::Io { path, error })
+    /// Stores a checkpoint in the place of the one before it, signed by the log alone: what strangers wrote below it could be a line
+    /// in the name of a key that the log has later. It is on the disk when this returns.
+    pub fn store(&self, log: &Log, checkpoint: &SignedCheckpoint) -> Result<(), BadState> {
+        let path = self.path(log.origin())?;
+        let own = checkpoint.without_strangers(log);
+        self.replace(&path, own.to_string().as_bytes()).map_err(|error| BadState::Io { path, error })
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
