@@ -124,6 +124,41 @@ fn it_does_not_start_over_a_state_that_it_cannot_read() {
     assert_eq!(ask(&witness, LEDGER, 3, 4, HONEST).status, 500, "it is not believed while it runs either");
 }
 
+#[test]
+fn a_state_that_goes_away_while_it_runs_is_not_begun_anew() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let [folder, elsewhere] = ["state", "elsewhere"].map(|name| parent.path().join(name));
+    std::fs::create_dir(&folder).expect("ours");
+    drop(open(&folder).map(|witness| ask(&witness, LEDGER, 0, 3, HONEST)).expect("an empty state"));
+    let witness = open(&folder).expect("its own state");
+    let file = folder.join("example.com%2Fledger.checkpoint");
+    let smaller = std::fs::read(&file).expect("there");
+    let refuses = |case: &str| {
+        for old in [0, 3, 9] {
+            let answer = ask(&witness, LEDGER, old, 20, HONEST);
+            assert_eq!((answer.status, answer.body.contains('—')), (500, false), "{case}: {answer:?}");
+        }
+    };
+    std::fs::remove_file(&file).expect("ours");
+    refuses("what it has only read is gone");
+    std::fs::write(&file, &smaller).expect("ours");
+    assert_eq!(ask(&witness, LEDGER, 3, 9, HONEST).status, 200);
+
+    // As when a disk is not mounted any more, and there is the empty folder below it.
+    std::fs::rename(&folder, &elsewhere).expect("ours");
+    refuses("its folder is gone");
+    std::fs::create_dir(&folder).expect("ours");
+    refuses("its folder is empty");
+    std::fs::write(&file, &smaller).expect("ours");
+    refuses("an old copy was restored");
+    std::fs::write(&file, request(LEDGER, 0, 9, 4).0.to_string()).expect("ours");
+    refuses("it is of another tree");
+
+    std::fs::remove_dir_all(&folder).expect("ours");
+    std::fs::rename(&elsewhere, &folder).expect("ours");
+    assert_eq!(ask(&witness, LEDGER, 9, 20, HONEST).status, 200, "it is back");
+}
+
 /// A line that anybody can write: the name and id of a key, and no signature of it.
 fn forged_line(key: &note::SignerKey) -> String {
     let empty = RootPlan::new(0).build(&hashes(0, HONEST)).expect("nothing is needed");

@@ -2,11 +2,14 @@
 //! at once, and is on the disk before anybody is told.
 
 use crate::tlog::checkpoint::{Log, Origin, SignedCheckpoint};
+use crate::tlog::tree::TreeHead;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What stands for itself in a file's name.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
@@ -17,6 +20,8 @@ const FILE_NAME_BYTES_MAX: usize = 200;
 #[derive(Debug)]
 pub struct State {
     folder: PathBuf,
+    /// What was read or stored last, by which a folder that goes away is noticed.
+    seen: Mutex<BTreeMap<Origin, TreeHead>>,
     _lock: File,
 }
 
@@ -42,6 +47,15 @@ pub enum BadState {
         /// What it is instead.
         why: String,
     },
+    /// What was there a moment ago is not there any more.
+    Lost {
+        /// Which file.
+        path: PathBuf,
+        /// What was in it.
+        was: TreeHead,
+        /// What is in it now, if it is there.
+        is: Option<TreeHead>,
+    },
     /// The origin is too long for a file's name.
     OriginTooLong {
         /// It.
@@ -62,6 +76,18 @@ impl fmt::Display for BadState {
                 now, give both with --log",
                 path.display()
             ),
+            BadState::Lost { path, was, is } => {
+                write!(f, "{} had the checkpoint of size {}, and ", path.display(), was.size)?;
+                match is {
+                    None => f.write_str("is gone")?,
+                    Some(is) if is.size == was.size => f.write_str("has another of that size now")?,
+                    Some(is) => write!(f, "has that of size {} now", is.size)?,
+                }
+                f.write_str(
+                    ": mount its folder again, or restore the newest copy of it, and do not restart the witness before, for it \
+                    would believe what it finds then",
+                )
+            }
             BadState::OriginTooLong { origin } => {
                 write!(
                     f,
@@ -81,22 +107,39 @@ impl State {
         let failed = |error| BadState::Io { path: path.clone(), error };
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { folder: folder.to_owned(), seen: Mutex::default(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(BadState::InUse { folder: folder.to_owned() }),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 
-    /// The last checkpoint of a log that was cosigned. It is read anew each time, so memory and disk cannot disagree.
+    /// The last checkpoint of a log that was cosigned. It is read anew each time, and must not be older than what was there before:
+    /// a folder that is not mounted any more looks like one in which nothing was ever stored.
     pub fn latest(&self, log: &Log) -> Result<Option<SignedCheckpoint>, BadState> {
         let path = self.path(log.origin())?;
-        let note = match std::fs::read(&path) {
-            Ok(note) => note,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let latest = match std::fs::read(&path) {
+            Ok(note) => match SignedCheckpoint::parse(&note, log) {
+                Ok(checkpoint) => Some(checkpoint),
+                Err(error) => return Err(BadState::Unreadable { path, why: error.to_string() }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(BadState::Io { path, error }),
         };
-        let checkpoint = SignedCheckpoint::parse(&note, log);
-        checkpoint.map(Some).map_err(|error| BadState::Unreadable { path, why: error.to_string() })
+        let is = latest.as_ref().map(SignedCheckpoint::head);
+        let mut seen = self.seen();
+        if let Some(was) = seen.get(log.origin()).copied()
+            && is.is_none_or(|is| is.size < was.size || is.size == was.size && is.root != was.root)
+        {
+            return Err(BadState::Lost { path, was, is });
+        }
+        if let Some(is) = is {
+            seen.insert(log.origin().clone(), is);
+        }
+        Ok(latest)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<Origin, TreeHead>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a checkpoint in the place of the one before it, signed by the log alone: what strangers wrote below it could be a line
@@ -104,7 +147,9 @@ impl State {
     pub fn store(&self, log: &Log, checkpoint: &SignedCheckpoint) -> Result<(), BadState> {
         let path = self.path(log.origin())?;
         let own = checkpoint.without_strangers(log);
-        self.replace(&path, own.to_string().as_bytes()).map_err(|error| BadState::Io { path, error })
+        self.replace(&path, own.to_string().as_bytes()).map_err(|error| BadState::Io { path, error })?;
+        self.seen().insert(log.origin().clone(), own.head());
+        Ok(())
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
