@@ -97,13 +97,13 @@ impl Witness {
                 let known = self.logs.iter().find(|log| *log.origin() == origin).zip(self.turns.get(&origin));
                 let (log, turn) = known.expect("an authentic checkpoint is of a known log");
                 let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                self.judge(authentic, log, body, since_1970)
+                self.judge(authentic, log, since_1970)
             }
             Err(refusal) => refused(&refusal, None),
         }
     }
 
-    fn judge(&self, authentic: Authentic, log: &Log, body: &[u8], since_1970: Duration) -> Answer {
+    fn judge(&self, authentic: Authentic, log: &Log, since_1970: Duration) -> Answer {
         let origin = log.origin();
         let latest = match self.state.latest(log) {
             Ok(latest) => latest,
@@ -112,17 +112,14 @@ impl Witness {
                 return Answer::text(500, "the witness cannot read its state");
             }
         };
+        let asked = authentic.checkpoint().without_strangers(log);
         let accepted = match authentic.judge(latest.as_ref().map(SignedCheckpoint::head)) {
             Ok(accepted) => accepted,
-            Err(refusal @ (Refusal::AnotherRoot { .. } | Refusal::Proof(_))) => {
+            // The log's own signature is below both. A bad proof shows nothing: it is the word of whoever asks, and anybody may.
+            Err(refusal @ Refusal::AnotherRoot { size }) => {
                 let latest = latest.map(|checkpoint| checkpoint.to_string()).unwrap_or_default();
-                let request = String::from_utf8_lossy(body);
-                if let Refusal::AnotherRoot { size } = refusal {
-                    tracing::error!(%origin, size, latest, %request, "FORK: the log signed two trees of one size; both notes are the evidence");
-                    self.state.keep_evidence(origin, size, &latest, &request);
-                } else {
-                    tracing::error!(%origin, latest, %request, "a signed checkpoint that does not continue the last one: {refusal}");
-                }
+                tracing::error!(%origin, size, latest, %asked, "FORK: the log signed two trees of one size; both notes are the evidence");
+                self.state.keep_evidence(origin, size, &latest, &asked.to_string());
                 return refused(&refusal, Some(origin));
             }
             Err(refusal) => return refused(&refusal, Some(origin)),

@@ -4,6 +4,7 @@ use crate::tlog::key::KeyName;
 use crate::tlog::plan::{ConsistencyPlan, Hashes, RootPlan};
 use crate::tlog::proof::ConsistencyProof;
 use crate::tlog::tree::{Hash, TreeHead, leaf_hash};
+use std::os::unix::fs::MetadataExt as _;
 
 const NOW: Duration = Duration::from_secs(1_771_609_634);
 
@@ -72,7 +73,8 @@ fn what_does_not_continue_the_last_tree_is_refused_and_a_fork_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let witness = open(folder.path()).expect("an empty state");
     assert_eq!(ask(&witness, LEDGER, 0, 9, HONEST).status, 200);
-    let forked = ask(&witness, LEDGER, 9, 9, 4);
+    let forked = request(LEDGER, 9, 9, 4).1 + &forged_line(&log_key("example.com/stranger"));
+    let forked = witness.add_checkpoint(forked.as_bytes(), NOW);
     assert_eq!((forked.status, forked.content_type), (409, "text/plain; charset=utf-8"));
     assert_eq!(ask(&witness, LEDGER, 9, 12, 4).status, 422);
     assert_eq!(ask(&witness, LEDGER, 9, 8, HONEST).status, 400, "an old size above the new one");
@@ -87,6 +89,7 @@ fn what_does_not_continue_the_last_tree_is_refused_and_a_fork_is_kept() {
     for checkpoint in [request(LEDGER, 9, 9, HONEST).0, request(LEDGER, 9, 9, 4).0] {
         assert!(evidence.contains(&checkpoint.to_string()), "{evidence}");
     }
+    assert!(!evidence.contains("example.com/stranger"), "what anybody wrote below it is no evidence: {evidence}");
 }
 
 #[test]
@@ -157,6 +160,51 @@ fn a_state_that_goes_away_while_it_runs_is_not_begun_anew() {
     std::fs::remove_dir_all(&folder).expect("ours");
     std::fs::rename(&elsewhere, &folder).expect("ours");
     assert_eq!(ask(&witness, LEDGER, 9, 20, HONEST).status, 200, "it is back");
+}
+
+#[test]
+fn what_is_on_the_disk_already_is_not_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("example.com%2Fledger.checkpoint");
+    // Each time that it is written, it is another file.
+    let written = || std::fs::metadata(&file).expect("there").ino();
+    let witness = open(folder.path()).expect("an empty state");
+    assert_eq!(ask(&witness, LEDGER, 0, 3, HONEST).status, 200);
+    let first = written();
+    let again = request(LEDGER, 3, 3, HONEST).1 + &forged_line(&log_key("example.com/stranger"));
+    for body in [again.as_str(), &request(LEDGER, 3, 3, HONEST).1] {
+        assert_eq!(witness.add_checkpoint(body.as_bytes(), NOW).status, 200);
+        assert_eq!(written(), first);
+    }
+    drop(witness);
+    let witness = open(folder.path()).expect("its own state");
+    assert_eq!(ask(&witness, LEDGER, 3, 3, HONEST).status, 200);
+    let second = written();
+    assert_ne!(second, first, "what was only read may not be on the disk yet");
+    assert_eq!((ask(&witness, LEDGER, 3, 3, HONEST).status, written()), (200, second));
+    assert_eq!(ask(&witness, LEDGER, 3, 4, HONEST).status, 200);
+    assert_ne!(written(), second);
+}
+
+#[test]
+fn the_same_tree_signed_by_the_logs_next_key_is_remembered_with_that_signature() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let next = note::SignerKey::from_seed(KeyName::parse(LEDGER).expect("a name"), &[9; 32]).expect("a key");
+    let ledger = Origin::from(next.verifier().name());
+    let open = |keys: &[&note::SignerKey]| {
+        let known = keys.iter().map(|key| (ledger.clone(), key.verifier().clone())).collect();
+        Witness::open(witness_key(), known, folder.path())
+    };
+    let witness = open(&[&log_key(LEDGER), &next]).expect("an empty state");
+    assert_eq!(ask(&witness, LEDGER, 0, 3, HONEST).status, 200);
+    let head = request(LEDGER, 0, 3, HONEST).0.head();
+    let none = || ConsistencyProof { path: Vec::new() };
+    let signed = SignedCheckpoint::sign(head, &TreeHead::EMPTY, &none(), &next).expect("the first one");
+    let body = AddCheckpoint::new(3, none(), &signed).expect("short").to_string();
+    assert_eq!(witness.add_checkpoint(body.as_bytes(), NOW).status, 200);
+    drop(witness);
+    let witness = open(&[&next]).expect("the old key is not needed any more");
+    assert_eq!(ask(&witness, LEDGER, 3, 4, HONEST).status, 403);
 }
 
 /// A line that anybody can write: the name and id of a key, and no signature of it.

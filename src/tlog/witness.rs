@@ -136,6 +136,11 @@ impl Authentic {
         self.checkpoint.checkpoint().origin()
     }
 
+    /// What the log signed.
+    pub fn checkpoint(&self) -> &SignedCheckpoint {
+        &self.checkpoint
+    }
+
     /// The other checks, against the head of the latest checkpoint that was cosigned for this origin, if there is one: the old
     /// size is its size (409), and the checkpoint's tree grew out of its tree (422; 409 if only the root differs).
     ///

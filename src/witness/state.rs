@@ -21,8 +21,25 @@ const FILE_NAME_BYTES_MAX: usize = 200;
 pub struct State {
     folder: PathBuf,
     /// What was read or stored last, by which a folder that goes away is noticed.
-    seen: Mutex<BTreeMap<Origin, TreeHead>>,
+    seen: Mutex<BTreeMap<Origin, Seen>>,
     _lock: File,
+}
+
+/// What a file held a moment ago.
+#[derive(Debug)]
+struct Seen {
+    checkpoint: SignedCheckpoint,
+    /// It was stored by us, and is on the disk. What was only read may be there and lost with the next power cut.
+    is_durable: bool,
+}
+
+impl Seen {
+    /// Whether storing this would tell the disk nothing that it does not know: neither a tree, nor another key of the log.
+    fn covers(&self, own: &SignedCheckpoint) -> bool {
+        let mut lines = own.note().signatures().iter();
+        let has = self.checkpoint.note().signatures();
+        self.is_durable && self.checkpoint.head() == own.head() && lines.all(|line| has.contains(line))
+    }
 }
 
 /// The state cannot be used: without it, a witness might cosign what contradicts what it cosigned before.
@@ -127,28 +144,36 @@ impl State {
         };
         let is = latest.as_ref().map(SignedCheckpoint::head);
         let mut seen = self.seen();
-        if let Some(was) = seen.get(log.origin()).copied()
-            && is.is_none_or(|is| is.size < was.size || is.size == was.size && is.root != was.root)
-        {
-            return Err(BadState::Lost { path, was, is });
+        if let Some(before) = seen.get_mut(log.origin()) {
+            let was = before.checkpoint.head();
+            if is.is_none_or(|is| is.size < was.size || is.size == was.size && is.root != was.root) {
+                before.is_durable = false;
+                return Err(BadState::Lost { path, was, is });
+            }
         }
-        if let Some(is) = is {
-            seen.insert(log.origin().clone(), is);
+        if let Some(checkpoint) = &latest
+            && seen.get(log.origin()).is_none_or(|before| before.checkpoint != *checkpoint)
+        {
+            seen.insert(log.origin().clone(), Seen { checkpoint: checkpoint.clone(), is_durable: false });
         }
         Ok(latest)
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeMap<Origin, TreeHead>> {
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<Origin, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a checkpoint in the place of the one before it, signed by the log alone: what strangers wrote below it could be a line
-    /// in the name of a key that the log has later. It is on the disk when this returns.
+    /// in the name of a key that the log has later. It is on the disk when this returns; what is there already is not written again,
+    /// for anybody can ask for it as often as he likes.
     pub fn store(&self, log: &Log, checkpoint: &SignedCheckpoint) -> Result<(), BadState> {
         let path = self.path(log.origin())?;
         let own = checkpoint.without_strangers(log);
+        if self.seen().get(log.origin()).is_some_and(|seen| seen.covers(&own)) {
+            return Ok(());
+        }
         self.replace(&path, own.to_string().as_bytes()).map_err(|error| BadState::Io { path, error })?;
-        self.seen().insert(log.origin().clone(), own.head());
+        self.seen().insert(log.origin().clone(), Seen { checkpoint: own, is_durable: true });
         Ok(())
     }
 
@@ -162,13 +187,13 @@ impl State {
     }
 
     /// Keeps the first proof of a fork at a size. The log has said it already, so a disk that is full costs nothing more.
-    pub fn keep_evidence(&self, origin: &Origin, size: u64, latest: &str, request: &str) {
+    pub fn keep_evidence(&self, origin: &Origin, size: u64, latest: &str, asked: &str) {
         let Ok(path) = self.path(origin) else { return };
         let path = path.with_added_extension(format!("fork-{size}"));
         if path.exists() {
             return;
         }
-        let evidence = format!("cosigned before:\n\n{latest}\nasked for now:\n\n{request}");
+        let evidence = format!("cosigned before:\n\n{latest}\nasked for now:\n\n{asked}");
         match self.replace(&path, evidence.as_bytes()) {
             Ok(()) => tracing::error!("the evidence of the fork is in {}", path.display()),
             Err(error) => tracing::error!("the evidence of the fork cannot be kept in {}: {error}", path.display()),

@@ -145,10 +145,17 @@ async fn it_cosigns_growth_alone_and_remembers_it() {
     // A shrink, a fork of the same size, a fork behind it, and strangers.
     let stale = witness.submit(&request(&key, 200, 250, HONEST)).await.expect("it answers");
     assert_eq!((stale.status, stale.header("content-type"), &*stale.text()), (409, "text/x.tlog.size", "300\n"));
+    // The proof is not the log's: nothing of the request is kept, and the log is not blamed.
+    assert_eq!(witness.status(&request(&key, 300, 400, 299)).await, 422);
+    let bad_proof =
+        request(&key, 300, 400, HONEST).body.replacen("old 300\n", &format!("old 300\n{}=\n", "A".repeat(43)), 1);
+    let answer = ask(witness.port, "POST", "/add-checkpoint", &[], bad_proof.as_bytes()).await.expect("it answers");
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    let log = witness.process.log();
+    assert!(log.contains(r#""status":422"#) && !log.contains("ERROR") && !log.contains("AAAAAAAA"), "{log}");
     let forked = witness.submit(&request(&key, 300, 300, 299)).await.expect("it answers");
     assert_eq!(forked.status, 409);
     assert_ne!(forked.header("content-type"), "text/x.tlog.size", "there is nothing to try again");
-    assert_eq!(witness.status(&request(&key, 300, 400, 299)).await, 422);
     assert_eq!(witness.status(&request(&key, 300, 299, HONEST)).await, 400);
     assert_eq!(witness.status(&request(&log_key("example.com/unknown", 1), 0, 3, HONEST)).await, 404);
     assert_eq!(witness.status(&request(&log_key("example.com/ledger", 9), 300, 400, HONEST)).await, 403);
