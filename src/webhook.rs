@@ -37,7 +37,7 @@ pub struct Posting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is committed.
-    Told(Receipt),
+    Told(Box<Receipt>),
     /// It is in the stream, and will be committed.
     Queued,
     /// It is not known to be in the stream.
@@ -143,16 +143,18 @@ impl Answer {
     /// What the caller of this posting hears.
     pub fn to(record_id: Option<&str>, outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Told(Receipt { status: Status::Rejected, event_id, reason, detail, .. }) => Self {
-                status: 422,
-                body: json!({
-                    "event_id": event_id, "integrity_hash": null, "status": "FAILED", "reason": reason, "detail": detail,
-                }),
-            },
-            // The same record again is no error: it is logged.
-            Outcome::Told(Receipt { event_id, integrity_hash, .. }) => Self {
-                status: 200,
-                body: json!({ "event_id": event_id, "integrity_hash": integrity_hash, "status": "LOGGED" }),
+            Outcome::Told(receipt) => match *receipt {
+                Receipt { status: Status::Rejected, event_id, reason, detail, .. } => Self {
+                    status: 422,
+                    body: json!({
+                        "event_id": event_id, "integrity_hash": null, "status": "FAILED", "reason": reason, "detail": detail,
+                    }),
+                },
+                // The same record again is no error: it is logged.
+                Receipt { event_id, integrity_hash, .. } => Self {
+                    status: 200,
+                    body: json!({ "event_id": event_id, "integrity_hash": integrity_hash, "status": "LOGGED" }),
+                },
             },
             Outcome::Queued => Self {
                 status: 202,

@@ -37,7 +37,7 @@ impl webhook::Intake for Gate {
         let Some(intake) = intake else { return Outcome::Unsafe("NATS is away: try again".to_owned()) };
         let Posting { subject, message_id, payload, .. } = posting;
         match intake.submit(Submission { subject, message_id, payload }, deadline).await {
-            Ok(Submitted::Told(receipt)) => Outcome::Told(receipt),
+            Ok(Submitted::Told(receipt)) => Outcome::Told(Box::new(receipt)),
             Ok(Submitted::Queued(_)) => Outcome::Queued,
             Err(NotPublished::Refused(why)) => {
                 tracing::warn!("a webhook's record was not taken: {why}");

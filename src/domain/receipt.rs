@@ -54,6 +54,8 @@ pub struct Receipt {
     pub leaf_hash: String,
     /// Its place there.
     pub leaf_index: i64,
+    /// Of the bytes that were published, in hexadecimal. Receipts of earlier versions have none.
+    pub payload_sha256: Option<String>,
     /// When it was committed, ISO 8601 in UTC.
     pub committed_at: String,
     /// The code of the reject's reason.
@@ -94,6 +96,12 @@ impl Receipt {
     /// The bytes to publish.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a receipt is texts and numbers")
+    }
+
+    /// Whether the ledger holds a record of these bytes, whichever message brought them.
+    pub fn says_stored(&self, payload_sha256: &str) -> bool {
+        matches!(self.status, Status::Logged | Status::Duplicate)
+            && self.payload_sha256.as_deref() == Some(payload_sha256)
     }
 
     /// Reads what came on a subject. Whoever publishes in a shared account can make the server's own answer appear there, which

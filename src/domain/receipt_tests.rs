@@ -75,6 +75,7 @@ fn a_servers_answer_and_a_copy_from_elsewhere_are_no_receipts() {
         integrity_hash: None,
         leaf_hash: "00".repeat(32),
         leaf_index: 3,
+        payload_sha256: Some("11".repeat(32)),
         committed_at: "2026-02-20T17:47:14Z".into(),
         reason: Some("malformed_json".into()),
         detail: Some("\"".repeat(crate::domain::reject::DETAIL_BYTES_MAX)),

@@ -3,7 +3,7 @@
 
 use super::api::Api;
 use super::publish::{NotPublished, Stored, publish_message};
-use crate::domain::digest::hex;
+use crate::domain::digest::{hex, sha256};
 use crate::domain::receipt::{HEADER, Receipt, YES, own_id, subject_of};
 use crate::domain::subject::Subject;
 use async_nats::connection::State;
@@ -94,6 +94,11 @@ impl Intake {
         let sequence = i64::try_from(stored.sequence).unwrap_or(i64::MAX);
         let place = Place { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
 
+        // The receipt of the first copy stands no longer where somebody has published another since and asked. Without an id of its
+        // own each copy is a record, and with one it may be a copy of other bytes, that were stored while these were rejected.
+        let is_named = stored.duplicate && own_id(&payload, parsed.lane.table()).is_some();
+        let copied = is_named.then(|| hex(&sha256(&payload)));
+
         let mut awaited = self.board.expect(place.clone());
         // What the stream had already was committed long ago, perhaps.
         let mut next_look = if stored.duplicate { Duration::ZERO } else { LOOK_INTERVAL };
@@ -103,7 +108,7 @@ impl Intake {
                 () = sleep(next_look) => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
-            if let Some(receipt) = self.look(&place).await {
+            if let Some(receipt) = self.look(&place, copied.as_deref()).await {
                 return Ok(Submitted::Told(receipt));
             }
             if Instant::now() >= deadline {
@@ -113,15 +118,15 @@ impl Intake {
         }
     }
 
-    /// The newest receipt on the subject, if it is of this message.
-    async fn look(&self, place: &Place) -> Option<Receipt> {
+    /// The newest receipt on the subject, if it is of this message, or of a later copy of these bytes.
+    async fn look(&self, place: &Place, copied: Option<&str>) -> Option<Receipt> {
         let request = format!("$JS.API.DIRECT.GET.{}.{}", self.receipts_stream, place.subject);
         let asking = self.api.client().request(request, Bytes::new());
         let message = timeout(LOOK_TIME_MAX, asking).await.ok()?.ok()?;
         if message.status.is_some_and(|status| status.as_u16() == NO_MESSAGE) {
             return None;
         }
-        Receipt::parse(&message.payload, &place.subject).filter(|receipt| receipt.sequence == place.sequence)
+        Receipt::parse(&message.payload, &place.subject).filter(|receipt| place.is_told_by(receipt, copied))
     }
 }
 
@@ -143,6 +148,14 @@ impl Drop for Intake {
 struct Place {
     subject: String,
     sequence: i64,
+}
+
+impl Place {
+    /// Whether a receipt on this subject says what became of the message; of one whose bytes have this hash, a later copy's does.
+    fn is_told_by(&self, receipt: &Receipt, copied: Option<&str>) -> bool {
+        receipt.sequence == self.sequence
+            || receipt.sequence > self.sequence && copied.is_some_and(|sha256| receipt.says_stored(sha256))
+    }
 }
 
 /// Receipts that arrived, and who waits for which.
@@ -226,6 +239,7 @@ mod tests {
             integrity_hash: None,
             leaf_hash: String::new(),
             leaf_index: 0,
+            payload_sha256: None,
             committed_at: String::new(),
             reason: None,
             detail: None,
@@ -251,6 +265,24 @@ mod tests {
         }
         drop((never, before));
         assert!(board.lock().expected.is_empty());
+    }
+
+    #[test]
+    fn a_later_copy_tells_of_an_earlier_one_if_it_is_stored_and_has_its_bytes() {
+        let place = Place { subject: "receipt.A.x".into(), sequence: 10 };
+        let told = |status, sequence, bytes: Option<&str>, copied| {
+            let payload_sha256 = bytes.map(str::to_owned);
+            place.is_told_by(&Receipt { status, payload_sha256, ..receipt("receipt.A.x", sequence) }, copied)
+        };
+        for status in [Status::Logged, Status::Duplicate] {
+            assert!(told(status, 11, Some("aa"), Some("aa")));
+            assert!(!told(status, 11, Some("bb"), Some("aa")), "other bytes");
+            assert!(!told(status, 11, None, Some("aa")), "an earlier version's");
+            assert!(!told(status, 11, Some("aa"), None), "each copy is a record");
+            assert!(!told(status, 9, Some("aa"), Some("aa")), "an earlier message");
+        }
+        assert!(!told(Status::Rejected, 11, Some("aa"), Some("aa")));
+        assert!(told(Status::Rejected, 10, Some("bb"), Some("aa")), "its own is its own");
     }
 
     #[tokio::test(start_paused = true)]

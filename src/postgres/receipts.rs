@@ -26,7 +26,8 @@ async fn look_up(connections: &Connections, asked: &[Asked]) -> Result<Vec<Recei
     let mut lease = connections.lease().await?;
     let rows = sqlx::query(
         "select asked.position, entry.sequence, entry.disposition, entry.record_id, event.integrity_hash,
-            encode(entry.leaf_hash, 'hex') as leaf_hash, entry.leaf_index, letter.reason, letter.detail,
+            encode(entry.leaf_hash, 'hex') as leaf_hash, entry.leaf_index,
+            encode(entry.payload_sha256, 'hex') as payload_sha256, letter.reason, letter.detail,
             (extract(epoch from entry.committed_at) * 1000000)::bigint as committed_at_us
         from unnest($1::bigint[], $2::bigint[], $3::boolean[])
             with ordinality as asked (sequence, server_time_ns, is_event, position)
@@ -68,6 +69,7 @@ fn receipt(row: &PgRow, asked: &[Asked]) -> Result<Receipt, sqlx::Error> {
         integrity_hash: row.try_get("integrity_hash")?,
         leaf_hash: row.try_get("leaf_hash")?,
         leaf_index: row.try_get("leaf_index")?,
+        payload_sha256: row.try_get("payload_sha256")?,
         committed_at: utc_text(committed_at_us * 1000),
         reason: row.try_get("reason")?,
         detail: row.try_get("detail")?,

@@ -8,6 +8,7 @@ use crate::support::process::scratch_folder;
 use crate::support::shipped_nats::login;
 use crate::support::world::{Builder, World};
 use crate::support::{SOON, eventually, when};
+use async_nats::jetstream::message::PublishMessage;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::net::Ipv4Addr;
@@ -354,6 +355,55 @@ async fn an_answer_says_whether_the_record_is_safe_whatever_is_away() {
         when(rows == expected && (6..=7).contains(&rows), || format!("{rows} of {expected}"))
     })
     .await;
+}
+
+/// A subject keeps the receipt of the newest copy alone.
+#[tokio::test]
+async fn what_is_sent_again_is_answered_though_somebody_else_has_published_it_since() {
+    let world = builder().env("LEDGERD__WEBHOOKS__PATIENCE", "1500ms").start().await;
+    let mut daemon = world.daemon().await;
+    let key = |key: &'static str| [("X-Hegemon-Token", TOKEN), ("Idempotency-Key", key)];
+    let record = event("EXEC", "BRM-CTO", 1);
+    let body = record.payload();
+    let connected = async |daemon: &Daemon| {
+        eventually("the webhooks are connected", SOON, async || {
+            let answer = post(daemon, AUDIT, &key("first"), &body).await;
+            if answer.status == 503 { Err(answer.text()) } else { Ok(answer) }
+        })
+        .await
+    };
+    let first = connected(&daemon).await;
+    let other = record.clone().with("task_id", "another");
+    let conflict = post(&daemon, AUDIT, &key("other"), &other.payload()).await;
+    assert_eq!((first.status, conflict.status), (200, 422), "{} {}", first.text(), conflict.text());
+
+    let receipts = world.jetstream().await.get_stream("LEDGER_RECEIPTS").await.expect("setup made it");
+    let publish = async |payload: Vec<u8>, status: &str| {
+        let message = PublishMessage::build().payload(payload.into()).header("Ledger-Receipt", "1");
+        let sequence = world.publisher.try_publish(&record.subject(), message).await.expect("the stream takes it");
+        let subject = format!("receipt.BRM-CTO.{}", record.event_id());
+        eventually("the newest copy is told", SOON, async || {
+            let told = receipts.get_last_raw_message_by_subject(&subject).await.map_err(|error| error.to_string())?;
+            let told: Value = serde_json::from_slice(&told.payload).expect("JSON");
+            when(told["sequence"] == sequence && told["status"] == status, || told.to_string())
+        })
+        .await;
+    };
+    publish(body.clone(), "DUPLICATE").await;
+    // What it has heard itself it remembers for a while, and another daemon does not.
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit().await, 0);
+    let daemon = world.daemon().await;
+    let again = connected(&daemon).await;
+    assert_eq!((again.status, again.text()), (200, first.text()), "its id and its hash");
+    // What was rejected is not logged because another record of its name is.
+    let again = post(&daemon, AUDIT, &key("other"), &other.payload()).await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    // And what is logged is not rejected because another record of its name was.
+    publish(other.payload(), "REJECTED").await;
+    let again = post(&daemon, AUDIT, &key("first"), &body).await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    assert_eq!(world.database.count("select count(*) from audit_events where event_id like 'EXEC-%'").await, 1);
 }
 
 /// A stream that has lost its end, or was made anew, gives a sequence to another message.
