@@ -143,6 +143,8 @@ impl Witness {
     }
 }
 
+const REFUSAL_CHARS_LOGGED_MAX: usize = 300;
+
 fn refused(refusal: &Refusal, origin: Option<&Origin>) -> Answer {
     let status = refusal.status();
     if let Refusal::Stale { size } = refusal {
@@ -151,7 +153,9 @@ fn refused(refusal: &Refusal, origin: Option<&Origin>) -> Answer {
         return Answer { status, content_type: STALE_CONTENT_TYPE, body: format!("{size}\n") };
     }
     let origin = origin.map(Origin::as_str).unwrap_or_default();
-    tracing::warn!(status, origin, "refused: {refusal}");
+    // It may repeat what was sent, and anybody may send anything.
+    let what: String = refusal.to_string().chars().take(REFUSAL_CHARS_LOGGED_MAX).collect();
+    tracing::warn!(status, origin, "refused: {what}");
     Answer::text(status, &refusal.to_string())
 }
 
