@@ -207,7 +207,7 @@ async fn the_specifications_hash_over_a_time_range_finds_the_same_rows_as_sql() 
             .await;
     let chosen = [&ids[3], &ids[50], &ids[ids.len() - 1]];
     for (id, change) in chosen.iter().zip([
-        "actor = 'ARCHITECT'",
+        "actor = case actor when 'ARCHITECT' then 'RXY-CEO' else 'ARCHITECT' end",
         "integrity_hash = repeat('0', 64)",
         "timestamp_text = timestamp_text || 'Z'",
     ]) {
