@@ -206,6 +206,18 @@ def upgrade(machine, package):
     check("the operator's own line" in settings.read_text(), "the operator's settings stay")
 
 
+def upgrade_that_does_not_start(machine, package):
+    settings = machine.root / "etc/ledgerd/ledgerd.toml"
+    good = settings.read_text()
+    settings.write_text(good + "\n[no_such_section]\nkey = 1\n")
+    said = machine.run("dpkg", "--install", "--force-confold", f"/root/{package.name}")
+    check("not everything runs again" in said, "an upgrade whose restart is refused says so")
+    check("ii  ledgerd" in machine.run("dpkg", "--list", "ledgerd"), "and is whole")
+    settings.write_text(good)
+    machine.run("systemctl", "restart", "ledgerd")
+    check(machine.state("ledgerd") == "active", "it starts again when the operator has seen to it")
+
+
 def purge(machine):
     machine.run("dpkg", "--purge", "ledgerd")
     check(machine.state("ledgerd") in ("inactive", "unknown"), "it is stopped before it goes")
@@ -239,6 +251,7 @@ def main():
         ledger.record("EXECUTION_STARTED")
         check(True, "what is published is recorded")
         upgrade(machine, second)
+        upgrade_that_does_not_start(machine, second)
         ledger.record("EXECUTION_COMPLETED")
         check(True, "so is what is published after the upgrade")
         purge(machine)
