@@ -46,11 +46,12 @@ pub trait Source {
     /// A sentence that says why it is not known.
     fn references_settled(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
 
-    /// Whether such a record is still to be stored.
+    /// Whether every such record that can still be stored is. Less than [`Self::references_settled`]: what a stream has lost before
+    /// anybody stored it may have been one, and nobody can wait for it.
     ///
     /// # Errors
     /// A sentence that says why it is not known.
-    fn references_follow(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
+    fn references_stored(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
 
     /// Acknowledges. A failure is not reported: the message is delivered again, and the store knows it.
     fn acknowledge(&mut self, tickets: Vec<Self::Ticket>) -> impl Future<Output = ()> + Send;

@@ -28,11 +28,6 @@ pub struct LaneContext<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// Lanes run side by side, and the other one is a few commits behind at most, as a rule.
-const PREDECESSORS_INTERVAL: Duration = Duration::from_millis(50);
-/// From here on it is more than a backlog that one lane works off faster than another.
-const PREDECESSORS_WAIT_QUIET: Duration = Duration::from_secs(10);
-
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// unacknowledged in the stream, and is delivered again.
 pub async fn run<S: Source, D: Store, C: Clerk>(mut source: S, store: &D, clerk: &C, lane: LaneContext<'_>) {
@@ -111,28 +106,9 @@ enum Awaited {
 /// lane is slower.
 async fn await_predecessors<S: Source>(batch: &Batch<S::Ticket>, source: &S, lane: &LaneContext<'_>) -> Awaited {
     let Some(sequence) = batch.last_follower() else { return Awaited::Settled };
-    let started = Instant::now();
-    loop {
-        lane.pulse.beat();
-        let (why, quiet) = match source.references_follow(sequence).await {
-            Ok(false) => {
-                lane.store_health.up(lane.name);
-                return Awaited::Settled;
-            }
-            Ok(true) => {
-                ("older messages of the lane that brings them are not stored yet".to_owned(), PREDECESSORS_WAIT_QUIET)
-            }
-            Err(why) => (why, Duration::ZERO),
-        };
-        if started.elapsed() >= quiet {
-            lane.store_health
-                .down(lane.name, &format!("{} waits before charging usage at its rates: {why}", lane.name));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PREDECESSORS_INTERVAL) => {}
-            () = lane.stop.cancelled() => return Awaited::Stopped,
-        }
-    }
+    let stored = || source.references_stored(sequence);
+    let wait = Wait { before: "charging usage at its rates", quiet: PREDECESSORS_WAIT_QUIET };
+    await_another_lane(stored, wait, || PREDECESSORS_INTERVAL, lane).await
 }
 
 /// Waits until what the batch refers to has been stored, if it was published at all. The other lane may wait for an operator.
@@ -143,19 +119,45 @@ async fn await_references<S: Source>(
     what: &str,
 ) -> Awaited {
     let mut backoff = Backoff::for_dependency();
+    let settled = || source.references_settled(batch.last_sequence());
+    await_another_lane(settled, Wait { before: what, quiet: Duration::ZERO }, || backoff.next_wait(), lane).await
+}
+
+/// A wait for another lane.
+struct Wait<'a> {
+    /// What it holds up.
+    before: &'a str,
+    /// So long it is nobody's concern, unless it is not known whether there is anything to wait for.
+    quiet: Duration,
+}
+
+/// Lanes run side by side, and the other one is a few commits behind at most, as a rule.
+const PREDECESSORS_INTERVAL: Duration = Duration::from_millis(50);
+/// From here on it is more than a backlog that one lane works off faster than another.
+const PREDECESSORS_WAIT_QUIET: Duration = Duration::from_secs(10);
+
+async fn await_another_lane<F: Future<Output = Result<bool, String>>>(
+    is_done: impl Fn() -> F,
+    Wait { before, quiet }: Wait<'_>,
+    mut next_wait: impl FnMut() -> Duration,
+    lane: &LaneContext<'_>,
+) -> Awaited {
+    let started = Instant::now();
     loop {
         lane.pulse.beat();
-        let why = match source.references_settled(batch.last_sequence()).await {
+        let (why, quiet) = match is_done().await {
             Ok(true) => {
                 lane.store_health.up(lane.name);
                 return Awaited::Settled;
             }
-            Ok(false) => "older messages of the lane that brings it are not stored yet".to_owned(),
-            Err(why) => why,
+            Ok(false) => ("older messages of the lane that it needs are not stored yet".to_owned(), quiet),
+            Err(why) => (why, Duration::ZERO),
         };
-        lane.store_health.down(lane.name, &format!("{} waits before {what}: {why}", lane.name));
+        if started.elapsed() >= quiet {
+            lane.store_health.down(lane.name, &format!("{} waits before {before}: {why}", lane.name));
+        }
         tokio::select! {
-            () = tokio::time::sleep(backoff.next_wait()) => {}
+            () = tokio::time::sleep(next_wait()) => {}
             () = lane.stop.cancelled() => return Awaited::Stopped,
         }
     }

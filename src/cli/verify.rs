@@ -114,10 +114,12 @@ fn known_roots(config: &Config, arguments: &Arguments, signer: &Signer) -> Resul
         roots.push(known_root(&note, file, signer)?);
     }
     let mut configured = config.checkpoint.anchor_file().ok().filter(|_| arguments.anchor.is_empty());
-    if let Some(file) = configured.take_if(|file| !file.exists()) {
+    if let Some(file) = configured.take_if(|file| !file.exists())
+        && roots.is_empty()
+    {
         let file = file.display();
         output::complain(&format!(
-            "there is no anchor {file}: nothing that lies outside the database was compared with it"
+            "there is no anchor {file}: nothing that lies outside the database is compared with it"
         ));
     }
     for file in arguments.anchor.iter().chain(&configured) {

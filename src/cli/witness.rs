@@ -12,6 +12,7 @@ use crate::witness::{Witness, parse_log};
 use crate::{clock, telemetry};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
@@ -56,15 +57,17 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
                 break;
             }
         }
-        systemd::stopping("answering what was asked", STOP_TIME_MAX * 2);
+        systemd::stopping("answering what was asked", SERVING_TIME_MAX + ENDING_TIME_MAX);
         stop.cancel();
         // Idle connections end by themselves, and later than anybody waits for.
-        let _ = tokio::time::timeout(STOP_TIME_MAX, serving).await;
+        let _ = tokio::time::timeout(SERVING_TIME_MAX, serving).await;
         Ok(())
     })
 }
 
-const STOP_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+const SERVING_TIME_MAX: Duration = Duration::from_secs(5);
+/// What is left to do then takes no time, but the machine may be busy.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(5);
 
 fn key(path: &Path) -> Result<SignerKey, Failure> {
     let wrong = |why: &dyn std::fmt::Display| {

@@ -152,7 +152,7 @@ impl Api {
     /// The same, and the stream's last sequence.
     pub(super) async fn incarnation_and_end(&self, stream: &str) -> Result<(Incarnation, i64), ApiError> {
         let info = self.stream_info(stream).await?;
-        Ok((incarnation_of(stream, &info), i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX)))
+        Ok((incarnation_of(stream, &info), sequence_of(info.state.last_sequence)))
     }
 
     /// Makes a stream that does not exist.
@@ -254,6 +254,11 @@ pub(super) fn if_any(read: Result<Message, ApiError>) -> Result<Option<Message>,
 pub(super) fn incarnation_of(stream: &str, info: &stream::Info) -> Incarnation {
     let created_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
     Incarnation { stream: Arc::from(stream), created_ns }
+}
+
+/// The server's number of a message, as the ledger stores it. No stream comes near the end of these.
+pub(super) fn sequence_of(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, ApiError> {

@@ -1,6 +1,6 @@
 //! Is everything of a lane settled that was published before a message? Asked by lanes that refer to records of another.
 
-use super::api::{Api, ApiError};
+use super::api::{Api, ApiError, sequence_of};
 use super::definitions;
 use super::doubts::Doubts;
 use super::reclaim::beyond_the_end;
@@ -18,14 +18,13 @@ pub(super) async fn is_settled(
     sequence: i64,
 ) -> Result<bool, String> {
     let known = |error: ApiError| error.to_string();
-    let number = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
     let floor = match api.consumer_info(stream, lane).await {
         Ok(info) => {
             if let Some(danger) = definitions::consumer_danger(lane, &info.config) {
                 doubts.is_wrong(lane);
                 return Err(danger);
             }
-            number(info.ack_floor.stream_sequence)
+            sequence_of(info.ack_floor.stream_sequence)
         }
         // Nobody serves that lane: nothing of it is settled.
         Err(ApiError::ConsumerNotFound) => 0,

@@ -1,6 +1,6 @@
 //! What does the stream still hold? Asked of the stream itself, and of no consumer.
 
-use super::api::{Api, ApiError, if_any, incarnation_of};
+use super::api::{Api, ApiError, if_any, incarnation_of, sequence_of};
 use crate::domain::message::Incarnation;
 use crate::domain::sequences::{Span, Spans};
 use crate::domain::subject::Lane;
@@ -62,17 +62,16 @@ impl Api {
             }
             _ => false,
         };
-        let sequence = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
         let deleted = are_named.then(|| {
             let mut deleted = info.state.deleted.clone().unwrap_or_default();
             deleted.sort_unstable();
-            deleted.into_iter().map(|one| Span::of(sequence(one))).collect()
+            deleted.into_iter().map(|one| Span::of(sequence_of(one))).collect()
         });
         Ok(Holdings {
             incarnation: incarnation_of(stream, &info),
             // A stream that never held anything says 0.
-            first: sequence(info.state.first_sequence).max(1),
-            last: sequence(info.state.last_sequence),
+            first: sequence_of(info.state.first_sequence).max(1),
+            last: sequence_of(info.state.last_sequence),
             deleted,
         })
     }

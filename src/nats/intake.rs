@@ -1,7 +1,7 @@
 //! How does a record get in, and its receipt back? Published with the question, and then listened for; where that was missed, the
 //! stream of receipts is asked.
 
-use super::api::Api;
+use super::api::{Api, sequence_of};
 use super::publish::{NotPublished, Stored, publish_message};
 use crate::domain::digest::{hex, sha256};
 use crate::domain::receipt::{HEADER, Receipt, YES, own_id, subject_of};
@@ -91,7 +91,7 @@ impl Intake {
         }
         let publishing = publish_message(&self.api, &subject, message);
         let stored = timeout_at(deadline, publishing).await.unwrap_or(Err(NotPublished::Unknown))?;
-        let sequence = i64::try_from(stored.sequence).unwrap_or(i64::MAX);
+        let sequence = sequence_of(stored.sequence);
         let place = Place { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
 
         // The receipt of the first copy stands no longer where somebody has published another since and asked. Without an id of its

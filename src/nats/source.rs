@@ -1,6 +1,6 @@
 //! Where does a lane's next batch come from? A task of its own pulls ahead while the batch before is being committed.
 
-use super::api::{Api, ApiError, ConsumerChange};
+use super::api::{Api, ApiError, ConsumerChange, sequence_of};
 use super::definitions;
 use super::doubts::Doubts;
 use super::floor;
@@ -86,8 +86,8 @@ impl Source for LaneSource {
         floor::is_settled(&self.api, &self.doubts, &self.stream, lane, sequence).await
     }
 
-    async fn references_follow(&self, sequence: i64) -> Result<bool, String> {
-        Ok(!self.references_settled(sequence).await?)
+    async fn references_stored(&self, sequence: i64) -> Result<bool, String> {
+        self.references_settled(sequence).await
     }
 
     async fn acknowledge(&mut self, tickets: Vec<Ticket>) {
@@ -194,8 +194,7 @@ impl Feed {
             self.doubts.is_wrong(self.lane);
             return Err(ApiError::Danger(danger));
         }
-        let floor = i64::try_from(consumer.ack_floor.stream_sequence).unwrap_or(i64::MAX);
-        self.doubts.is_right(self.lane, &incarnation, floor);
+        self.doubts.is_right(self.lane, &incarnation, sequence_of(consumer.ack_floor.stream_sequence));
         let puller = Puller::new(self.api.client().clone(), &self.stream, self.lane, self.reconnected.clone())
             .await
             .map_err(|Broken(why)| ApiError::Silent(why))?;

@@ -18,7 +18,7 @@ use crate::domain::reject::Reason;
 use crate::domain::rules::Verdict;
 use crate::lifecycle::{Judged, References, Tally};
 use sqlx::PgConnection;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// What a commit did.
 pub(super) struct Committed {
@@ -86,7 +86,8 @@ pub(super) async fn commit(
 
 /// The positions of rows that may share a transaction. A stream that went back to an older copy of itself gives its last sequences
 /// again; what was held before, and what came since, are then of two epochs, the older message of the earlier one. All other rows
-/// are in the first generation, and there is hardly ever another.
+/// are in the first generation, and there is hardly ever another. A message that stands twice is in once: a client that was frozen
+/// for a while finds it and its redelivery in one batch.
 fn generations(rows: &[&Judged]) -> Vec<Vec<usize>> {
     let mut by_sequence: Vec<usize> = (0..rows.len()).collect();
     by_sequence.sort_by_key(|&position| (rows[position].message.sequence, rows[position].message.server_time_ns));
@@ -94,10 +95,8 @@ fn generations(rows: &[&Judged]) -> Vec<Vec<usize>> {
     let (mut generation, mut before) = (0, None::<usize>);
     for position in by_sequence {
         generation = match before {
-            Some(before) if rows[before].message.sequence == rows[position].message.sequence => {
-                // A client that was frozen for a while finds a message and its redelivery in one batch.
-                generation + usize::from(!is_same_message(rows[before], rows[position]))
-            }
+            Some(before) if is_same_message(rows[before], rows[position]) => continue,
+            Some(before) if rows[before].message.sequence == rows[position].message.sequence => generation + 1,
             _ => 0,
         };
         if generations.len() == generation {
@@ -113,10 +112,11 @@ fn generations(rows: &[&Judged]) -> Vec<Vec<usize>> {
 }
 
 fn is_same_message(one: &Judged, other: &Judged) -> bool {
-    one.message.server_time_ns == other.message.server_time_ns && one.message.payload == other.message.payload
+    let place = |judged: &Judged| (judged.message.sequence, judged.message.server_time_ns);
+    place(one) == place(other) && one.message.payload == other.message.payload
 }
 
-/// One transaction. No two of its messages share a sequence, unless they are one.
+/// One transaction. No two of its messages share a sequence.
 async fn commit_generation(
     connection: &mut PgConnection,
     rows: &[&Judged],
@@ -215,11 +215,7 @@ async fn not_stored_yet(
         }
     }
     let mut fresh = Vec::with_capacity(rows.len());
-    let mut seen = HashSet::with_capacity(rows.len());
     for (position, row) in rows.iter().enumerate() {
-        if !seen.insert(row.message.sequence) {
-            continue;
-        }
         let Some(candidates) = by_sequence.get(&row.message.sequence) else {
             fresh.push(position);
             continue;

@@ -58,12 +58,12 @@ impl<'a> Referred<'a> {
     async fn look_at(&self, span: Span, sequence: i64) -> Result<Answer, String> {
         let holdings = self.api.holdings(self.stream).await.map_err(|error| error.to_string())?;
         let gaps = self.gaps(&holdings, span).await?;
-        let mut gone = holdings.expired(span);
-        gone.add_all(&holdings.deleted(span));
-        let lost = gaps.iter().find_map(|gap| gone.within(gap).first());
         if let Some(missing) = self.missing(&holdings, &gaps, sequence).await? {
             return Ok(Answer::Unsettled(missing));
         }
+        let mut gone = holdings.expired(span);
+        gone.add_all(&holdings.deleted(span));
+        let lost = gaps.iter().find_map(|gap| gone.within(gap).first());
         if lost.is_none() && holdings.knows_all_deleted() {
             return Ok(Answer::Settled);
         }

@@ -278,15 +278,12 @@ impl Source for ReplaySource<'_> {
         }
     }
 
-    async fn references_follow(&self, sequence: i64) -> Result<bool, String> {
-        let Some(referred) = &self.referred else { return Ok(false) };
-        let missing = referred.look_in_stream(sequence).await?;
-        let follow = missing.is_some();
-        if let Some(why) = missing {
-            self.course.cannot_go_on(Obstacle::new(why));
-            self.stop.cancel();
-        }
-        Ok(follow)
+    async fn references_stored(&self, sequence: i64) -> Result<bool, String> {
+        let Some(referred) = &self.referred else { return Ok(true) };
+        let Some(why) = referred.look_in_stream(sequence).await? else { return Ok(true) };
+        self.course.cannot_go_on(Obstacle::new(why));
+        self.stop.cancel();
+        Ok(false)
     }
 
     async fn acknowledge(&mut self, tickets: Vec<i64>) {
