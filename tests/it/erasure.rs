@@ -31,6 +31,15 @@ async fn publish(world: &World, published: &mut Published, event: &Event) -> Str
     event.event_id().to_owned()
 }
 
+/// A record that is published, and the word that it may be erased, number `n`.
+async fn secret_and_approval(world: &World, published: &mut Published, n: u64) -> (Event, Event) {
+    let secret = next_event("EXEC");
+    publish(world, published, &secret).await;
+    let approval = authorization(n, "audit_events", &[secret.event_id()]);
+    publish(world, published, &approval).await;
+    (secret, approval)
+}
+
 async fn count(world: &World, sql: &str) -> i64 {
     world.database.count(sql).await
 }
@@ -191,10 +200,7 @@ async fn what_comes_again_while_a_record_is_erased_leaves_no_bytes_behind() {
     world.database.execute(&::ledgerd::postgres::retention::GRANTS.replace("{role}", &world.role)).await;
     let _daemon = world.daemon().await;
     let mut published = Published::default();
-    let secret = next_event("EXEC");
-    publish(&world, &mut published, &secret).await;
-    let approval = authorization(30, "audit_events", &[secret.event_id()]);
-    publish(&world, &mut published, &approval).await;
+    let (secret, approval) = secret_and_approval(&world, &mut published, 30).await;
 
     let mut head = world.database.connect().await;
     head.execute("begin; select from ledger.tree_head for update").await.expect("nobody else has it for long");
@@ -244,10 +250,7 @@ async fn an_erasure_that_cannot_keep_writers_out_gives_up_and_has_done_nothing()
     let world = World::builder().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "1s").start().await;
     let _daemon = world.daemon().await;
     let mut published = Published::default();
-    let secret = next_event("EXEC");
-    publish(&world, &mut published, &secret).await;
-    let approval = authorization(40, "audit_events", &[secret.event_id()]);
-    publish(&world, &mut published, &approval).await;
+    let (_, approval) = secret_and_approval(&world, &mut published, 40).await;
     let mut writer = world.database.connect().await;
     writer.execute("begin; lock table audit_events in row exclusive mode").await.expect("anybody may write");
     let erase = ["retention", "erase", "--authorized-by", approval.event_id()];

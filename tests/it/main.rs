@@ -14,6 +14,9 @@ mod records;
 /// The tables beside `audit_events`.
 mod tables;
 
+/// What calls cost that do not say so.
+mod rates;
+
 /// Starting: what is waited for, and what is an error at once.
 mod starting;
 

@@ -3,7 +3,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::events::{event, next_event};
 use crate::support::ledger::{STREAM, check_ledger, settled};
-use crate::support::process::scratch_folder;
+use crate::support::notify::NotifySocket;
 use crate::support::proxy::Direction;
 use crate::support::published::Published;
 use crate::support::records::metric;
@@ -11,7 +11,6 @@ use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
 const EXEC_STANDS_STILL: &str = "lane EXEC stands still";
@@ -28,14 +27,12 @@ async fn answers(daemon: &Daemon, path: &str, status: u16, with: &str) {
 /// The server takes the daemon's requests for the messages of one lane no more, and says nothing to them. Another lane is paused.
 #[tokio::test]
 async fn a_lane_that_stands_still_is_told_and_the_watchdog_may_bite_unless_it_was_paused() {
-    let folder = scratch_folder("notify");
-    let socket_path = folder.path().join("socket");
-    let socket = UnixDatagram::bind(&socket_path).expect("the folder is ours");
+    let socket = NotifySocket::bind();
     let world = World::builder()
         .shipped_nats()
         .env("LEDGERD__STALL__TELL_AFTER", "1s")
         .env("LEDGERD__STALL__RESTART_AFTER", "3s")
-        .env("NOTIFY_SOCKET", socket_path.to_str().expect("UTF-8"))
+        .env("NOTIFY_SOCKET", socket.path())
         .start()
         .await;
     let daemon = world.daemon().await;
@@ -56,7 +53,7 @@ async fn a_lane_that_stands_still_is_told_and_the_watchdog_may_bite_unless_it_wa
     assert!(daemon.metric("ledgerd_stalled_seconds", "SEC").await.abs() < 0.1);
     let status = world.ledgerd_ok(&["status"]).await;
     assert!(status.contains("EXEC stands still") && !status.contains("SEC stands still"), "{status}");
-    says(&socket, EXEC_STANDS_STILL).await;
+    socket.says(EXEC_STANDS_STILL).await;
     assert!(!is_fed(&socket).await, "the watchdog would bite");
     if can_pause {
         answers(&daemon, "/readyz", 503, "ledgerd-VOTE is paused").await;
@@ -80,23 +77,10 @@ async fn pause_vote(world: &World, until: &str) {
     ask(world, "CONSUMER.PAUSE.LEDGER.ledgerd-VOTE", &json!({"pause_until": until})).await;
 }
 
-/// Waits until the daemon tells systemd this.
-async fn says(socket: &UnixDatagram, text: &str) {
-    while !next_word(socket).await.contains(text) {}
-}
-
-async fn next_word(socket: &UnixDatagram) -> String {
-    let mut bytes = [0; 4096];
-    let length = timeout(SOON, socket.recv(&mut bytes)).await.expect("it tells its status").expect("it is bound");
-    String::from_utf8_lossy(&bytes[..length]).into_owned()
-}
-
 /// Whether the watchdog is fed within a few of its rounds from now on.
-async fn is_fed(socket: &UnixDatagram) -> bool {
-    let mut bytes = [0; 4096];
-    while socket.try_recv(&mut bytes).is_ok() {}
-    let fed = async { while !next_word(socket).await.contains("WATCHDOG=1") {} };
-    timeout(Duration::from_millis(2500), fed).await.is_ok()
+async fn is_fed(socket: &NotifySocket) -> bool {
+    socket.forget();
+    timeout(Duration::from_millis(2500), socket.says("WATCHDOG=1")).await.is_ok()
 }
 
 /// Sends one request of the JetStream API, which must succeed.

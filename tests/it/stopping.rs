@@ -4,14 +4,13 @@ use crate::faults_postgres::COMMIT;
 use crate::support::daemon::Daemon;
 use crate::support::events::{event, good_events, next_event};
 use crate::support::ledger::{STREAM, check_ledger};
+use crate::support::notify::NotifySocket;
 use crate::support::process::scratch_folder;
 use crate::support::proxy::Direction;
 use crate::support::published::Published;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use std::time::Duration;
-use tokio::net::UnixDatagram;
-use tokio::time::timeout;
 
 #[tokio::test]
 async fn sigterm_under_load_settles_what_is_held_and_exits_0() {
@@ -93,24 +92,12 @@ async fn the_shutdown_deadline_is_kept() {
 /// Longer than the unit allows, where its settings say so.
 #[tokio::test]
 async fn a_stop_tells_systemd_how_long_it_may_take() {
-    let folder = scratch_folder("notify");
-    let path = folder.path().join("socket");
-    let socket = UnixDatagram::bind(&path).expect("the folder is ours");
-    let world = World::builder()
-        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
-        .env("LEDGERD__SHUTDOWN__DEADLINE", "2m")
-        .start()
-        .await;
+    let socket = NotifySocket::bind();
+    let settings = World::builder().env("NOTIFY_SOCKET", socket.path()).env("LEDGERD__SHUTDOWN__DEADLINE", "2m");
+    let world = settings.start().await;
     let mut daemon = world.daemon().await;
     daemon.sigterm();
-    let mut bytes = [0; 4096];
-    let told = loop {
-        let length = timeout(SOON, socket.recv(&mut bytes)).await.expect("it tells its stop").expect("it is bound");
-        let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
-        if told.contains("STOPPING=1") {
-            break told;
-        }
-    };
+    let told = socket.says("STOPPING=1").await;
     let usec = told.lines().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC=")?.parse::<u64>().ok());
     assert!(usec.is_some_and(|usec| usec > 120_000_000), "{told}");
     assert_eq!(daemon.wait_exit().await, 0);

@@ -35,6 +35,7 @@ pub(crate) mod requeued;
 pub(crate) mod shipped_nats;
 pub(crate) mod small_disk;
 
+pub(crate) mod notify;
 pub(crate) mod port;
 pub(crate) mod process;
 
