@@ -1,7 +1,7 @@
 # For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help run report bench flame build package test test-matrix test-package test-alerts fuzz fmt lint
+.PHONY: help run report bench flame build package test test-matrix test-n8n test-package test-alerts fuzz fmt lint
 
 # rustup puts cargo here; a shell that is not a login shell may not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -13,6 +13,7 @@ help:
 	@echo 'make flame        draws where the daemon spends its processor time; needs perf and inferno'
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
+	@echo 'make test-n8n     the workflows of README.md and docs/publish.md in a real n8n from npm, 3 GB'
 	@echo 'make fuzz         the judging, for five minutes, and the readers of src/tlog; needs a nightly toolchain and cargo-fuzz'
 	@echo 'make test-package the Debian package on a clean machine of its own, with a real systemd; as root'
 	@echo 'make test-alerts  the alert rules; needs promtool, which comes with Prometheus'
@@ -45,6 +46,9 @@ test:
 
 test-matrix:
 	@exec scripts/test-matrix
+
+test-n8n:
+	@exec python3 scripts/test_n8n.py
 
 test-package:
 	@exec python3 scripts/test_package.py

@@ -4,19 +4,25 @@ import hashlib
 import json
 import multiprocessing
 import random
+import re
 from datetime import datetime, timezone
 
 from nats_publish import Connection
 from sample_events import GOOD
-from servers import Trouble
+from servers import CHECKOUT, Trouble
 
 IN_FLIGHT_MAX = 2_000
 FIRST_MS = 1_767_225_600_000
+# Any registered agent may report a scan or ask for a tool.
+ACTORS = re.findall(r"sim_id: ([A-Z]{3}-[A-Z0-9-]+)", (CHECKOUT / "registry" / "agent_schema.yaml").read_text())
+EVERYBODYS = ("SEC", "TOOL")
 
 
 def event(number, chance):
     """One of LDG-002's own kinds, with an id of its own. About 400 bytes, as agents send them."""
     lane, actor, action, outcome, others = GOOD[number % len(GOOD)]
+    if lane in EVERYBODYS:
+        actor = ACTORS[number // len(GOOD) % len(ACTORS)]
     milliseconds = FIRST_MS + number
     moment = datetime.fromtimestamp(milliseconds // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
     made = {"event_id": f"{lane}-{actor}-{milliseconds}", "actor": actor, "action": action, "outcome": outcome,

@@ -8,12 +8,13 @@ from collections import namedtuple
 
 import backlog
 from bench_servers import SPEC_TABLE, HastyNats
-from processes import Watched
+from processes import Watched, server_cpu_seconds
 from servers import Trouble, say
 
 SECONDS_MAX = 3_600
 LOOK_SECONDS = 0.1
 OUTAGE_SECONDS = 20
+LANES = 15
 KEY_NAME = "bench.example/ledger"
 
 Programs = namedtuple("Programs", "ledgerd plain steady peers")
@@ -31,10 +32,11 @@ def plain(servers, programs, *arguments):
 
 def ceiling(servers, programs):
     """The same rows into the specification's table, over one connection, in batches of 1,000."""
-    url, _ = servers.new_database(SPEC_TABLE)
+    url, database = servers.new_database(SPEC_TABLE)
+    costs = Costs(servers, database)
     found, watched = plain(servers, programs, "insert", url, servers.events_file)
     watched.seconds = found["seconds"]
-    return result(found["rows"], watched)
+    return {**result(found["rows"], watched), "postgres_us": costs.per_event(found["rows"])["postgres_us"]}
 
 
 def peer(servers, programs, way, events):
@@ -60,7 +62,7 @@ def ingestr(servers, programs, events):
                url.replace("postgres://", "postgresql://") + "?sslmode=disable", "--dest-table", "public.events"]
     environment = {"TELEMETRY_OPTOUT": "1", "INGESTR_DISABLE_TELEMETRY": "1"}
     watched = Watched(command, servers.folder / "ingestr.log", environment)
-    wait(watched, servers.all_is_acknowledged)
+    wait(watched, lambda: servers.all_is_acknowledged(1))
     watched.seconds = time.monotonic() - watched.started
     watched.stop()
     expect(database, "select count(*) as there from public.events", events)
@@ -114,7 +116,7 @@ def outage(servers, programs, events):
     before_mib = watched.memory_bytes_max / 2**20
     time.sleep(OUTAGE_SECONDS)
     servers.postgres.come_back()
-    wait(watched, servers.all_is_acknowledged)
+    wait(watched, lambda: servers.all_is_acknowledged(LANES))
     watched.stop()
     expect(database, "select size as there from ledger.tree_head", before + events)
     return {"outage_seconds": OUTAGE_SECONDS, "memory_mib_before": round(before_mib, 1), "memory_mib": round(watched.memory_bytes_max / 2**20, 1)}
@@ -133,17 +135,45 @@ def stored(servers, programs, events, rows):
     return {"drains": drained, "ratio": round(drained[-1]["per_second"] / drained[0]["per_second"], 3)}
 
 
+class Costs:
+    """What a drain costs beside time: processor time of each server, bytes on disk, write-ahead log."""
+
+    SQL = """
+        select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint as wal,
+            coalesce((select sum(pg_total_relation_size(oid)) from pg_class
+                where relkind in ('r', 'p') and relnamespace = to_regnamespace('ledger')), 0)::bigint as custody,
+            coalesce(pg_total_relation_size(to_regclass('public.audit_events')), 0)::bigint as table_bytes"""
+
+    def __init__(self, servers, database):
+        self.servers, self.database = servers, database
+        self.before = self.now()
+
+    def now(self):
+        return {**self.database.rows(self.SQL)[0], "postgres": server_cpu_seconds(self.servers.postgres.process.pid),
+                "nats": server_cpu_seconds(self.servers.nats.process.pid)}
+
+    def per_event(self, events):
+        now = self.now()
+        spent = {name: (now[name] - before) / events for name, before in self.before.items()}
+        return {"postgres_us": round(spent["postgres"] * 1e6, 2), "nats_us": round(spent["nats"] * 1e6, 2),
+                "wal_bytes": round(spent["wal"]), "custody_bytes": round(spent["custody"]), "row_bytes": round(spent["table_bytes"])}
+
+
 def drain(servers, programs, environment, database, events):
     before = database.tree_head()["size"]
+    costs = Costs(servers, database)
     watched = Watched([programs.ledgerd, "run"], servers.folder / "ledgerd.log", environment)
     # The consumers are asked, which costs the machine next to nothing; a psql ten times a second takes a twentieth of it.
-    wait(watched, servers.all_is_acknowledged)
+    wait(watched, lambda: servers.all_is_acknowledged(LANES))
     watched.seconds = time.monotonic() - watched.started
     expect(database, "select size as there from ledger.tree_head", before + events)
+    found = costs.per_event(events)
     # The last checkpoint.
     wait(watched, lambda: database.rows("select coalesce(max(tree_size), 0) as signed from ledger.checkpoint")[0]["signed"] >= before + events)
     watched.stop()
-    return result(events, watched)
+    found.update(result(events, watched))
+    found["ledgerd_us"] = round(found["cpu_seconds"] / events * 1e6, 2)
+    return found
 
 
 def checkpoint_lag(database):
@@ -154,8 +184,9 @@ def checkpoint_lag(database):
                 coalesce(lag(tree_size) over (order by tree_size), 0) as before
             from ledger.checkpoint
         )
-        select percentile_cont(0.99) within group (order by extract(epoch from signed.at - pg_xact_commit_timestamp(entry.xmin))) as p99
-        from ledger.entry as entry
+        select percentile_cont(0.99) within group (order by extract(epoch from signed.at - pg_xact_commit_timestamp(batch.xmin))) as p99
+        from ledger.batch as batch
+        cross join lateral generate_series(batch.first_leaf, batch.first_leaf + batch.leaves - 1) as entry (leaf_index)
         join signed on entry.leaf_index >= signed.before and entry.leaf_index < signed.tree_size""")
     return {"checkpoint_lag_p99_seconds": round(found["p99"], 3)}
 

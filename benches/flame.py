@@ -49,7 +49,7 @@ def record(perf, servers, programs):
     watched = Watched([programs.ledgerd, "run"], servers.folder / "ledgerd.log", environment)
     samples = RUN / "perf.data"
     recording = subprocess.Popen([perf, "record", "-q", "-g", "-F", str(SAMPLES_PER_SECOND), "-p", str(watched.process.pid), "-o", samples])
-    drains.wait(watched, servers.all_is_acknowledged)
+    drains.wait(watched, lambda: servers.all_is_acknowledged(drains.LANES))
     recording.send_signal(signal.SIGINT)
     recording.wait()
     watched.stop()

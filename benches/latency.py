@@ -1,5 +1,5 @@
-"""At a steady 500 events in a second: how long from an event's publication to its acknowledgement, which follows its commit? Beside it, how
-long one row and its commit take over one connection."""
+"""At a steady 500 events in a second: the time from the stream's own answer for an event to its acknowledgement, which follows its commit.
+Beside it, the time of one row and its commit over one connection."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-//! How soon is an event committed? Publishes events at a steady pace and hears when the stream has each, and when each is
+//! Measures how soon an event is committed. Publishes events at a steady pace and hears when the stream has each, and when each is
 //! acknowledged, which follows its commit. `latency.py` runs it; it prints one JSON object.
 //!
 //! ```text
@@ -21,8 +21,8 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 struct Heard {
     /// By the event's number: its sequence in the stream.
     stored: HashMap<usize, (u64, Instant)>,
-    /// By sequence.
-    acknowledged: HashMap<u64, Instant>,
+    /// By lane, in their order: each acknowledgement speaks for all sequences of the lane up to its own.
+    acknowledged: HashMap<String, Vec<(u64, Instant)>>,
 }
 
 impl Heard {
@@ -37,16 +37,35 @@ impl Heard {
             self.stored.insert(number, (sequence, now));
         } else if message.payload.starts_with(b"+ACK") {
             // `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.…`; newer servers put a domain and an account before the stream.
-            let sequence = words[if words.len() < 11 { 5 } else { 7 }].parse().expect("a sequence");
-            self.acknowledged.entry(sequence).or_insert(now);
+            let consumer = if words.len() < 11 { 3 } else { 5 };
+            let sequence = words[consumer + 2].parse().expect("a sequence");
+            let lane = words[consumer].rsplit('-').next().expect("a lane").to_owned();
+            self.acknowledged.entry(lane).or_default().push((sequence, now));
         }
+    }
+
+    /// When a sequence of a lane was acknowledged.
+    fn acknowledged_at(&self, lane: &str, sequence: u64) -> Option<Instant> {
+        let acknowledged = self.acknowledged.get(lane)?;
+        acknowledged.iter().find(|(through, _)| *through >= sequence).map(|(_, at)| *at)
+    }
+
+    /// Whether everything was heard of: the last event of each lane is acknowledged.
+    fn is_whole(&self, lanes: &[String]) -> bool {
+        let mut last: HashMap<&str, u64> = HashMap::new();
+        for (number, (sequence, _)) in &self.stored {
+            let newest = last.entry(&lanes[*number]).or_default();
+            *newest = (*newest).max(*sequence);
+        }
+        self.stored.len() == lanes.len()
+            && last.into_iter().all(|(lane, sequence)| self.acknowledged_at(lane, sequence).is_some())
     }
 }
 
-async fn hear(answers: Subscriber, acknowledgements: Subscriber, count: usize) -> Heard {
+async fn hear(answers: Subscriber, acknowledgements: Subscriber, lanes: Vec<String>) -> Heard {
     let mut heard = Heard::default();
     let mut messages = futures_util::stream::select(answers, acknowledgements);
-    while heard.stored.len() < count || heard.acknowledged.len() < count {
+    while heard.stored.len() < lanes.len() || !heard.is_whole(&lanes) {
         let message = timeout(SILENCE_MAX, messages.next()).await;
         heard.note(&message.expect("something is heard every minute").expect("the connection stays"));
     }
@@ -80,15 +99,19 @@ async fn main() {
     let client = async_nats::connect(url).await.expect("the server answers");
     let answers = client.subscribe("bench.answer.*").await.expect("the connection stays");
     let acknowledgements = client.subscribe("$JS.ACK.>").await.expect("the connection stays");
-    let hearing = tokio::spawn(hear(answers, acknowledgements, lines.len()));
+    let lane = |line: &String| line.split('.').nth(1).expect("a subject of three tokens").to_owned();
+    let of_lanes: Vec<String> = lines.iter().map(lane).collect();
+    let hearing = tokio::spawn(hear(answers, acknowledgements, of_lanes.clone()));
     let published = publish(&client, &lines).await;
     let heard = hearing.await.expect("it does not panic");
 
     let (mut stored_ms, mut acknowledged_ms) = (Vec::new(), Vec::new());
     for (number, at) in published.iter().enumerate().skip(warm.parse().expect("a number of events")) {
         let (sequence, stored) = heard.stored[&number];
+        let acknowledged = heard.acknowledged_at(&of_lanes[number], sequence).expect("all were heard of");
         stored_ms.push((stored - *at).as_secs_f64() * 1_000.0);
-        acknowledged_ms.push((heard.acknowledged[&sequence] - *at).as_secs_f64() * 1_000.0);
+        // The acknowledgement may be heard before the stream's answer.
+        acknowledged_ms.push(acknowledged.saturating_duration_since(stored).as_secs_f64() * 1_000.0);
     }
     println!("{}", serde_json::json!({"stored_ms": stored_ms, "acknowledged_ms": acknowledged_ms}));
 }

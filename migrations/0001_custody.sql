@@ -14,34 +14,99 @@ create table ledger.epoch (
     constraint epoch_identity_key unique (stream, stream_created_ns, regressions)
 );
 
-create table ledger.entry (
-    -- The position in the RFC 6962 tree: contiguous from 0, assigned under the lock on ledger.tree_head.
-    leaf_index     bigint      primary key check (leaf_index >= 0),
+-- Custody itself: one row for each lane and commit, with a place in each array for each message. One row per message would cost
+-- seven times the room: here what the messages of a lane have in common is compressed away, and an index has one entry per commit.
+-- People read the view ledger.entry, one line per message. A batch is bounded as its commit is: by pipeline.batch_messages_max, by
+-- pipeline.batch_bytes_max (64 MiB at most) and one message beyond it, far below the gigabyte that an array may have.
+create table ledger.batch (
+    -- The leaf of the first message; the others follow. Leaves are contiguous from 0 and assigned under the lock on ledger.tree_head.
+    first_leaf      bigint      primary key check (first_leaf >= 0),
+    -- How many messages.
+    leaves          integer     not null check (leaves > 0),
     -- No foreign key: epochs are never removed, and a check per row would slow every commit.
-    epoch          integer     not null,
-    sequence       bigint      not null,
-    subject        text        not null,
+    epoch           integer     not null,
+    -- The second token of the subjects.
+    lane            text        collate "C" not null,
+    -- Within a layer of a lane no ranges overlap, neither of sequences nor of rows: so each is found by one step in an index. What
+    -- is stored in order is of layer 0; what fills a hole, or overtakes another commit, is of the lowest layer that has room for it.
+    layer           smallint    not null check (layer >= 0),
+    first_sequence  bigint      not null,
+    last_sequence   bigint      not null,
+    -- The least and the greatest of row_ids. Null where no message made a row that has a number.
+    first_row_id    bigint,
+    last_row_id     bigint,
+    -- How many messages had these ends.
+    duplicates      integer     not null check (duplicates >= 0),
+    rejected        integer     not null check (rejected >= 0),
+    -- How many gave up their bytes by the authority of the Architect: see ledger.erased.
+    erased          integer     not null default 0 check (erased >= 0),
+    committed_at    timestamptz not null,
+    -- Ascending.
+    sequences       bigint[]    not null,
+    subjects        text[]      not null,
     -- When the server stored the message, in nanoseconds since 1970 (timestamptz would forget the last three digits).
-    server_time_ns bigint      not null,
-    -- The publisher's headers, as sorted `Name: value` lines, or the raw block where it could not be parsed. Null: none.
-    headers        bytea,
-    -- The publisher's bytes. Null for a duplicate, whose bytes another entry holds.
-    payload        bytea,
-    payload_sha256 bytea       not null check (octet_length(payload_sha256) = 32),
-    disposition    text        not null check (disposition in ('recorded', 'duplicate', 'rejected')),
+    server_times_ns bigint[]    not null,
+    -- The publisher's headers, as sorted `Name: value` lines, or the raw block where it could not be parsed. Null where the
+    -- publisher set none, and altogether where nobody did.
+    headers         bytea[],
+    -- The publisher's bytes.
+    payloads        bytea[]     not null,
+    -- r recorded, d duplicate, x rejected.
+    dispositions    "char"[]    not null check (dispositions <@ array['r', 'd', 'x']::"char"[]),
     -- The record's own name (for an audit event its event_id). Null where a reject had none that could be read.
-    record_id      text,
-    -- The row of the projection that this entry made. Null unless recorded.
-    row_id         bigint,
-    leaf_hash      bytea       not null check (octet_length(leaf_hash) = 32),
-    committed_at   timestamptz not null,
-    -- Makes a redelivery recognisable, whoever it reaches.
-    constraint entry_sequence_key unique (epoch, sequence),
-    constraint entry_payload_kept check (payload is not null or disposition = 'duplicate')
+    record_ids      text[]      not null,
+    -- The row of the projection that the message made. Null where it made none that has a number, and altogether where nobody did.
+    row_ids         bigint[],
+    leaf_hashes     bytea[]     not null,
+    constraint batch_whole check (
+        cardinality(sequences) = leaves
+        and cardinality(subjects) = leaves
+        and cardinality(server_times_ns) = leaves
+        and coalesce(cardinality(headers), leaves) = leaves
+        and cardinality(payloads) = leaves
+        and cardinality(dispositions) = leaves
+        and cardinality(record_ids) = leaves
+        and coalesce(cardinality(row_ids), leaves) = leaves
+        and cardinality(leaf_hashes) = leaves
+    ),
+    constraint batch_payloads_kept check (leaves - cardinality(array_remove(payloads, null)) = erased),
+    constraint batch_range check (
+        first_sequence = sequences[1] and last_sequence = sequences[leaves] and first_sequence <= last_sequence
+        and (first_row_id is null) = (row_ids is null) and (last_row_id is null) = (row_ids is null) and first_row_id <= last_row_id
+    )
 );
 
--- "What became of event X?"
-create index entry_record_id on ledger.entry (record_id) where record_id is not null;
+-- "Which batch holds this sequence?" In each layer, the last one that begins at or before it.
+create unique index batch_sequence on ledger.batch (epoch, lane, layer, first_sequence);
+-- "Which batch made this row?"
+create unique index batch_row on ledger.batch (lane, layer, first_row_id) where first_row_id is not null;
+
+do $$
+declare
+    stored text;
+begin
+    -- Hashes cannot be compressed; everything else can, and lz4 takes a fraction of the time where the server was built with it.
+    alter table ledger.batch alter column leaf_hashes set storage external;
+    if (select 'lz4' = any (enumvals) from pg_settings where name = 'default_toast_compression') then
+        for stored in
+            select attname
+            from pg_attribute
+            where attrelid = 'ledger.batch'::regclass and attnum > 0 and attstorage = 'x'
+        loop
+            execute format('alter table ledger.batch alter column %I set compression lz4', stored);
+        end loop;
+    end if;
+end
+$$;
+
+-- What the leaf needs of bytes that were given up by the authority of the Architect (see migration 7).
+create table ledger.erased (
+    leaf_index     bigint primary key,
+    erasure_id     bigint not null,
+    payload_sha256 bytea  not null check (octet_length(payload_sha256) = 32),
+    -- Null where there were no headers.
+    headers_sha256 bytea  check (octet_length(headers_sha256) = 32)
+);
 
 -- The reason of each reject. Everything here is fixed at the commit, except that `published_at` is set once.
 create table ledger.dead_letter (
@@ -118,12 +183,19 @@ end
 $$;
 
 -- `enable always`: an ordinary trigger sleeps while session_replication_role is `replica`.
-create trigger append_only before update or delete on ledger.entry
+create trigger append_only before update or delete on ledger.batch
     for each row execute function ledger.refuse_change();
-create trigger never_truncated before truncate on ledger.entry
+create trigger never_truncated before truncate on ledger.batch
     for each statement execute function ledger.refuse_change();
-alter table ledger.entry enable always trigger append_only;
-alter table ledger.entry enable always trigger never_truncated;
+alter table ledger.batch enable always trigger append_only;
+alter table ledger.batch enable always trigger never_truncated;
+
+create trigger append_only before update or delete on ledger.erased
+    for each row execute function ledger.refuse_change();
+create trigger never_truncated before truncate on ledger.erased
+    for each statement execute function ledger.refuse_change();
+alter table ledger.erased enable always trigger append_only;
+alter table ledger.erased enable always trigger never_truncated;
 
 create trigger append_only before update or delete on ledger.epoch
     for each row execute function ledger.refuse_change();
@@ -159,6 +231,47 @@ alter table ledger.tree_head enable always trigger grows_only;
 alter table ledger.tree_head enable always trigger append_only;
 alter table ledger.tree_head enable always trigger never_truncated;
 
+-- Custody message by message. `first_leaf` names the batch, and is what narrows a search: a condition on any other column reads all
+-- batches. The functions below know how to find one.
+create view ledger.entry as
+select
+    batch.first_leaf + item.position - 1 as leaf_index,
+    batch.epoch,
+    item.sequence,
+    item.subject,
+    item.server_time_ns,
+    item.headers,
+    item.payload,
+    coalesce(erased.payload_sha256, sha256(item.payload)) as payload_sha256,
+    case item.disposition
+        when 'r' then 'recorded'
+        when 'd' then 'duplicate'
+        when 'x' then 'rejected'
+        else item.disposition::text
+    end as disposition,
+    item.record_id,
+    item.row_id,
+    item.leaf_hash,
+    batch.committed_at,
+    erased.erasure_id,
+    erased.headers_sha256,
+    batch.first_leaf
+from ledger.batch
+cross join lateral unnest(
+    batch.sequences,
+    batch.subjects,
+    batch.server_times_ns,
+    batch.headers,
+    batch.payloads,
+    batch.dispositions,
+    batch.record_ids,
+    batch.row_ids,
+    batch.leaf_hashes
+) with ordinality as item (
+    sequence, subject, server_time_ns, headers, payload, disposition, record_id, row_id, leaf_hash, position
+)
+left join ledger.erased as erased on erased.leaf_index = batch.first_leaf + item.position - 1;
+
 -- Custody for people: one line for each message, with its reason where it was rejected.
 create view ledger.journal as
 select
@@ -174,7 +287,293 @@ select
     to_timestamp(e.server_time_ns / 1000000000) + (e.server_time_ns % 1000000000) / 1000 * interval '1 microsecond'
         as received_at,
     e.committed_at,
-    encode(e.payload, 'escape') as payload_text
+    encode(e.payload, 'escape') as payload_text,
+    e.first_leaf
 from ledger.entry as e
 join ledger.epoch as p using (epoch)
 left join ledger.dead_letter as d using (leaf_index);
+
+-- The batches of a lane that may hold sequences of this range, by their first leaves: those whose own range overlaps it.
+create function ledger.batches_of_lane(in_epoch integer, in_lane text, first bigint, last bigint) returns setof bigint
+    language plpgsql
+    stable
+    rows 2
+    set search_path = pg_catalog
+as $$
+declare
+    in_layer smallint := -1;
+    nearest  record;
+begin
+    loop
+        select layer into in_layer
+        from ledger.batch
+        where epoch = in_epoch and lane = in_lane and layer > in_layer
+        order by layer
+        limit 1;
+        exit when not found;
+
+        select first_leaf, last_sequence into nearest
+        from ledger.batch
+        where epoch = in_epoch and lane = in_lane and layer = in_layer and first_sequence <= first
+        order by first_sequence desc
+        limit 1;
+        if nearest.last_sequence >= first then
+            return next nearest.first_leaf;
+        end if;
+
+        if last > first then
+            return query
+            select first_leaf
+            from ledger.batch
+            where epoch = in_epoch and lane = in_lane and layer = in_layer and first_sequence > first and first_sequence <= last
+            order by first_sequence;
+        end if;
+    end loop;
+end
+$$;
+
+-- The lanes of an epoch with their layers: steps in an index, however many batches there are.
+create function ledger.layers_of(in_epoch integer) returns table (lane text, layer smallint)
+    language plpgsql
+    stable
+    rows 20
+    set search_path = pg_catalog
+as $$
+#variable_conflict use_column
+declare
+    last record;
+begin
+    select batch.lane, batch.layer into last
+    from ledger.batch as batch
+    where epoch = in_epoch
+    order by lane, layer
+    limit 1;
+    while found loop
+        return query select last.lane::text, last.layer::smallint;
+        select batch.lane, batch.layer into last
+        from ledger.batch as batch
+        where epoch = in_epoch and (batch.lane, batch.layer) > (last.lane, last.layer)
+        order by lane, layer
+        limit 1;
+    end loop;
+end
+$$;
+
+-- The batches of an epoch that may hold sequences of this range.
+create function ledger.batches_of_epoch(in_epoch integer, first bigint, last bigint) returns setof bigint
+    language sql
+    stable
+    rows 20
+begin atomic
+    select place.first_leaf
+    from (select distinct lane from ledger.layers_of(in_epoch)) as known
+    cross join lateral ledger.batches_of_lane(in_epoch, known.lane, first, last) as place (first_leaf);
+end;
+
+-- The batches of a lane that may have made rows of this range, by their first leaves.
+create function ledger.batches_of_rows(in_lane text, first bigint, last bigint) returns setof bigint
+    language plpgsql
+    stable
+    rows 2
+    set search_path = pg_catalog
+as $$
+declare
+    in_layer smallint := -1;
+    nearest  record;
+begin
+    if first is null then
+        return;
+    end if;
+    loop
+        select layer into in_layer
+        from ledger.batch
+        where lane = in_lane and layer > in_layer and first_row_id is not null
+        order by layer
+        limit 1;
+        exit when not found;
+
+        select first_leaf, last_row_id into nearest
+        from ledger.batch
+        where lane = in_lane and layer = in_layer and first_row_id <= first
+        order by first_row_id desc
+        limit 1;
+        if nearest.last_row_id >= first then
+            return next nearest.first_leaf;
+        end if;
+
+        if last > first then
+            return query
+            select first_leaf
+            from ledger.batch
+            where lane = in_lane and layer = in_layer and first_row_id > first and first_row_id <= last
+            order by first_row_id;
+        end if;
+    end loop;
+end
+$$;
+
+-- The table that a subject's lane fills.
+create function ledger.table_of_lane(lane text) returns text
+    language sql
+    immutable
+begin atomic
+    select case lane
+        when 'TOKENS' then 'token_ledger'
+        when 'TRAIL' then 'decision_trails'
+        when 'METRIC' then 'economic_metrics'
+        when 'USAGE' then 'tool_usage_ledger'
+        else 'audit_events'
+    end;
+end;
+
+create function ledger.table_of(subject text) returns text
+    language sql
+    immutable
+begin atomic
+    select ledger.table_of_lane(split_part(subject, '.', 2));
+end;
+
+-- The batches that may have made this row of a table, by their first leaves. For token_ledger these are rows of ledger.token_usage.
+create function ledger.batches_of_row(in_table text, row_id bigint) returns setof bigint
+    language plpgsql
+    stable
+    rows 11
+    set search_path = pg_catalog
+as $$
+declare
+    in_lane text collate "C" := '';
+begin
+    loop
+        select lane into in_lane
+        from ledger.batch
+        where lane > in_lane and first_row_id is not null
+        order by lane
+        limit 1;
+        exit when not found;
+        if ledger.table_of_lane(in_lane) = in_table then
+            return query select * from ledger.batches_of_rows(in_lane, row_id, row_id);
+        end if;
+    end loop;
+end
+$$;
+
+-- One entry, by its leaf.
+create function ledger.entry_at(leaf bigint) returns setof ledger.entry
+    language sql
+    stable
+    rows 1
+begin atomic
+    select
+        leaf,
+        batch.epoch,
+        batch.sequences[place.at],
+        batch.subjects[place.at],
+        batch.server_times_ns[place.at],
+        item.headers,
+        item.payload,
+        coalesce(erased.payload_sha256, sha256(item.payload)),
+        case item.disposition
+            when 'r' then 'recorded'
+            when 'd' then 'duplicate'
+            when 'x' then 'rejected'
+            else item.disposition::text
+        end,
+        batch.record_ids[place.at],
+        batch.row_ids[place.at],
+        batch.leaf_hashes[place.at],
+        batch.committed_at,
+        erased.erasure_id,
+        erased.headers_sha256,
+        batch.first_leaf
+    from ledger.batch
+    cross join lateral (select (leaf - batch.first_leaf + 1)::integer as at) as place
+    -- Each array is decompressed once.
+    cross join lateral (
+        select
+            batch.headers[place.at] as headers,
+            batch.payloads[place.at] as payload,
+            batch.dispositions[place.at] as disposition
+        offset 0
+    ) as item
+    left join ledger.erased as erased on erased.leaf_index = leaf
+    where batch.first_leaf = (select max(candidate.first_leaf) from ledger.batch as candidate where candidate.first_leaf <= leaf)
+        and leaf < batch.first_leaf + batch.leaves;
+end;
+
+-- One entry, by its place in its stream.
+create function ledger.entry_by_sequence(epoch integer, sequence bigint) returns setof ledger.entry
+    language sql
+    stable
+    rows 1
+begin atomic
+    select entry.*
+    from ledger.batches_of_epoch(entry_by_sequence.epoch, entry_by_sequence.sequence, entry_by_sequence.sequence) as place (first_leaf)
+    cross join lateral (
+        select array_position(batch.sequences, entry_by_sequence.sequence) as at
+        from ledger.batch as batch
+        where batch.first_leaf = place.first_leaf
+        offset 0
+    ) as found
+    cross join lateral ledger.entry_at(place.first_leaf + found.at - 1) as entry
+    where found.at is not null;
+end;
+
+-- The entry that made this row of a table; for token_ledger, of ledger.token_usage. Uses of tools have no numbers.
+create function ledger.entry_of_row(table_name text, row_id bigint) returns setof ledger.entry
+    language sql
+    stable
+    rows 1
+begin atomic
+    select entry.*
+    from ledger.batches_of_row(entry_of_row.table_name, entry_of_row.row_id) as place (first_leaf)
+    cross join lateral (
+        select array_position(batch.row_ids, entry_of_row.row_id) as at
+        from ledger.batch as batch
+        where batch.first_leaf = place.first_leaf
+        offset 0
+    ) as found
+    cross join lateral ledger.entry_at(place.first_leaf + found.at - 1) as entry
+    where found.at is not null;
+end;
+
+-- The newest lines of the journal. Of the view itself PostgreSQL would have to sort all.
+create function ledger.newest(lines integer) returns setof ledger.journal
+    language sql
+    stable
+begin atomic
+    select journal.*
+    from ledger.journal as journal
+    where journal.first_leaf >= (
+        select max(batch.first_leaf)
+        from ledger.batch as batch
+        where batch.first_leaf <= greatest(
+            0,
+            (select last.first_leaf + last.leaves from ledger.batch as last order by last.first_leaf desc limit 1) - lines
+        )
+    )
+    order by journal.leaf_index desc
+    limit lines;
+end;
+
+-- The batches of an epoch that hold any of these sequences, by their first leaves. Nothing but sequences is read, and only of batches
+-- whose ranges these fall into.
+create function ledger.batches_holding(in_epoch integer, wanted bigint[]) returns setof bigint
+    language plpgsql
+    stable
+    rows 2
+    set search_path = pg_catalog
+as $$
+declare
+    first constant bigint := (select min(number) from unnest(wanted) as number);
+    last  constant bigint := (select max(number) from unnest(wanted) as number);
+begin
+    return query
+    select distinct place.first_leaf
+    from ledger.batches_of_epoch(in_epoch, first, last) as place (first_leaf)
+    -- Without `offset 0`, a plan that was made while the table was empty would read all of it for ever after.
+    cross join lateral (select sequences from ledger.batch where batch.first_leaf = place.first_leaf offset 0) as batch
+    cross join lateral unnest(batch.sequences) as held (sequence)
+    -- `is true` makes it one look into a hash for each sequence; as a join it would be a loop over all pairs.
+    where (held.sequence in (select number from unnest(wanted) as number)) is true;
+end
+$$;

@@ -38,7 +38,8 @@ create table ledger.token_usage (
     task_id        text,
     operation_type text,
     timestamp_text text,
-    constraint token_usage_key unique (agent_name, usage_id, usage_id_given),
+    -- In this order it finds a usage whose agent is not known, too.
+    constraint token_usage_key unique (usage_id, agent_name, usage_id_given),
     constraint token_usage_cost_explained check (cost_given = (input_rate_id is null) and cost_given = (output_rate_id is null))
 );
 

@@ -100,8 +100,27 @@ grant select, insert on public.tool_usage_ledger to service_role;
 
 -- The daemon's doors: a view acts with its owner's rights, so the daemon needs neither a fifth policy nor a share in
 -- service_role, and sees of the registries only which ids there are.
+--
+-- Who reported a use: the last token of the subject, which the credentials decide. It reads custody with the rights of whoever asks.
+create function ledger.tool_usage_author(usage_id uuid) returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog
+as $$
+begin
+    return (
+        select split_part(entry.subject, '.', 3)
+        from ledger.entries_by_record(usage_id::text) as entry
+        where entry.disposition = 'recorded' and split_part(entry.subject, '.', 2) = 'USAGE'
+        order by entry.leaf_index
+        limit 1
+    );
+end
+$$;
 create view ledger.tool_usage as
-select id, agent_id, venture_id, tool_id, tokens_consumed, cost_usd, execution_ms, created_at from public.tool_usage_ledger;
+select id, agent_id, venture_id, tool_id, tokens_consumed, cost_usd, execution_ms, created_at,
+    ledger.tool_usage_author(id) as author
+from public.tool_usage_ledger;
 create view ledger.known_agent as select id from public.agent_registry;
 create view ledger.known_tool as select id from public.tool_registry;
 create view ledger.known_venture as select id from public.ventures;

@@ -79,20 +79,6 @@ create index removal_row on ledger.removal (row_key, table_name);
 create index removal_table on ledger.removal (table_name) where erasure_id is not null;
 create index removal_erasure on ledger.removal (erasure_id) where erasure_id is not null;
 
--- The table that a subject's lane fills.
-create function ledger.table_of(subject text) returns text
-    language sql
-    immutable
-begin atomic
-    select case split_part(subject, '.', 2)
-        when 'TOKENS' then 'token_ledger'
-        when 'TRAIL' then 'decision_trails'
-        when 'METRIC' then 'economic_metrics'
-        when 'USAGE' then 'tool_usage_ledger'
-        else 'audit_events'
-    end;
-end;
-
 -- An event id of the program's own that no event has yet.
 create function ledger.unused_event_id() returns text
     language sql
@@ -146,12 +132,12 @@ begin atomic
     select exists (
         select
         from ledger.export
-        join ledger.entry on entry.record_id = export.event_id and entry.sequence = export.id
-        join ledger.epoch using (epoch)
+        join ledger.epoch on epoch.stream = 'ledgerd-retention'
+        cross join lateral ledger.entry_by_sequence(epoch.epoch, export.id) as entry
         join public.audit_events as event on event.id = entry.row_id and event.event_id = export.event_id
         where export.id = export_id
             and entry.disposition = 'recorded'
-            and epoch.stream = 'ledgerd-retention'
+            and entry.record_id = export.event_id
             and event.action = 'RETENTION_EXPORTED'
     );
 end;
@@ -252,7 +238,7 @@ begin
             from ledger.erasure
             join public.audit_events as event on event.event_id = erasure.authorized_by
             -- The Architect's event came on the Architect's subject, and is a leaf.
-            join ledger.entry on entry.record_id = event.event_id and entry.row_id = event.id
+            join lateral ledger.entry_of_row('audit_events', event.id) as entry on entry.record_id = event.event_id
             where erasure.id = removal.erasure_id
                 and erasure.table_name = removal.table_name
                 and erasure.erased_at = current_timestamp
@@ -275,9 +261,8 @@ begin
         where removal.table_name = 'audit_events' and not exists (
             select
             from public.audit_events as event
-            left join ledger.entry
-                on entry.record_id = event.event_id and entry.row_id = event.id and entry.disposition = 'recorded'
-                and ledger.table_of(entry.subject) = 'audit_events'
+            left join lateral ledger.entry_of_row('audit_events', event.id) as entry
+                on entry.record_id = event.event_id and entry.disposition = 'recorded'
             where event.event_id = removal.row_key
                 and entry.leaf_index is not distinct from removal.leaf_index
                 -- What explains a gap stays.
@@ -292,9 +277,8 @@ begin
         where removal.table_name = 'decision_trails' and not exists (
             select
             from public.decision_trails as trail
-            left join ledger.entry
-                on entry.record_id = trail.trail_id and entry.row_id = trail.id and entry.disposition = 'recorded'
-                and ledger.table_of(entry.subject) = 'decision_trails'
+            left join lateral ledger.entry_of_row('decision_trails', trail.id) as entry
+                on entry.record_id = trail.trail_id and entry.disposition = 'recorded'
             where trail.trail_id = removal.row_key and entry.leaf_index is not distinct from removal.leaf_index
         )
         limit 1;
@@ -400,29 +384,48 @@ begin
 end
 $$;
 
--- Of an erased record custody gives up the bytes, and keeps everything that its leaf is made of.
+-- Of an erased record custody gives up the bytes, and keeps everything that its leaf is made of: the one change that a batch may
+-- see. Nothing passes but nulls in the places of entries whose removal and hashes this very transaction has entered.
 create function ledger.allow_only_erasure() returns trigger
     language plpgsql
     set search_path = pg_catalog
 as $$
 declare
-    given_up constant text[] := array['payload', 'headers', 'headers_sha256', 'erasure_id'];
+    expected  ledger.batch := old;
+    given_up  integer;
+    unfounded integer;
 begin
-    if old.erasure_id is null
-        and old.disposition in ('recorded', 'duplicate')
-        and new.payload is null
-        and new.headers is null
-        and new.headers_sha256 is not distinct from sha256(old.headers)
-        and to_jsonb(new) - given_up = to_jsonb(old) - given_up
-        and exists (
-            select
-            from ledger.removal
-            where removal.erasure_id = new.erasure_id
-                and removal.row_key = old.record_id
-                and removal.removed_at = current_timestamp
-                and removal.table_name = ledger.table_of(old.subject)
-        )
-    then
+    expected.payloads := new.payloads;
+    expected.headers := new.headers;
+    expected.erased := new.erased;
+    select count(*), count(*) filter (where not coalesce(is_founded, false)) into given_up, unfounded
+    from (
+        select
+            is_of_a_record
+                and new_payload is null
+                and new_headers is null
+                and exists (
+                    select
+                    from ledger.erased
+                    join ledger.removal on removal.erasure_id = erased.erasure_id
+                    where erased.leaf_index = old.first_leaf + position - 1
+                        and erased.payload_sha256 = sha256(old_payload)
+                        and erased.headers_sha256 is not distinct from sha256(old_headers)
+                        and removal.row_key = record_id
+                        and removal.removed_at = current_timestamp
+                        and removal.table_name = ledger.table_of(subject)
+                ) as is_founded
+        from (
+            select *, disposition in ('r', 'd') as is_of_a_record
+            from unnest(
+                old.payloads, new.payloads, old.headers, new.headers, old.dispositions, old.record_ids, old.subjects
+            ) with ordinality as item (
+                old_payload, new_payload, old_headers, new_headers, disposition, record_id, subject, position
+            )
+        ) as item
+        where old_payload is distinct from new_payload or old_headers is distinct from new_headers
+    ) as change;
+    if given_up > 0 and unfounded = 0 and new.erased = old.erased + given_up and expected *= new then
         return new;
     end if;
     raise exception 'the ledger is append-only: % on %.% is refused', tg_op, tg_table_schema, tg_table_name
@@ -430,27 +433,58 @@ begin
 end
 $$;
 
-alter table ledger.entry
-    -- Set when the bytes were given up.
-    add column erasure_id bigint,
-    -- What the leaf needs of headers that were given up.
-    add column headers_sha256 bytea check (octet_length(headers_sha256) = 32),
-    drop constraint entry_payload_kept,
-    add constraint entry_payload_kept check (
-        payload is not null or disposition = 'duplicate' or disposition = 'recorded' and erasure_id is not null
-    ),
-    add constraint entry_erased_whole check (
-        erasure_id is null and headers_sha256 is null
-        or erasure_id is not null and payload is null and headers is null and disposition <> 'rejected'
-    );
+-- The same bytes with nulls at these places.
+create function ledger.without(items bytea[], places integer[]) returns bytea[]
+    language plpgsql
+    immutable
+    strict
+    set search_path = pg_catalog
+as $$
+declare
+    place integer;
+begin
+    foreach place in array places loop
+        items[place] := null;
+    end loop;
+    return items;
+end
+$$;
 
-drop trigger append_only on ledger.entry;
-create trigger append_only before delete on ledger.entry
+-- Hashes of bytes that are still there would excuse their loss later, and so would those of a record that nobody removed.
+create function ledger.check_erased() returns trigger
+    language plpgsql
+    set search_path = pg_catalog
+as $$
+begin
+    if not exists (
+        select
+        from ledger.entry_at(new.leaf_index) as entry
+        join ledger.removal on removal.row_key = entry.record_id
+        where entry.payload is null
+            and entry.headers is null
+            and removal.erasure_id = new.erasure_id
+            and removal.removed_at = current_timestamp
+            and removal.table_name = ledger.table_of(entry.subject)
+    ) then
+        raise exception 'leaf % is entered as erased, and nothing entitles to it, or its bytes are still there', new.leaf_index
+            using errcode = 'insufficient_privilege';
+    end if;
+    return null;
+end
+$$;
+
+drop trigger append_only on ledger.batch;
+create trigger append_only before delete on ledger.batch
     for each row execute function ledger.refuse_change();
-create trigger erased_only before update on ledger.entry
+create trigger erased_only before update on ledger.batch
     for each row execute function ledger.allow_only_erasure();
-alter table ledger.entry enable always trigger append_only;
-alter table ledger.entry enable always trigger erased_only;
+alter table ledger.batch enable always trigger append_only;
+alter table ledger.batch enable always trigger erased_only;
+
+create constraint trigger carried_out after insert on ledger.erased
+    deferrable initially deferred
+    for each row execute function ledger.check_erased();
+alter table ledger.erased enable always trigger carried_out;
 
 drop trigger append_only on public.token_ledger;
 create trigger removed_only before delete on public.token_ledger

@@ -13,8 +13,32 @@ begin atomic
     );
 end;
 
+create function ledger.requeue_ids(headers bytea[]) returns bytea[]
+    language sql
+    immutable
+begin atomic
+    select array_agg(found.id)
+    from unnest(headers) as message (headers)
+    cross join lateral ledger.requeue_id(message.headers) as found (id)
+    where found.id is not null;
+end;
+
 -- "Did the requeued message arrive?" and "which dead letter did this one come from?"
-create index entry_requeue_id on ledger.entry (ledger.requeue_id(headers)) where ledger.requeue_id(headers) is not null;
+create index batch_requeue_id on ledger.batch using gin (ledger.requeue_ids(headers)) where headers is not null;
+
+-- The entries of the messages that a requeue published under this id: of one, unless a replay has read it again in another epoch.
+create function ledger.entries_by_requeue(message_id text) returns setof ledger.entry
+    language sql
+    stable
+    rows 1
+begin atomic
+    select entry.*
+    from ledger.batch as batch
+    cross join lateral (select * from ledger.entry as held where held.first_leaf = batch.first_leaf offset 0) as entry
+    where batch.headers is not null
+        and ledger.requeue_ids(batch.headers) @> array[convert_to(entries_by_requeue.message_id, 'UTF8')]
+        and ledger.requeue_id(entry.headers) = convert_to(entries_by_requeue.message_id, 'UTF8');
+end;
 
 create table ledger.resolution (
     id                bigint      generated always as identity primary key,

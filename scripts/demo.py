@@ -53,14 +53,16 @@ def interrupt(_number, _frame):
 
 
 class Daemon:
-    """The program itself, with its configuration in the run folder."""
+    """The program itself, with its configuration in the run folder. `settings` come from its environment."""
 
-    def __init__(self, program, database_url, nats_url):
+    def __init__(self, program, database_url, nats_url, run_folder=RUN, settings=None):
         self.program, self.process = program, None
-        self.log = RUN / "ledgerd.log"
-        self.configuration = RUN / "ledgerd.toml"
+        self.environment = {**os.environ, **(settings or {})}
+        self.log = run_folder / "ledgerd.log"
+        self.configuration = run_folder / "ledgerd.toml"
         self.http_port = free_port()
-        sections = {"http": {"listen": f"127.0.0.1:{self.http_port}"}, "log": {"format": "text"}}
+        # The samples of tool usage come from several actors, and name one agent.
+        sections = {"http": {"listen": f"127.0.0.1:{self.http_port}"}, "log": {"format": "text"}, "usage": {"reporters": ["*"]}}
         # Addresses that came from the environment stay there: they may hold a password.
         if database_url:
             sections["database"] = {"url": database_url}
@@ -76,13 +78,13 @@ class Daemon:
     def call(self, *arguments, **environment):
         """Runs one of its short commands to the end, and returns what it printed."""
         done = subprocess.run(self.command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, timeout=COMMAND_SECONDS_MAX, env={**os.environ, **environment})
+                              text=True, timeout=COMMAND_SECONDS_MAX, env={**self.environment, **environment})
         if done.returncode != 0:
             raise Trouble(f"`ledgerd {shlex.join(arguments)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}".rstrip())
         return done.stdout
 
     def start(self):
-        self.process = spawn(self.command("run"), self.log, signal.SIGTERM)
+        self.process = spawn(self.command("run"), self.log, signal.SIGTERM, environment=self.environment)
         wait_until("the daemon is ready", READY_SECONDS_MAX, lambda: self.check_alive() and self.ready())
 
     def ready(self):
@@ -105,11 +107,11 @@ class Daemon:
             end(self.process, *(() if hurry else ((signal.SIGTERM, DRAIN_SECONDS_MAX),)))
 
 
-def wait_until(what, seconds_max, condition):
+def wait_until(what, seconds_max, condition, logs=RUN):
     deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
-            raise Trouble(f"{what}: not so after {seconds_max} seconds; see {RUN}/*.log")
+            raise Trouble(f"{what}: not so after {seconds_max} seconds; see {logs}/*.log")
         time.sleep(0.05)
 
 
@@ -119,6 +121,19 @@ def wait_for_a_whole_day():
     if left < BEFORE_MIDNIGHT_SECONDS_MIN:
         say(f"waiting {left:.0f} s for the next UTC day, so that all calls fall on one ...")
         time.sleep(left + 1)
+
+
+def build(options):
+    """The program, built unless the options say otherwise."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target"))
+    if "--no-build" not in options:
+        if shutil.which("cargo") is None:
+            raise Trouble("cargo is missing: install a Rust toolchain (rustup.rs)")
+        # Unoptimised: it is there sooner, and `make test` uses the same files.
+        say("building ledgerd (the first time takes some minutes) ...")
+        if subprocess.run(["cargo", "build"], cwd=CHECKOUT).returncode != 0:
+            raise Trouble("the build failed")
+    return CHECKOUT / target / "debug" / "ledgerd"
 
 
 class Demo:
@@ -136,15 +151,7 @@ class Demo:
         psql()
         if not self.nats_url:
             nats_server()
-        target = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target"))
-        if "--no-build" not in self.options:
-            if shutil.which("cargo") is None:
-                raise Trouble("cargo is missing: install a Rust toolchain (rustup.rs)")
-            # Unoptimised: it is there sooner, and `make test` uses the same files.
-            say("building ledgerd (the first time takes some minutes) ...")
-            if subprocess.run(["cargo", "build"], cwd=CHECKOUT).returncode != 0:
-                raise Trouble("the build failed")
-        return CHECKOUT / target / "debug" / "ledgerd"
+        return build(self.options)
 
     def start(self):
         """From nothing to a daemon that is ready."""

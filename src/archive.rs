@@ -1,4 +1,4 @@
-//! Where do archived files lie? In a folder, or in any object store that a URL names. The only place that knows `object_store`.
+//! Archived files, in a folder or in any object store that a URL names. The only place that knows `object_store`.
 
 use crate::retention::{Cause, Shelf, Trouble};
 use object_store::local::LocalFileSystem;

@@ -18,6 +18,7 @@ mod own_events;
 mod progress;
 mod prove;
 mod reconcile;
+mod refusals;
 mod replay;
 mod retention;
 mod rules;

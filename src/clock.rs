@@ -1,4 +1,4 @@
-//! What time is it? The only file that reads the wall clock.
+//! The wall clock. The only file that reads it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,23 +1,26 @@
-//! What was configured? Text from files and environment, parsed to meaning; each error names the key, the value and where it
+//! The configuration: text from files and environment, parsed to meaning; each error names the key, the value and where it
 //! stands.
 
 mod checkpoint;
+mod http;
+mod profile;
 mod reader;
 mod webhooks;
 
 pub use checkpoint::Checkpoints;
+pub use http::Http;
+pub use profile::{Change, Profile};
 pub use webhooks::Webhooks;
 
 use reader::{Reader, credential, variable};
 
 use crate::domain::archive::Retention;
 use crate::domain::budget::Budget;
-use crate::domain::model_tiers::ModelTiers;
+use crate::domain::model_tiers::{ModelTiers, is_tier};
 use crate::domain::rules::Settings;
 use crate::domain::subject::Lane;
 use crate::domain::writers::Writers;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +39,8 @@ const STALL_MAX: Duration = Duration::from_hours(24);
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Which defaults count.
+    pub profile: Profile,
     /// The database.
     pub database: Database,
     /// The message server.
@@ -56,8 +61,8 @@ pub struct Config {
     pub batch_messages_max: usize,
     /// Bytes in one pull, at most.
     pub batch_bytes_max: usize,
-    /// Where to serve HTTP.
-    pub http_listen: Option<SocketAddr>,
+    /// Where to serve HTTP, and to how many.
+    pub http: Http,
     /// Who may write over HTTP.
     pub webhooks: Option<Webhooks>,
     /// How to log.
@@ -146,6 +151,8 @@ pub struct Nats {
     pub receipts_stream: String,
     /// The stream of budget alerts.
     pub alerts_stream: String,
+    /// What the names of the lanes' consumers begin with.
+    pub consumer_prefix: String,
     /// Copies of each stream.
     pub replicas: usize,
 }
@@ -167,6 +174,10 @@ pub struct RegistryFiles {
     pub agents: Option<PathBuf>,
     /// Actors beside it.
     pub extra_actors: Vec<String>,
+    /// Agents of these statuses may not write.
+    pub refused_statuses: Vec<String>,
+    /// Which `agent_id` is whose.
+    pub usage_agents: Option<PathBuf>,
 }
 
 /// How to log.
@@ -211,6 +222,7 @@ impl Config {
 impl Reader {
     fn config(&self) -> Result<Config, ConfigError> {
         let config = Config {
+            profile: self.profile()?,
             database: self.database()?,
             nats: self.nats()?,
             registry: RegistryFiles {
@@ -218,6 +230,8 @@ impl Reader {
                 actions_extra: self.list("registry.actions_extra_files")?.into_iter().map(PathBuf::from).collect(),
                 agents: self.path("registry.agents_file")?,
                 extra_actors: self.list("registry.extra_actors")?,
+                refused_statuses: self.list("registry.refused_statuses")?,
+                usage_agents: self.path("usage.agents_file")?,
             },
             judging: self.judging()?,
             budget: self.budget()?,
@@ -231,7 +245,7 @@ impl Reader {
             lanes: self.lanes()?,
             batch_messages_max: self.number("pipeline.batch_messages_max", 1, 10_000)?,
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
-            http_listen: self.listen("http.listen")?,
+            http: self.http()?,
             webhooks: self.webhooks()?,
             log: Log {
                 format: self.one_of(
@@ -248,12 +262,17 @@ impl Reader {
     }
 
     fn judging(&self) -> Result<Settings, ConfigError> {
-        let model_tiers = ModelTiers::parse(&self.list("tokens.model_tiers")?);
+        let unknown_model = Some(self.text("tokens.unknown_model")?).filter(|tier| tier != "reject");
+        if unknown_model.as_deref().is_some_and(|tier| !is_tier(tier)) {
+            return Err(self.fault("tokens.unknown_model", "reject, or a tier in capitals, such as PREMIUM"));
+        }
+        let model_tiers = ModelTiers::parse(&self.list("tokens.model_tiers")?, unknown_model);
         Ok(Settings {
             record_bytes_max: self.number("limits.record_bytes_max", 1, 16 * 1024 * 1024)?,
             nesting_max: self.number("limits.nesting_max", 1, 128)?,
-            any_event_id_suffix: self.one_of("audit.event_id", &[("strict", false), ("any_suffix", true)])?,
+            any_event_id: self.one_of("audit.event_id", &[("strict", false), ("any", true)])?,
             stamp_missing_timestamp: self.one_of("audit.missing_timestamp", &[("reject", false), ("stamp", true)])?,
+            distinct_repeated_ids: self.one_of("audit.repeated_id", &[("conflict", false), ("distinct", true)])?,
             model_tiers: model_tiers
                 .map_err(|why| self.fault("tokens.model_tiers", &format!("a list of pattern=TIER ({why})")))?,
             writers: Writers {
@@ -262,6 +281,8 @@ impl Reader {
                 daily_limits: self.list("metrics.daily_limit_setters")?,
                 token_rates: self.list("metrics.token_rate_setters")?,
                 finances: self.list("metrics.finance_setters")?,
+                usage_reporters: self.list("usage.reporters")?,
+                usage_agents: None,
             },
         })
     }
@@ -309,6 +330,7 @@ impl Reader {
             dlq_stream: self.token("nats.dlq_stream")?,
             receipts_stream: self.token("nats.receipts_stream")?,
             alerts_stream: self.token("nats.alerts_stream")?,
+            consumer_prefix: self.token("nats.consumer_prefix")?,
             replicas: self.number("nats.replicas", 1, 5)?,
         })
     }

@@ -44,8 +44,10 @@ fn an_error_names_the_key_the_value_and_the_place() {
         ("", Some(("LEDGERD__DATABASE__WRITERS", "many")), &["database.writers = \"many\"", "environment", "1 to 16"]),
         ("", Some(("LEDGERD__NATS__STREM", "X")), &["nats.strem = X", "environment"]),
         ("[pipeline]\nlanes = ['EXEC', 'FOO']", None, &["pipeline.lanes", "\"FOO\" is not a lane"]),
-        ("[audit]\nevent_id = 'loose'", None, &["audit.event_id = \"loose\"", "strict, any_suffix"]),
+        ("[audit]\nevent_id = 'loose'", None, &["audit.event_id = \"loose\"", "strict, any"]),
         ("[http]\nlisten = '9464'", None, &["http.listen = \"9464\"", "127.0.0.1:9464"]),
+        ("[http]\nconnections_max = 0", None, &["http.connections_max = \"0\"", "8 to 10000"]),
+        ("[http]\nheaders_timeout = '1h'", None, &["http.headers_timeout = \"1h\"", "at most 1m"]),
         ("[http", None, &[".toml"]),
     ] {
         let error = load(toml, environment.as_slice()).expect_err(toml);
@@ -67,6 +69,8 @@ fn webhooks_are_served_to_somebody_or_not_at_all() {
     let config = load("", &[("LEDGERD__WEBHOOKS__TOKENS", &tokens)]).expect("a configuration");
     let webhooks = config.webhooks.expect("somebody is let in");
     assert_eq!((webhooks.patience, webhooks.requests_max, webhooks.listen), (Duration::from_secs(4), 64, None));
+    let everybody = format!("{hash} *");
+    assert!(load("", &[("LEDGERD__WEBHOOKS__TOKENS", &*everybody)]).expect("a configuration").webhooks.is_some());
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     writeln!(file, "nats://webhooks:rotated@h").expect("written");
     let path = file.path().to_str().expect("UTF-8");
@@ -75,4 +79,46 @@ fn webhooks_are_served_to_somebody_or_not_at_all() {
     assert_eq!(webhooks.nats_url.as_deref(), Some("nats://webhooks:rotated@h"));
     let error = load("", &[("LEDGERD__WEBHOOKS__TOKENS", "hunter2 RXY-CEO")]).expect_err("no hash");
     assert!(error.contains("webhooks.tokens") && error.contains("place 1") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_profile_sets_defaults_and_what_is_written_down_wins() {
+    let strict = load("", &[]).expect("a configuration");
+    assert_eq!((strict.profile.name, &strict.profile.changes[..]), ("strict", &[][..]));
+    let hegemon = load("profile = 'hegemon'", &[]).expect("a configuration");
+    assert!(hegemon.judging.any_event_id && hegemon.judging.stamp_missing_timestamp);
+    assert!(hegemon.judging.distinct_repeated_ids);
+    assert_eq!(hegemon.registry.actions_extra, [PathBuf::from("registry/hegemon.yaml")]);
+    assert!(hegemon.profile.changes.len() == 4 && hegemon.profile.changes.iter().all(|it| it.overridden.is_none()));
+
+    let in_environment = [("LEDGERD__PROFILE", "hegemon"), ("LEDGERD__AUDIT__REPEATED_ID", "conflict")];
+    let mixed = load("[audit]\nmissing_timestamp = 'reject'", &in_environment).expect("a configuration");
+    assert!(mixed.judging.any_event_id && !mixed.judging.stamp_missing_timestamp);
+    assert!(!mixed.judging.distinct_repeated_ids);
+    let overridden = |key: &str| {
+        let change = mixed.profile.changes.iter().find(|change| change.key == key).expect("it is changed");
+        change.overridden.clone().unwrap_or_default()
+    };
+    assert!(overridden("audit.missing_timestamp").contains(".toml"));
+    assert_eq!(overridden("audit.repeated_id"), "\"conflict\" in the environment");
+    assert_eq!(overridden("audit.event_id"), "");
+    // As strict as the specification, although the profile is not.
+    assert!(
+        load("profile = 'hegemon'\n[registry]\nactions_extra_files = []", &[])
+            .expect("good")
+            .registry
+            .actions_extra
+            .is_empty()
+    );
+
+    let error = load("profile = 'lenient'", &[]).expect_err("there is none");
+    assert!(error.contains("profile = \"lenient\"") && error.contains("strict, hegemon"), "{error}");
+}
+
+#[test]
+fn an_unknown_model_is_rejected_or_has_a_tier() {
+    let tier = |value| load(&format!("[tokens]\nunknown_model = '{value}'"), &[]);
+    assert_eq!(tier("PREMIUM").expect("good").judging.model_tiers.tier_of("a-new-model"), Some("PREMIUM"));
+    assert_eq!(tier("reject").expect("good").judging.model_tiers.tier_of("a-new-model"), None);
+    assert!(tier("premium").expect_err("no tier").contains("tokens.unknown_model"));
 }

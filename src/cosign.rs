@@ -1,4 +1,4 @@
-//! Who else vouches for a checkpoint? Asks witnesses for their cosignatures (c2sp.org/tlog-witness), each with the proof that the
+//! Asks witnesses to cosign a checkpoint (c2sp.org/tlog-witness), each with the proof that the
 //! tree grew out of the one which that witness saw last.
 
 use crate::logbook::Logbook;

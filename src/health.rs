@@ -1,4 +1,4 @@
-//! Is it well? What the daemon waits for, and whether its loops still turn. Fed by the loops; read by readiness, status
+//! Whether the daemon is well: what it waits for, and whether its loops still turn. Fed by the loops; read by readiness, status
 //! text, metrics and the watchdog.
 
 pub mod stalls;
@@ -167,6 +167,8 @@ pub struct Health {
     pub checkpoints: Dependency,
     /// The webhooks' own connection. It holds up nothing else.
     pub webhooks: Dependency,
+    /// That every sequence which the lanes have passed is stored. It holds up nothing else.
+    pub completeness: Dependency,
     stalls: Stalls,
     pulses: Mutex<Vec<Arc<Pulse>>>,
     silence_max: Duration,
@@ -183,6 +185,7 @@ impl Health {
             alerts: Dependency::new("the stream of budget alerts"),
             checkpoints: Dependency::new("the signing of checkpoints"),
             webhooks: Dependency::new("the connection of the webhooks"),
+            completeness: Dependency::new("the count of the stream's sequences"),
             stalls: Stalls::new(patience),
             pulses: Mutex::new(Vec::new()),
             silence_max,
@@ -205,8 +208,9 @@ impl Health {
     }
 
     /// All dependencies.
-    pub fn dependencies(&self) -> [&Dependency; 6] {
-        [&self.postgres, &self.nats, &self.dead_letters, &self.alerts, &self.checkpoints, &self.webhooks]
+    pub fn dependencies(&self) -> [&Dependency; 7] {
+        let Self { postgres, nats, dead_letters, alerts, checkpoints, webhooks, completeness, .. } = self;
+        [postgres, nats, dead_letters, alerts, checkpoints, webhooks, completeness]
     }
 
     /// Whether records can flow, and do.

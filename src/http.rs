@@ -1,10 +1,14 @@
-//! Who asks over HTTP? Probes and Prometheus: `/livez`, `/readyz`, `/metrics`; whoever reads the log; and agents, for whom it is a webhook.
+//! The daemon's HTTP server: `/livez`, `/readyz` and `/metrics`, the pages of the log, and the webhooks.
 
 pub mod client;
+mod credentials;
 mod listener;
 pub mod log;
+mod places;
 pub mod webhooks;
 pub mod witness;
+
+pub use places::Limits;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -16,7 +20,7 @@ use axum::routing::get;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
@@ -25,9 +29,17 @@ struct Served {
     metrics: Arc<Metrics>,
 }
 
+/// Connections that the kernel completes before they are accepted. With the usual 128, several hundred that come at once
+/// make others wait a second, until their first packet is sent again.
+const BACKLOG: u32 = 4096;
+
 /// Takes the address; [`serve`] answers on it.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the last connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Answers until told to stop, with the pages of the log where there is one, and with the webhooks where they are here.
@@ -37,6 +49,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     log: Option<log::Pages>,
     webhooks: Option<webhooks::Webhooks>,
+    limits: Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -46,7 +59,7 @@ pub async fn serve(
         .with_state(Served { health, metrics })
         .merge(log.map_or_else(Router::new, |pages| pages.0))
         .merge(webhooks.map_or_else(Router::new, |webhooks| webhooks.router));
-    axum::serve(listener::Limited::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
+    listener::serve(listener, router, limits, stop).await
 }
 
 /// Fails only if a restart would help.

@@ -12,7 +12,7 @@
 //! ```compile_fail
 //! # use ledgerd::lifecycle::{Delivery, Source};
 //! async fn out_of_the_box<S: Source>(delivery: Delivery<S::Ticket>, source: &mut S) {
-//!     source.acknowledge(vec![delivery.ticket]).await; // the field is private
+//!     source.acknowledge(delivery.ticket).await; // the field is private
 //! }
 //! ```
 //! ```compile_fail
@@ -26,6 +26,7 @@ use crate::domain::message::Message;
 use crate::domain::receipt::Asked;
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::rules::{Rules, Verdict};
+use crate::position::Order;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 /// Where messages come from.
 pub trait Source {
-    /// The right to acknowledge one message. Dropping it means that the message is delivered again.
+    /// The right to acknowledge everything up to one message. Dropping it acknowledges nothing.
     type Ticket: Send;
 
     /// Waits for one message, then gives all that are ready. `None` once the source was told to stop; never empty.
@@ -53,14 +54,17 @@ pub trait Source {
     /// A sentence that says why it is not known.
     fn references_stored(&self, sequence: i64) -> impl Future<Output = Result<bool, String>> + Send;
 
-    /// Acknowledges. A failure is not reported: the message is delivered again, and the store knows it.
-    fn acknowledge(&mut self, tickets: Vec<Self::Ticket>) -> impl Future<Output = ()> + Send;
+    /// Acknowledges everything up to the ticket's message. A failure is not reported: the position in the store is the truth.
+    fn acknowledge(&mut self, ticket: Self::Ticket) -> impl Future<Output = ()> + Send;
+
+    /// What was taken does not follow on the position that the store has. Gives up what was taken, and reads again from there.
+    fn rewind(&mut self, why: &str);
 }
 
 /// Where messages are kept for ever.
 pub trait Store {
-    /// Stores all rows, records and rejects alike, in one transaction, durably. A message that is stored already is
-    /// recognised by its place in its stream, so the same rows may be committed again.
+    /// Stores all rows, records and rejects alike, in one transaction, durably, and moves the positions of their lanes. Rows
+    /// that are stored already are recognised by their order, so the same rows may be committed again.
     ///
     /// # Errors
     /// After an error it is unknown whether the rows were stored. The remedy says what to do; committing them again is
@@ -92,6 +96,8 @@ pub enum References {
 pub struct Judged {
     /// The message.
     pub message: Message,
+    /// What it follows on.
+    pub order: Order,
     /// What becomes of it.
     pub verdict: Verdict,
 }
@@ -108,6 +114,9 @@ pub enum Remedy {
     /// A record refers to one that may be on its way on another lane: the same rows again, once that lane has settled what
     /// was published before.
     AwaitReferences,
+    /// The rows do not follow on the stored position: another instance has the lane, or the database went back. They are given
+    /// up, and the lane is read again from the stored position.
+    Rewind,
     /// Only an operator can mend it: the same rows again, slowly, and loudly.
     Operator,
 }
@@ -138,7 +147,7 @@ pub struct Tally {
     pub duplicates: usize,
     /// Dead letters, by reason.
     pub rejected: BTreeMap<Reason, usize>,
-    /// The same message again, stored by an earlier commit.
+    /// Messages that an earlier commit stored.
     pub known: usize,
 }
 
@@ -153,13 +162,14 @@ impl Tally {
 #[derive(Debug)]
 pub struct Delivery<T> {
     message: Message,
+    order: Order,
     ticket: T,
 }
 
 impl<T> Delivery<T> {
     /// Binds the ticket to its message.
-    pub fn new(message: Message, ticket: T) -> Self {
-        Self { message, ticket }
+    pub fn new(message: Message, order: Order, ticket: T) -> Self {
+        Self { message, order, ticket }
     }
 }
 
@@ -195,9 +205,9 @@ impl<T> Batch<T> {
     pub fn judge(deliveries: Vec<Delivery<T>>, rules: &Rules) -> Self {
         let mut rows = Vec::with_capacity(deliveries.len());
         let mut tickets = Vec::with_capacity(deliveries.len());
-        for Delivery { message, ticket } in deliveries {
+        for Delivery { message, order, ticket } in deliveries {
             let verdict = rules.judge(&message);
-            rows.push(Judged { message, verdict });
+            rows.push(Judged { message, order, verdict });
             tickets.push(ticket);
         }
         Self { rows: Arc::new(rows), tickets, references: References::MayFollow }
@@ -269,13 +279,16 @@ impl<T> Batch<T> {
 }
 
 impl<T: Send> Durable<T> {
-    /// Tells those who ask, gives the tickets back to their source, and says what was stored. In this order: whoever is killed in
-    /// between gets the messages again, and tells it then.
+    /// Tells those who ask, acknowledges, and says what was stored. In this order: what is not acknowledged when the process is
+    /// killed is read again by the lane's next owner, who tells it then.
     pub async fn acknowledge<S: Source<Ticket = T>, C: Clerk>(self, source: &mut S, clerk: &C) -> Tally {
         if !self.asked.is_empty() {
             clerk.tell(&self.asked).await;
         }
-        source.acknowledge(self.tickets).await;
+        // Messages are acknowledged in their order, so the last ticket speaks for all.
+        if let Some(last) = self.tickets.into_iter().next_back() {
+            source.acknowledge(last).await;
+        }
         self.tally
     }
 }

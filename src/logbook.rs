@@ -1,4 +1,4 @@
-//! What does a reader of the log ask for? The door to what is stored: hashes for proofs and tiles, and leaves.
+//! What readers of the log ask of the store: hashes for proofs and tiles, and leaves.
 
 use crate::tlog::plan::Hashes;
 use crate::tlog::tile::HashRange;

@@ -1,4 +1,4 @@
-//! What is counted? Every metric, with its name, its unit and its help, in one place.
+//! What is counted: every metric, with its name, its unit and its help, in one place.
 
 use crate::domain::reject::Reason;
 use crate::domain::subject::Lane;
@@ -60,14 +60,16 @@ pub struct LaneMetrics {
     rejects: Vec<(Reason, Counter)>,
     /// Acknowledgements that the server did not confirm.
     pub acks_unconfirmed: Counter,
-    /// Messages that were delivered and not acknowledged, and were read from the stream itself.
-    pub reclaimed: Counter,
-    /// Messages held and not acknowledged.
-    pub held: Gauge,
+    /// Messages that were read through the stream's own API, for the client cannot read them or one beside them.
+    pub read_around: Counter,
+    /// Messages that were taken and are not stored.
+    pub in_flight: Gauge,
+    /// Sequences that the stream lost before they were read.
+    pub gap_sequences: Counter,
     /// Messages in the stream that were not delivered yet.
     pub lag: Gauge,
-    /// Age of the oldest message that is not acknowledged.
-    pub oldest_unacknowledged: SecondsGauge,
+    /// Age of the oldest message that is not stored.
+    pub oldest_unstored: SecondsGauge,
     batch_messages: Histogram,
     commit_duration: Histogram,
 }
@@ -146,10 +148,11 @@ pub struct Metrics {
     redelivered: Family<LaneLabel, Counter>,
     rejects: Family<RejectLabel, Counter>,
     acks_unconfirmed: Family<LaneLabel, Counter>,
-    reclaimed: Family<LaneLabel, Counter>,
-    held: Family<LaneLabel, Gauge>,
+    read_around: Family<LaneLabel, Counter>,
+    in_flight: Family<LaneLabel, Gauge>,
+    gap_sequences: Family<LaneLabel, Counter>,
     lag: Family<LaneLabel, Gauge>,
-    oldest_unacknowledged: Family<LaneLabel, SecondsGauge>,
+    oldest_unstored: Family<LaneLabel, SecondsGauge>,
     stalled: Family<LaneLabel, SecondsGauge>,
     batch_messages: Histogram,
     commit_duration: Histogram,
@@ -161,8 +164,12 @@ pub struct Metrics {
     last_reload_successful: Gauge,
     /// Dead letters that reached their subject.
     pub dead_letters_published: Counter,
+    /// Dead letters that did not reach their subject yet.
+    pub dead_letters_unpublished: Gauge,
     /// Budget alerts that reached their subject.
     pub budget_alerts_published: Counter,
+    /// Budget alerts that did not reach their subject yet.
+    pub budget_alerts_unpublished: Gauge,
     /// The log's checkpoints.
     pub checkpoints: CheckpointMetrics,
 }
@@ -178,10 +185,11 @@ impl Metrics {
             redelivered: Family::default(),
             rejects: Family::default(),
             acks_unconfirmed: Family::default(),
-            reclaimed: Family::default(),
-            held: Family::default(),
+            read_around: Family::default(),
+            in_flight: Family::default(),
+            gap_sequences: Family::default(),
             lag: Family::default(),
-            oldest_unacknowledged: Family::default(),
+            oldest_unstored: Family::default(),
             stalled: Family::default(),
             batch_messages: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             commit_duration: Histogram::new([
@@ -193,13 +201,16 @@ impl Metrics {
             reloads: Family::default(),
             last_reload_successful: Gauge::default(),
             dead_letters_published: Counter::default(),
+            dead_letters_unpublished: Gauge::default(),
             budget_alerts_published: Counter::default(),
+            budget_alerts_unpublished: Gauge::default(),
             checkpoints: CheckpointMetrics::default(),
         };
         metrics.registered()
     }
 
-    fn registered(mut self) -> Self {
+    /// What is counted for each lane.
+    fn register_lanes(&mut self) {
         let registry = &mut self.registry;
         registry.register(
             "messages_received",
@@ -220,21 +231,30 @@ impl Metrics {
             self.acks_unconfirmed.clone(),
         );
         registry.register(
-            "messages_reclaimed",
-            "Messages that were delivered and not acknowledged, and were read from the stream itself",
-            self.reclaimed.clone(),
+            "messages_read_around",
+            "Messages that were read through the stream's own API, for the client cannot read them or one beside them",
+            self.read_around.clone(),
         );
-        registry.register("held_messages", "Messages held and not acknowledged yet", self.held.clone());
+        registry.register(
+            "in_flight_messages",
+            "Messages that were taken and are not stored yet",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "gap_sequences",
+            "Sequences that the stream lost before they were read for the lane",
+            self.gap_sequences.clone(),
+        );
         registry.register(
             "consumer_lag_messages",
             "Messages in the stream that were not delivered yet",
             self.lag.clone(),
         );
         registry.register_with_unit(
-            "oldest_unacknowledged_age",
-            "Age of the oldest message of the lane that is not acknowledged, 0 when there is none",
+            "oldest_unstored_age",
+            "Age of the oldest message of the lane that is not stored, 0 when there is none",
             Unit::Seconds,
-            self.oldest_unacknowledged.clone(),
+            self.oldest_unstored.clone(),
         );
         registry.register_with_unit(
             "stalled",
@@ -242,6 +262,11 @@ impl Metrics {
             Unit::Seconds,
             self.stalled.clone(),
         );
+    }
+
+    fn registered(mut self) -> Self {
+        self.register_lanes();
+        let registry = &mut self.registry;
         registry.register("batch_messages", "Messages in each commit", self.batch_messages.clone());
         registry.register_with_unit(
             "commit_duration",
@@ -256,6 +281,16 @@ impl Metrics {
             "dead_letters_published",
             "Dead letters that reached their subject",
             self.dead_letters_published.clone(),
+        );
+        registry.register(
+            "dead_letters_unpublished",
+            "Dead letters that did not reach their subject yet",
+            self.dead_letters_unpublished.clone(),
+        );
+        registry.register(
+            "budget_alerts_unpublished",
+            "Changes of an agent's budget status that did not reach their subject yet",
+            self.budget_alerts_unpublished.clone(),
         );
         registry.register(
             "budget_alerts_published",
@@ -309,10 +344,11 @@ impl Metrics {
             redelivered: self.redelivered.get_or_create_owned(&label),
             rejects: rejects.into(),
             acks_unconfirmed: self.acks_unconfirmed.get_or_create_owned(&label),
-            reclaimed: self.reclaimed.get_or_create_owned(&label),
-            held: self.held.get_or_create_owned(&label),
+            read_around: self.read_around.get_or_create_owned(&label),
+            in_flight: self.in_flight.get_or_create_owned(&label),
+            gap_sequences: self.gap_sequences.get_or_create_owned(&label),
             lag: self.lag.get_or_create_owned(&label),
-            oldest_unacknowledged: self.oldest_unacknowledged.get_or_create_owned(&label),
+            oldest_unstored: self.oldest_unstored.get_or_create_owned(&label),
             batch_messages: self.batch_messages.clone(),
             commit_duration: self.commit_duration.clone(),
         }
@@ -345,6 +381,7 @@ impl Metrics {
             ("alerts", &health.alerts),
             ("checkpoints", &health.checkpoints),
             ("webhooks", &health.webhooks),
+            ("completeness", &health.completeness),
         ] {
             self.dependency_up.get_or_create(&DependencyLabel { dependency: label }).set(i64::from(dependency.is_up()));
         }

@@ -1,4 +1,4 @@
-//! Which tree does the log vouch for? Each second in which it grew, it is signed, written to the anchor file, and released;
+//! Signs the tree: each second in which it grew, it is signed, written to the anchor file, and released;
 //! and never one that is smaller than, or different from, what was signed before.
 //!
 //! The order is the promise: what anybody can see is on our own disk first. So whatever happens to the database, the next

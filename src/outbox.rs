@@ -1,8 +1,8 @@
-//! How do rejects and alerts get from the database to their subjects? Each is published, and then marked; a kill in between
+//! How rejects and alerts get from the database to their subjects. Each is published, and then marked; a kill in between
 //! publishes again, and the server refuses the second copy.
 
 use crate::health::{Dependency, Pulse};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Gauge};
 use crate::retry::Backoff;
 use std::fmt;
 use std::future::Future;
@@ -13,22 +13,29 @@ use tokio_util::sync::CancellationToken;
 /// The letters that wait.
 pub trait Queue {
     /// A reject, or an alert.
-    type Letter: Send + Sync;
+    type Letter: Numbered + Send + Sync;
 
-    /// The numbers of letters that are not marked and come after `after`, the oldest first, at most `limit`.
-    fn waiting(&self, after: i64, limit: i64) -> impl Future<Output = Result<Vec<i64>, String>> + Send;
+    /// Letters that are not marked and come after the number `after`, the oldest first: a page of them, bounded in number and bytes.
+    fn waiting(&self, after: i64) -> impl Future<Output = Result<Vec<Self::Letter>, String>> + Send;
 
-    /// One letter, whole.
-    fn read(&self, number: i64) -> impl Future<Output = Result<Self::Letter, String>> + Send;
+    /// How many letters are not marked.
+    fn backlog(&self) -> impl Future<Output = Result<i64, String>> + Send;
 
-    /// Marks a letter as published, once and for all. Another that has come to stand at its place stays unmarked.
-    fn mark(&self, letter: &Self::Letter) -> impl Future<Output = Result<(), String>> + Send;
+    /// Marks letters as published, once and for all. Another that has come to stand at the place of one stays unmarked.
+    fn mark(&self, letters: &[&Self::Letter]) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// A letter with a number, by which letters are in order.
+pub trait Numbered {
+    /// The number.
+    fn number(&self) -> i64;
 }
 
 /// Where they go.
 pub trait Sink<L> {
-    /// Publishes a letter; once this returned, exactly one message is on its subject, however often it is called.
-    fn deliver(&self, letter: &L) -> impl Future<Output = Result<(), Undelivered>> + Send;
+    /// Publishes letters side by side, and says of each whether it arrived. Of one that did, exactly one message is on its subject,
+    /// however often this is called.
+    fn deliver(&self, letters: &[L]) -> impl Future<Output = Vec<Result<(), Undelivered>>> + Send;
 }
 
 /// A letter that did not reach its subject.
@@ -62,12 +69,12 @@ pub struct Outbox<'a> {
     pub pulse: &'a Pulse,
     /// Counts what was published.
     pub published: &'a Counter,
+    /// Shows how many are not.
+    pub waiting: &'a Gauge,
     /// Cancelled when the daemon is to stop.
     pub stop: &'a CancellationToken,
 }
 
-/// Letters that are looked up at a time.
-const PAGE_MAX: i64 = 100;
 /// Another instance may have left letters behind.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -112,40 +119,43 @@ enum Round {
 
 /// Goes once through all letters that wait. One that is refused does not hold up those after it.
 async fn round<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
-    let mut undelivered = None;
-    let mut published = false;
-    let mut after = -1;
+    let (mut refused, mut published, mut after) = (None, false, -1);
     loop {
-        let numbers = match queue.waiting(after, PAGE_MAX).await {
-            Ok(numbers) => numbers,
+        outbox.pulse.beat();
+        let letters = match next_page(queue, outbox, after).await {
+            Ok(letters) => letters,
             Err(why) => {
                 outbox.queue_health.down(outbox.name, &why);
                 return Round::Failed;
             }
         };
         outbox.queue_health.up(outbox.name);
-        let Some(&last) = numbers.last() else { break };
-        after = last;
-        for number in numbers {
-            outbox.pulse.beat();
-            match publish_one(queue, delivery, outbox, number).await {
-                Ok(()) => {
-                    published = true;
-                    outbox.published.inc();
-                }
-                Err(Failed::Queue(why)) => {
-                    outbox.queue_health.down(outbox.name, &why);
-                    return Round::Failed;
-                }
-                Err(Failed::Delivery(Undelivered::Away(why))) => {
+        let Some(last) = letters.last() else { break };
+        after = last.number();
+        outbox.pulse.beat();
+        let delivered = delivery.deliver(&letters).await;
+        outbox.pulse.beat();
+        let arrived: Vec<&Q::Letter> =
+            letters.iter().zip(&delivered).filter(|(_, result)| result.is_ok()).map(|(letter, _)| letter).collect();
+        if !arrived.is_empty() {
+            if let Err(why) = queue.mark(&arrived).await {
+                outbox.queue_health.down(outbox.name, &why);
+                return Round::Failed;
+            }
+            outbox.published.inc_by(arrived.len() as u64);
+            published = true;
+        }
+        for undelivered in delivered.into_iter().filter_map(Result::err) {
+            match undelivered {
+                Undelivered::Away(why) => {
                     outbox.delivery_health.down(outbox.name, &why);
                     return Round::Failed;
                 }
-                Err(Failed::Delivery(Undelivered::Refused(why))) => undelivered = Some(why),
+                Undelivered::Refused(why) => refused = Some(why),
             }
         }
     }
-    if let Some(why) = undelivered {
+    if let Some(why) = refused {
         outbox.delivery_health.down(outbox.name, &why);
         return Round::Failed;
     }
@@ -153,20 +163,7 @@ async fn round<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: &O
     if published { Round::Published } else { Round::Empty }
 }
 
-enum Failed {
-    Queue(String),
-    Delivery(Undelivered),
-}
-
-async fn publish_one<Q: Queue, D: Sink<Q::Letter>>(
-    queue: &Q,
-    delivery: &D,
-    outbox: &Outbox<'_>,
-    number: i64,
-) -> Result<(), Failed> {
-    let letter = queue.read(number).await.map_err(Failed::Queue)?;
-    outbox.pulse.beat();
-    delivery.deliver(&letter).await.map_err(Failed::Delivery)?;
-    outbox.pulse.beat();
-    queue.mark(&letter).await.map_err(Failed::Queue)
+async fn next_page<Q: Queue>(queue: &Q, outbox: &Outbox<'_>, after: i64) -> Result<Vec<Q::Letter>, String> {
+    outbox.waiting.set(queue.backlog().await?);
+    queue.waiting(after).await
 }

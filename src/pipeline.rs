@@ -29,7 +29,7 @@ pub struct LaneContext<'a> {
 }
 
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
-/// unacknowledged in the stream, and is delivered again.
+/// in the stream, and is read again.
 pub async fn run<S: Source, D: Store, C: Clerk>(mut source: S, store: &D, clerk: &C, lane: LaneContext<'_>) {
     // It may have ended while it waited, and be running again.
     lane.store_health.forget(lane.name);
@@ -70,6 +70,10 @@ async fn settle<S: Source, D: Store, C: Clerk>(
                 tell_rejects(lane.name, &tally);
             }
             Err(Undone { batch, error }) => match error.remedy {
+                Remedy::Rewind => {
+                    lane.store_health.up(lane.name);
+                    return source.rewind(&error.what);
+                }
                 Remedy::Isolate(rejection) => pending.extend(batch.isolate(&rejection)),
                 // Those that refer to nothing go on; the others wait, alone.
                 Remedy::AwaitReferences if batch.len() > 1 => pending.extend(batch.halve()),
@@ -175,7 +179,7 @@ fn tell_abandoned<T>(lane: &LaneContext<'_>, pending: &[Batch<T>], missing: &str
     tracing::warn!(
         lane = name,
         messages,
-        "{name}: stopping without {missing}; {messages} messages stay in the stream and are delivered again"
+        "{name}: stopping without {missing}; {messages} messages stay in the stream and are read again"
     );
 }
 
@@ -193,7 +197,9 @@ impl Patience {
     fn next_wait(&mut self, remedy: &Remedy) -> Duration {
         match remedy {
             Remedy::Operator => self.operator.next_wait(),
-            Remedy::Retry | Remedy::Halve | Remedy::Isolate(_) | Remedy::AwaitReferences => self.retry.next_wait(),
+            Remedy::Retry | Remedy::Halve | Remedy::Isolate(_) | Remedy::AwaitReferences | Remedy::Rewind => {
+                self.retry.next_wait()
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Does the publisher hear what became of its message? Looked up after the commit, published before the acknowledgement.
+//! Receipts: what became of a message, looked up after the commit, and published before the acknowledgement.
 //!
 //! The truth is in the database, and a receipt never holds up the ledger: everything here ends in time, and while the stream of
 //! receipts is away they are published unconfirmed, for whoever listens at that moment.

@@ -1,4 +1,4 @@
-//! When may rows be removed? The life of an export, one type per state: `Exported → Verified → Recorded → Removed`.
+//! Removal of rows past their time. The life of an export, one type per state: `Exported → Verified → Recorded → Removed`.
 //!
 //! Only what was read back from the archive and found whole can be recorded, and only what is recorded can be removed. So the
 //! dangerous mistakes do not compile:

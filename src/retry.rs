@@ -1,4 +1,4 @@
-//! How long to wait before the next try? The named policies; the only file that knows the `backoff` crate.
+//! Waits before the next try: the named policies. The only file that knows the `backoff` crate.
 //!
 //! `backoff` is unmaintained (RUSTSEC-2025-0012), so only its arithmetic is used: the loops are the callers'.
 

@@ -1,10 +1,12 @@
-//! What does systemd hear, and what does it say? Readiness, status and watchdog out; signals in. The only file that knows
+//! The conversation with systemd: readiness, status and watchdog out; signals in. The only file that knows
 //! `signal_hook` and `sd_notify`.
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -37,13 +39,14 @@ pub fn wishes() -> io::Result<mpsc::Receiver<Wish>> {
 
 /// Says that the daemon has started.
 pub fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    let status = status.to_owned();
+    notify(move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
 }
 
 /// Says that a reload has begun; [`ready`] says that it has ended.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(move || sd_notify::notify(&[NotifyState::Reloading, now])),
         Err(error) => tracing::debug!("no monotonic clock: {error}"),
     }
 }
@@ -51,17 +54,22 @@ pub fn reloading() {
 /// Says that the daemon is ending, and that it may take so long: longer than the unit allows, where its settings say so.
 pub fn stopping(status: &str, at_most: Duration) {
     let at_most_usec = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
-    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(at_most_usec), NotifyState::Status(status)]);
+    let status = status.to_owned();
+    notify(move || {
+        let extended = NotifyState::ExtendTimeoutUsec(at_most_usec);
+        sd_notify::notify(&[NotifyState::Stopping, extended, NotifyState::Status(&status)])
+    });
 }
 
 /// Says in one line what the daemon is doing.
 pub fn status(status: &str) {
-    notify(&[NotifyState::Status(status)]);
+    let status = status.to_owned();
+    notify(move || sd_notify::notify(&[NotifyState::Status(&status)]));
 }
 
 /// Says that the daemon is alive.
 pub fn alive() {
-    notify(&[NotifyState::Watchdog]);
+    notify(|| sd_notify::notify(&[NotifyState::Watchdog]));
 }
 
 /// How often [`alive`] must be said at least; `None` when nobody listens.
@@ -69,8 +77,26 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 2)
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("systemd was not told: {error}");
+type Notification = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+/// What waits to be told. The socket takes ten messages before it blocks, so a systemd that does not read would stop whoever tells it.
+const NOTIFICATIONS_MAX: usize = 4;
+
+/// Tells systemd from a thread of its own. What does not fit in line is not told: a later notification says more.
+fn notify(notification: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    static LINE: OnceLock<Option<SyncSender<Notification>>> = OnceLock::new();
+    let line = LINE.get_or_init(|| {
+        let (sender, receiver) = sync_channel::<Notification>(NOTIFICATIONS_MAX);
+        let telling = move || {
+            for notification in receiver {
+                if let Err(error) = notification() {
+                    tracing::debug!("systemd was not told: {error}");
+                }
+            }
+        };
+        std::thread::Builder::new().name("systemd".to_owned()).spawn(telling).ok().map(|_| sender)
+    });
+    if line.as_ref().is_none_or(|line| line.try_send(Box::new(notification)).is_err()) {
+        tracing::debug!("systemd was not told: it does not read what it is told");
     }
 }

@@ -1,7 +1,10 @@
-//! What does the log look like? Text for people on a terminal, JSON for machines otherwise.
+//! The log: text for people on a terminal, JSON for machines otherwise. A panic is a line of it, too.
 
 use crate::config::{Log, LogFormat};
 use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging to standard error.
@@ -19,5 +22,27 @@ pub fn start(log: &Log) -> Result<(), String> {
             builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
         }
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    std::panic::set_hook(Box::new(tell_panic));
+    Ok(())
+}
+
+/// Publishers can make the NATS client panic as often as they like.
+const PANIC_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Tells a panic in one line and without a backtrace, which takes long to make; and further ones of the same place once a minute.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    static TOLD: Mutex<Vec<(String, Instant)>> = Mutex::new(Vec::new());
+    let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let now = Instant::now();
+    {
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(_, at)| now.duration_since(*at) < PANIC_INTERVAL);
+        if told.iter().any(|(other, _)| *other == place) {
+            return;
+        }
+        told.push((place.clone(), now));
+    }
+    let what = panic.payload_as_str().unwrap_or("no message");
+    tracing::error!(place, "a task panicked at {place}: {what}");
 }

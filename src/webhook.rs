@@ -1,4 +1,4 @@
-//! What becomes of a webhook's body? It is published as it came, in the name of the actor that it names, and the answer is its receipt.
+//! The five webhooks: which subject a body is published on, and which answer its receipt becomes. The body itself is never changed.
 
 use crate::domain::bearer::Bearer;
 use crate::domain::digest::{hex, sha256};
@@ -19,7 +19,27 @@ pub enum Webhook {
     Audit,
     /// The token usage of a model call: `HEGEMON_TOKEN_WEBHOOK`.
     Tokens,
+    /// A council vote.
+    Trails,
+    /// An economic metric.
+    Metrics,
+    /// The use of a tool.
+    Usage,
 }
+
+/// What a caller says about itself and its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Whoever has its token.
+    pub bearer: &'a Bearer,
+    /// The value of [`ACTOR_HEADER`].
+    pub actor: Option<&'a str>,
+    /// The value of `Idempotency-Key`.
+    pub idempotency_key: Option<&'a [u8]>,
+}
+
+/// Names the author of a body.
+pub const ACTOR_HEADER: &str = "X-Hegemon-Actor";
 
 /// A body that can be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,29 +80,51 @@ pub struct Answer {
 }
 
 impl Webhook {
-    /// Both.
-    pub const ALL: [Webhook; 2] = [Webhook::Audit, Webhook::Tokens];
+    /// All of them.
+    pub const ALL: [Webhook; 5] = [Webhook::Audit, Webhook::Tokens, Webhook::Trails, Webhook::Metrics, Webhook::Usage];
 
-    /// Its path; n8n's own webhooks had it before.
+    /// Its path; n8n's own webhooks had the first two before.
     pub const fn path(self) -> &'static str {
         match self {
             Webhook::Audit => "/webhook/hegemon-audit-log",
             Webhook::Tokens => "/webhook/hegemon-token-log",
+            Webhook::Trails => "/webhook/hegemon-decision-trail",
+            Webhook::Metrics => "/webhook/hegemon-economic-metric",
+            Webhook::Usage => "/webhook/hegemon-tool-usage",
         }
     }
 
-    /// Its name in metrics.
+    /// Its name in metrics, log and status.
     pub const fn name(self) -> &'static str {
         match self {
             Webhook::Audit => "audit",
             Webhook::Tokens => "tokens",
+            Webhook::Trails => "trails",
+            Webhook::Metrics => "metrics",
+            Webhook::Usage => "usage",
         }
     }
 
-    const fn actor_field(self) -> &'static str {
+    /// The field of the body that may name its author.
+    const fn actor_field(self) -> Option<&'static str> {
         match self {
-            Webhook::Audit => "actor",
-            Webhook::Tokens => "agent_name",
+            Webhook::Audit => Some("actor"),
+            Webhook::Tokens => Some("agent_name"),
+            Webhook::Trails => None,
+            Webhook::Metrics => Some("set_by"),
+            // By its UUID: the token may name that, or the same agent as an actor.
+            Webhook::Usage => Some("agent_id"),
+        }
+    }
+
+    fn lane(self, text: impl Fn(&str) -> Option<String>) -> Lane {
+        match self {
+            // Without a lane of its own it becomes a dead letter of the system's.
+            Webhook::Audit => text("event_id").and_then(|id| audit_lane(&id)).unwrap_or(Lane::Sys),
+            Webhook::Tokens => Lane::Tokens,
+            Webhook::Trails => Lane::Trail,
+            Webhook::Metrics => Lane::Metric,
+            Webhook::Usage => Lane::Usage,
         }
     }
 
@@ -90,7 +132,7 @@ impl Webhook {
     ///
     /// # Errors
     /// The answer, where it goes nowhere.
-    pub fn read(self, bearer: &Bearer, idempotency_key: Option<&[u8]>, body: Bytes) -> Result<Posting, Answer> {
+    pub fn read(self, caller: Caller<'_>, body: Bytes) -> Result<Posting, Answer> {
         // Only the outermost level is read, so that whatever the strict judge finds wrong with the rest is put on record.
         let fields: HashMap<String, &RawValue> = serde_json::from_slice(&body).map_err(|error| {
             if error.is_data() {
@@ -99,24 +141,54 @@ impl Webhook {
             Answer::failed(400, Reason::MalformedJson.code(), &format!("the body is not JSON: {error}"))
         })?;
         let text = |field: &str| fields.get(field).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-        let field = self.actor_field();
-        let actor = text(field).filter(|actor| !actor.is_empty()).ok_or_else(|| {
-            let why = format!("the field {field} must be a string that names the actor");
-            Answer::failed(422, Reason::MissingField.code(), &why)
-        })?;
-        if !bearer.writes_for(&actor) {
-            let why = format!("this X-Hegemon-Token does not write for the {field} of the body");
-            return Err(Answer::failed(403, Reason::ActorMismatch.code(), &why));
-        }
-        let lane = match self {
-            Webhook::Tokens => Lane::Tokens,
-            // Without a lane of its own it becomes a dead letter of the system's.
-            Webhook::Audit => text("event_id").and_then(|id| audit_lane(&id)).unwrap_or(Lane::Sys),
-        };
+        let actor = self.author(caller, text)?;
+        let lane = self.lane(text);
         let subject = format!("ledger.{lane}.{actor}");
-        let message_id = idempotency_key.map(|key| message_id(bearer, key, &subject, &body));
+        let message_id = caller.idempotency_key.map(|key| message_id(caller.bearer, key, &subject, &body));
         Ok(Posting { subject, message_id, payload: body, table: lane.table() })
     }
+
+    /// The header names the author; without it the body does, and else the token, if that names one actor alone.
+    fn author(self, caller: Caller<'_>, text: impl Fn(&str) -> Option<String>) -> Result<String, Answer> {
+        if let Some(actor) = caller.actor {
+            return if caller.bearer.writes_for(actor) {
+                Ok(actor.to_owned())
+            } else {
+                Err(not_its_actor(ACTOR_HEADER))
+            };
+        }
+        if let Some(field) = self.actor_field()
+            && let Some(actor) = text(field).filter(|actor| !actor.is_empty())
+        {
+            if caller.bearer.writes_for(&actor) {
+                return Ok(actor);
+            }
+            if self != Webhook::Usage {
+                return Err(not_its_actor(&format!("the field {field}")));
+            }
+        }
+        caller.bearer.only_actor().map(str::to_owned).ok_or_else(|| self.no_author())
+    }
+
+    fn no_author(self) -> Answer {
+        let in_the_body = match self {
+            Webhook::Audit | Webhook::Tokens | Webhook::Metrics => {
+                format!("in the field {}, or ", self.actor_field().unwrap_or_default())
+            }
+            Webhook::Trails | Webhook::Usage => String::new(),
+        };
+        let why = format!(
+            "no actor is named: name it {in_the_body}in the header {ACTOR_HEADER}, or use a token that names one actor alone"
+        );
+        Answer::failed(422, Reason::MissingField.code(), &why)
+    }
+}
+
+fn not_its_actor(what: &str) -> Answer {
+    let why = format!(
+        "this token does not write for the actor that {what} names: `webhooks.tokens` lists each token's actors"
+    );
+    Answer::failed(403, Reason::ActorMismatch.code(), &why)
 }
 
 fn audit_lane(event_id: &str) -> Option<Lane> {

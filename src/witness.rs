@@ -1,4 +1,4 @@
-//! What does a witness do? It cosigns the checkpoints of logs that it knows, as long as each tree grew out of the one before, and
+//! A witness: it cosigns the checkpoints of logs that it knows, as long as each tree grew out of the one before, and
 //! remembers the last one of each log before it says so (c2sp.org/tlog-witness).
 
 pub mod state;

@@ -3,8 +3,8 @@
 mod access;
 
 use super::{Exit, Failure, connect, output, rules};
-use crate::config::Config;
-use crate::nats::api::Api;
+use crate::config::{Change, Config, Profile};
+use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{Names, captures_dead_letters};
 use crate::nats::setup::{Mode, Outcome, setup};
 use crate::postgres::{Connections, reads, schema};
@@ -35,6 +35,15 @@ impl Report {
         self.0.push((Mark::Bad, text.into()));
     }
 
+    fn profile(&mut self, config: &Config) {
+        let Profile { name, changes } = &config.profile;
+        self.ok(format!("profile: {name}{}", if changes.is_empty() { ": no default is changed" } else { "" }));
+        for Change { key, default, overridden } in changes {
+            let written = overridden.as_ref().map(|value| format!("; you wrote {value}, which counts"));
+            self.ok(format!("profile: {key} = {default}{}", written.unwrap_or_default()));
+        }
+    }
+
     fn expect(&mut self, good: bool, yes: impl Into<String>, no: impl Into<String>) {
         if good { self.ok(yes) } else { self.bad(no) }
     }
@@ -42,9 +51,16 @@ impl Report {
 
 pub(super) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     let mut report = Report::default();
+    report.profile(config);
     match rules::load(config) {
         Ok(rules) => report.ok(format!("rules: {} actors, {} actions", rules.agents.len(), rules.registry.len())),
         Err(why) => report.bad(format!("rules: {why}")),
+    }
+    let writers = &config.judging.writers;
+    if writers.usage_is_open() {
+        report.warn("usage: every registered actor may report tool usage for any agent_id: set usage.agents_file, or list usage.reporters");
+    } else if config.registry.usage_agents.is_none() && writers.usage_reporters.is_empty() {
+        report.ok("usage: an agent reports tool usage on ledger.USAGE.{agent_id} alone: neither usage.agents_file nor usage.reporters is set".to_owned());
     }
     let connections = connect::database(config, 1)?;
     let mut unavailable = false;
@@ -54,7 +70,7 @@ pub(super) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     }
     match connect::nats(config).await {
         Ok(api) => {
-            if let Err(failure) = check_nats(config, &api, &connections, &mut report).await {
+            if let Err(failure) = Box::pin(check_nats(config, &api, &connections, &mut report)).await {
                 unavailable |= failure.exit == Exit::Unavailable;
                 report.bad(failure.what);
             }
@@ -154,6 +170,9 @@ async fn check_nats(config: &Config, api: &Api, connections: &Connections, repor
     for item in setup(api, &Names::from(&config.nats), &config.lanes, Mode::Look).await? {
         match &item.outcome {
             Outcome::Unchanged => report.ok(format!("{}: as in nats/", item.name)),
+            Outcome::Missing if item.name.starts_with("consumer ") => {
+                report.ok(format!("{}: not there; it is made when its lane is read", item.name));
+            }
             Outcome::Missing => report.bad(format!("{}: missing: run `ledgerd setup`", item.name)),
             Outcome::Differs(drift) | Outcome::Applied(drift) => {
                 for drift in drift {
@@ -164,7 +183,7 @@ async fn check_nats(config: &Config, api: &Api, connections: &Connections, repor
         }
     }
     check_overlap(config, api, report).await?;
-    check_retention(config, api, connections, report).await
+    Box::pin(check_retention(config, api, connections, report)).await
 }
 
 /// A dead letter that the ledger's own stream captured would be judged, rejected and published again, for ever.
@@ -186,29 +205,35 @@ async fn check_retention(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let info = api.stream_info(&config.nats.stream).await?;
+    let names = Names::from(&config.nats);
+    let last = i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX);
+    for position in connect::positions(config)?.all(&config.nats.stream).await? {
+        if position.sequence > last {
+            report.bad(format!(
+                "stream {}: {} is stored up to sequence {}, and the stream ends at {last}: it lost messages or was restored",
+                config.nats.stream, position.lane, position.sequence
+            ));
+        }
+    }
     let mut backlog = 0;
     for &lane in &config.lanes {
-        let consumer = api.consumer_info(&config.nats.stream, lane).await?;
-        backlog += consumer.num_pending + consumer.num_ack_pending as u64;
-        let delivered = consumer.delivered.stream_sequence;
-        if delivered > info.state.last_sequence {
-            report.bad(format!(
-                "consumer {}: it delivered up to {delivered}, and the stream ends at {}: the stream lost messages or was restored",
-                lane.consumer(),
-                info.state.last_sequence
-            ));
+        match api.consumer_info(&config.nats.stream, &names.consumer(lane)).await {
+            Ok(consumer) => backlog += consumer.num_pending + consumer.num_ack_pending as u64,
+            // It is made when the lane is read, and its absence was told above.
+            Err(ApiError::ConsumerNotFound) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     let max_age = info.config.max_age;
     if max_age.is_zero() {
-        report.ok(format!("retention: nothing expires by age; {backlog} messages are not acknowledged yet"));
+        report.ok(format!("retention: nothing expires by age; {backlog} messages are not stored yet"));
     } else if backlog > 0 {
         report.warn(format!(
-            "retention: {backlog} messages are not acknowledged yet, and expire at an age of {} s",
+            "retention: {backlog} messages are not stored yet, and expire at an age of {} s",
             max_age.as_secs()
         ));
     } else {
-        report.ok("retention: everything in the stream is acknowledged");
+        report.ok("retention: everything in the stream is stored");
     }
     let unpublished = reads::unpublished(connections).await?;
     if unpublished > 0 {

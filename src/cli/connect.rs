@@ -1,4 +1,4 @@
-//! How does a command reach the servers? Once, and with an exit code that tells a refusal from an absence.
+//! How a command reaches the servers: once, and with an exit code that tells a refusal from an absence.
 
 use super::{Exit, Failure};
 use crate::config::{Config, Nats};
@@ -8,6 +8,7 @@ use crate::nats::api::{Api, ApiError};
 use crate::nats::client::{self, Settings};
 use crate::nats::definitions::Names;
 use crate::nats::setup::version_complaint;
+use crate::postgres::positions::LanePositions;
 use crate::postgres::{Connections, DatabaseError, Limits};
 
 /// How to reach the message server.
@@ -32,6 +33,7 @@ impl From<&Nats> for Names {
             dlq: nats.dlq_stream.clone(),
             receipts: nats.receipts_stream.clone(),
             alerts: nats.alerts_stream.clone(),
+            consumer_prefix: nats.consumer_prefix.clone(),
             replicas: nats.replicas,
         }
     }
@@ -67,6 +69,11 @@ pub(super) fn database(config: &Config, connections_max: usize) -> Result<Connec
     let url = config.database.url().map_err(|error| Failure::new(Exit::Configuration, error))?;
     Connections::new(url, limits, connections_max)
         .map_err(|why| Failure::new(Exit::Configuration, format!("database.url cannot be used: {why}")))
+}
+
+/// The positions of the lanes, for a command that owns none.
+pub(super) fn positions(config: &Config) -> Result<LanePositions, Failure> {
+    Ok(LanePositions::new(database(config, 1)?, String::new()))
 }
 
 /// The NATS server, connected.

@@ -75,7 +75,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments, as_json: bool) ->
         let actor = text("actor");
         return wait(config, &api, &actor, emitted, payload, patience, as_json).await;
     }
-    let stored = publish(&api, &emitted.subject, payload).await?;
+    let stored = publish(&api, &config.nats.stream, &emitted.subject, payload).await?;
     emitted.print(&stored, None, as_json);
     Ok(())
 }
@@ -91,7 +91,7 @@ async fn wait(
     as_json: bool,
 ) -> Result<(), Failure> {
     let (receipts, subjects) = (&config.nats.receipts_stream, receipt::subjects_of(actor));
-    let intake = Intake::listen(api.clone(), receipts, &subjects).await;
+    let intake = Intake::listen(api.clone(), &config.nats.stream, receipts, &subjects).await;
     let intake = intake.map_err(|why| Failure::new(Exit::Unavailable, why))?;
     let submission = Submission { subject: emitted.subject.clone(), message_id: None, payload: payload.into() };
     let receipt = match intake.submit(submission, Instant::now() + patience).await? {

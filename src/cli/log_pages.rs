@@ -1,4 +1,4 @@
-//! How do the pages of the log learn of new checkpoints? From the database, where whichever instance signs keeps them.
+//! The newest checkpoint for the pages of the log: read from the database, where whichever instance signs keeps it.
 
 use crate::http::log::Pages;
 use crate::postgres::log::Log;

@@ -1,4 +1,4 @@
-//! When does `ledgerd run` begin to serve? Once it has met both servers, and found nothing that only an operator can mend.
+//! When `ledgerd run` begins to serve: once it has met both servers, and found nothing that only an operator can mend.
 
 use super::run::Daemon;
 use super::{Exit, Failure};
@@ -98,11 +98,12 @@ impl Daemon {
     }
 
     async fn refuse_dangerous_drift(&self, api: &Api) -> Result<(), Failure> {
-        let items = match setup(api, &Names::from(&self.config.nats), &self.config.lanes, Mode::Look).await {
+        // Consumers are the lanes' own: each makes its own anew.
+        let items = match setup(api, &Names::from(&self.config.nats), &[], Mode::Look).await {
             Ok(items) => items,
             // Each lane asks again for what it needs, and says what is missing.
             Err(ApiError::Silent(why)) => {
-                tracing::warn!("streams and consumers were not compared with nats/: {why}");
+                tracing::warn!("the streams were not compared with nats/: {why}");
                 return Ok(());
             }
             Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! How does an option name a moment? ISO 8601; in UTC where it names no offset; a day alone begins at midnight.
+//! Moments in options: ISO 8601; in UTC where they name no offset; a day alone begins at midnight.
 
 use super::{Exit, Failure};
 use crate::domain::timestamp::EventTime;

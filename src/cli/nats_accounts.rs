@@ -14,7 +14,7 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         // Those who write without being agents are people, and what tells people.
         hears_all_alerts: config.registry.extra_actors.iter().any(|extra| extra == name),
     };
-    let actors: Vec<Actor> = rules.agents.active().into_iter().map(actor).collect();
+    let actors: Vec<Actor> = rules.agents.writing().into_iter().map(actor).collect();
     output::text(&configuration(&actors).map_err(broken)?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How do commands print? Results on standard output, as text or JSON; complaints on standard error.
+//! The output of commands: results on standard output, as text or JSON; errors on standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
 
 use crate::domain::reject::is_printable;

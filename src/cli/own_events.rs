@@ -1,4 +1,4 @@
-//! How does the program record what it did itself? As audit events in the same custody as anybody's, without NATS.
+//! How the program records what it did itself: as audit events in the same custody as anybody's, without NATS.
 //!
 //! Each kind has a stream of its own that exists on no server, and what was done has a number: the sequence. So an event that a
 //! killed command left out is recorded by the next, and none twice. For that, what is done gives the same bytes each time.
@@ -6,6 +6,7 @@
 use super::rules;
 use crate::domain::message::{Headers, Incarnation, Message, utc_text};
 use crate::lifecycle::{Batch, Delivery, StoreError, Tally};
+use crate::position::Order;
 use crate::postgres::Ledger;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ pub(super) struct OwnEvent {
 pub(super) async fn record(ledger: &Ledger, stream: &str, events: Vec<OwnEvent>) -> Result<Tally, StoreError> {
     // It never existed on a server, so it was made at the beginning of time.
     let incarnation = Incarnation { stream: Arc::from(stream), created_ns: 0 };
-    let deliveries = events.into_iter().map(|event| Delivery::new(event.message(&incarnation), ())).collect();
+    let deliveries =
+        events.into_iter().map(|event| Delivery::new(event.message(&incarnation), Order::Late, ())).collect();
     let batch = Batch::judge(deliveries, &rules::shipped());
     match batch.commit(ledger).await {
         Ok(durable) => Ok(durable.settled()),

@@ -1,4 +1,4 @@
-//! How does long work show that it goes on? One line on a terminal that overwrites itself; nothing in a pipe or a log.
+//! The progress of long work: one line on a terminal that overwrites itself; nothing in a pipe or a log.
 #![expect(clippy::print_stderr, reason = "progress belongs beside the results, and not among them")]
 
 use std::io::{IsTerminal as _, stderr};

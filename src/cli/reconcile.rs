@@ -1,15 +1,16 @@
-//! `ledgerd reconcile`: is every sequence of the stream, up to the acknowledged floor, a record or a reject, or did the stream
-//! itself remove it? How far that is proven is kept, so that the next run looks at what is new.
+//! `ledgerd reconcile` proves that every sequence of the stream, up to the lanes' positions, is a record or a reject, or was
+//! removed by the stream itself. How far that is proven is kept, so that the next run looks at what is new.
 
 mod floor;
 mod look;
-mod parting;
 mod report;
 
 use super::replay::engine::{Job, Replayed, Unfinished, until_told};
 use super::{Exit, Failure, connect, output};
 use crate::config::Config;
+use crate::domain::sequences::Span;
 use crate::nats::api::Api;
+use crate::position::Positions as _;
 use crate::postgres::{Connections, Ledger, held, schema};
 use look::{Found, look};
 use report::Report;
@@ -42,13 +43,18 @@ async fn reconcile(
     }
     let api = connect::nats(config).await?;
     // A look leaves nothing behind, so it may end anywhere.
+    let positions = connect::positions(config)?;
     let look = async || {
-        let told = stop.run_until_cancelled(Box::pin(look(config, &api, &custody, arguments.all))).await;
+        let told = stop.run_until_cancelled(Box::pin(look(config, &api, &custody, &positions, arguments.all))).await;
         told.unwrap_or_else(|| Err(Failure::new(Exit::Failed, "told to stop: nothing was proven")))
     };
     let mut found = look().await?;
     let mut repaired = None;
     if arguments.repair && !found.to_repair().is_empty() {
+        if let (Some(divergence), Some(newest)) = (found.parted_at, found.own.first()) {
+            let opened = positions.open_epoch(&found.holdings.incarnation, newest.number, divergence).await;
+            opened.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
+        }
         repaired = Some(Box::pin(repair(config, &api, &custody, &found, stop)).await?);
         found = look().await?;
     }
@@ -71,7 +77,10 @@ async fn reconcile(
     }
     let mut wrong = Vec::new();
     if !found.lacking.missing.is_empty() {
-        wrong.push(format!("{} acknowledged sequences are not in the ledger", found.lacking.missing.count()));
+        wrong.push(format!(
+            "{} sequences below the lanes' positions are not in the ledger",
+            found.lacking.missing.count()
+        ));
     }
     if found.parted_at.is_some() || found.went_back_from.is_some() {
         wrong.push("the stream went back".to_owned());
@@ -103,5 +112,11 @@ async fn repair(
     };
     job.refuse_empty_registries(custody).await?;
     let ledger = Ledger::new(connect::database(config, 1)?, config.budget.clone()).for_a_replay();
-    job.run(&ledger, custody, stop).await
+    let replayed = job.run(&ledger, custody, stop).await?;
+    // Everything that was looked at is stored now. Lanes that nobody reads need not read it again.
+    if let (None, Some(read)) = (&replayed.unfinished, Span::new(1, found.floor.sequence)) {
+        let incarnation = &found.holdings.incarnation;
+        connect::positions(config)?.advance_free(incarnation, &found.floor.served, read, 0).await?;
+    }
+    Ok(replayed)
 }

@@ -66,8 +66,11 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         until_told(&stop, job.run(&OnlyLooking(writers), &custody, &stop)).await?
     } else {
         job.refuse_empty_registries(&custody).await?;
+        let lanes = job.lanes.clone();
         let ledger = Ledger::new(writers, config.budget.clone()).for_a_replay();
-        until_told(&stop, job.run(&ledger, &custody, &stop)).await?
+        let replayed = until_told(&stop, job.run(&ledger, &custody, &stop)).await?;
+        advance(config, &holdings, &lanes, span, &replayed).await?;
+        replayed
     };
     let report = Report { holdings: &holdings, span, replayed: &replayed, is_dry_run: arguments.dry_run };
     if as_json {
@@ -87,6 +90,25 @@ pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
             Err(Failure::new(Exit::Failed, format!("{why}; {next}")))
         }
     }
+}
+
+/// A lane that nobody reads need not read again what was replayed as a whole. One that is read comes by it itself.
+async fn advance(
+    config: &Config,
+    holdings: &Holdings,
+    lanes: &[Lane],
+    span: Option<Span>,
+    replayed: &Replayed,
+) -> Result<(), Failure> {
+    let through = match (&replayed.unfinished, span) {
+        (None, Some(span)) => span.last(),
+        (Some(Unfinished { next: Some(next), .. }), Some(_)) => next - 1,
+        _ => return Ok(()),
+    };
+    let Some(read) = span.and_then(|span| Span::new(span.first(), through)) else { return Ok(()) };
+    let lost_through = (holdings.first - 1).min(read.last());
+    connect::positions(config)?.advance_free(&holdings.incarnation, lanes, read, lost_through).await?;
+    Ok(())
 }
 
 /// What the operator asks for, up to the stream's end as it is now.

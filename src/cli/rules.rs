@@ -1,16 +1,21 @@
-//! Which files make the rules? Reads them from where the configuration says, or from the program itself.
+//! The files that make the rules: reads them from where the configuration says, or from the program itself.
 
 use crate::config::Config;
 use crate::domain::agents::Agents;
 use crate::domain::reference;
 use crate::domain::registry::Registry;
 use crate::domain::rules::{Rules, Settings};
+use crate::domain::writers;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const SHIPPED_ACTIONS: &str = include_str!("../../registry/actions.yaml");
 const REFERENCE_METRICS: &str = include_str!("../../registry/reference_metrics.yaml");
 const SHIPPED_AGENTS: &str = include_str!("../../registry/agent_schema.yaml");
+/// What the public repository's agents emit beyond the specification.
+const HEGEMON_ACTIONS: &str = include_str!("../../registry/hegemon.yaml");
+/// Its name in the configuration.
+const HEGEMON_FILE: &str = "registry/hegemon.yaml";
 
 /// The rules in force.
 ///
@@ -20,7 +25,8 @@ pub(super) fn load(config: &Config) -> Result<Rules, String> {
     let files = &config.registry;
     let mut texts = vec![read(files.actions.as_deref(), SHIPPED_ACTIONS)?];
     for extra in &files.actions_extra {
-        texts.push(read(Some(extra), "")?);
+        let is_ours = extra == Path::new(HEGEMON_FILE);
+        texts.push(read(Some(extra.as_path()).filter(|_| !is_ours), HEGEMON_ACTIONS)?);
     }
     let mut registry = Registry::default();
     let names =
@@ -33,8 +39,15 @@ pub(super) fn load(config: &Config) -> Result<Rules, String> {
     }
     let agents = read(files.agents.as_deref(), SHIPPED_AGENTS)?;
     let agents = Agents::parse(&agents, &files.extra_actors)
-        .map_err(|why| format!("{}: {why}", name(files.agents.as_deref(), "the shipped agents")))?;
-    Ok(Rules { agents, registry, settings: config.judging.clone() })
+        .map_err(|why| format!("{}: {why}", name(files.agents.as_deref(), "the shipped agents")))?
+        .refusing(files.refused_statuses.clone());
+    let mut settings = config.judging.clone();
+    if let Some(file) = &files.usage_agents {
+        let usage_agents = writers::usage_agents(&read(Some(file), "")?, &agents);
+        settings.writers.usage_agents =
+            Some(usage_agents.map_err(|why| format!("usage.agents_file: {}: {why}", file.display()))?);
+    }
+    Ok(Rules { agents, registry, settings })
 }
 
 /// The reference limits and rates, for the agents of the configuration.

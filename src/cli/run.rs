@@ -1,5 +1,6 @@
 //! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
 
+mod completeness;
 mod reload;
 
 use super::meet::Meeting;
@@ -19,18 +20,21 @@ use crate::nats::api::Api;
 use crate::nats::checkpoints::CheckpointSubject;
 use crate::nats::client::{Connection, Link};
 use crate::nats::dead_letters::DeadLetterStream;
-use crate::nats::doubts::Doubts;
+use crate::nats::definitions::Names;
+use crate::nats::lane_reader::LaneReader;
 use crate::nats::pull::PullLimits;
 use crate::nats::receipts::ReceiptStream;
-use crate::nats::source::{Feed, LaneSource};
+use crate::nats::source::LaneSource;
 use crate::notary::{self, Desk, Pace, Released};
 use crate::outbox::{self, Outbox};
 use crate::pipeline::{self, LaneContext};
 use crate::postgres::Ledger;
 use crate::postgres::log::Log;
 use crate::postgres::outbox::LetterQueue;
+use crate::postgres::positions::LanePositions;
 use crate::postgres::receipts::ReceiptBook;
 use crate::receipts::Receipts;
+use crate::refusals::Refusals;
 use crate::systemd::{self, Wish};
 use crate::tlog::note::SignerKey;
 use crate::{http, telemetry};
@@ -52,19 +56,22 @@ pub(super) struct Daemon {
     rules: watch::Sender<Arc<Rules>>,
     /// Whose webhooks are let in.
     pub(super) bearers: watch::Sender<Arc<Bearers>>,
+    /// Whom the webhooks refused.
+    pub(super) refusals: Arc<Refusals>,
     pub(super) ledger: Ledger,
     dead_letters: LetterQueue<DeadLetter>,
     alerts: LetterQueue<Alert>,
     /// What publishers are told from.
     receipts: Arc<ReceiptBook>,
     /// What the pages of the log are read from.
-    log: Arc<Log>,
+    pub(super) log: Arc<Log>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Vec<(Lane, LaneMetrics)>,
-    doubts: Arc<Doubts>,
+    /// Where the lanes stand, and which of them are this instance's.
+    positions: Arc<LanePositions>,
     /// The way to the message server.
-    pub(super) nats: Link,
+    pub(super) nats: Arc<Link>,
     /// That of the webhooks, where they are served.
     pub(super) webhooks_nats: Option<Link>,
     signing: Option<Signing>,
@@ -105,7 +112,7 @@ async fn live(daemon: Arc<Daemon>, mut wishes: mpsc::Receiver<Wish>) -> Result<(
                     let _ = reload.try_send(());
                 }
                 Some(Wish::Stop) if daemon.stop.is_cancelled() => {
-                    return Err(Failure::new(Exit::Failed, "told to stop twice: what was held is delivered again"));
+                    return Err(Failure::new(Exit::Failed, "told to stop twice: what was held is read again"));
                 }
                 Some(Wish::Stop) | None => {
                     tracing::info!("stopping: settling what is held");
@@ -131,6 +138,7 @@ impl Daemon {
         Ok(Self {
             rules: watch::Sender::new(Arc::new(rules)),
             bearers: watch::Sender::new(bearers(&config)),
+            refusals: Arc::default(),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
             dead_letters: LetterQueue::over(connect::database(&config, 1)?),
             alerts: LetterQueue::over(connect::database(&config, 1)?),
@@ -139,8 +147,11 @@ impl Daemon {
             health: Arc::new(connect::health(&config)),
             metrics,
             lanes,
-            doubts: Arc::default(),
-            nats: Link::new(connect::nats_settings(&config.nats)?),
+            positions: Arc::new(LanePositions::new(
+                connect::database(&config, POSITION_CONNECTIONS_MAX)?,
+                instance_name(),
+            )),
+            nats: Arc::new(Link::new(connect::nats_settings(&config.nats)?)),
             webhooks_nats: webhooks::nats_settings(&config)?.map(Link::new),
             signing: Signing::of(&config)?,
             witnesses: witnesses::of(&config)?,
@@ -160,7 +171,7 @@ impl Daemon {
 
     async fn serve(self: Arc<Self>, reloads: mpsc::Receiver<()>) -> Result<(), Failure> {
         let http_stop = CancellationToken::new();
-        let mut servers = self.serve_http(&http_stop).await?;
+        let mut servers = self.serve_http(&http_stop)?;
         let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
         let watching = tokio::spawn(self.clone().tell_systemd());
         let ended = self.clone().serve_until_told().await;
@@ -177,24 +188,30 @@ impl Daemon {
     }
 
     /// Answers on one address, or on two where the webhooks have their own.
-    async fn serve_http(self: &Arc<Self>, stop: &CancellationToken) -> Result<JoinSet<io::Result<()>>, Failure> {
+    fn serve_http(self: &Arc<Self>, stop: &CancellationToken) -> Result<JoinSet<io::Result<()>>, Failure> {
         let mut servers = JoinSet::new();
         let webhooks = self.webhooks();
         let own_address = self.config.webhooks.as_ref().and_then(|webhooks| webhooks.listen);
-        if webhooks.is_some() && own_address.or(self.config.http_listen).is_none() {
+        let http = &self.config.http;
+        let limits = http::Limits {
+            connections_max: http.connections_max,
+            connections_per_address_max: http.connections_per_address_max,
+            headers_timeout: http.headers_timeout,
+        };
+        if webhooks.is_some() && own_address.or(http.listen).is_none() {
             let why = "webhooks.tokens lets somebody in, and there is no door: set webhooks.listen, or http.listen";
             return Err(Failure::new(Exit::Configuration, why));
         }
         if let (Some(address), Some(webhooks)) = (own_address, webhooks.clone()) {
-            let listener = bind("webhooks.listen", address).await?;
-            servers.spawn(http::webhooks::serve(listener, webhooks, stop.clone()));
+            let listener = bind("webhooks.listen", address)?;
+            servers.spawn(http::webhooks::serve(listener, webhooks, limits, stop.clone()));
         }
-        if let Some(address) = self.config.http_listen {
-            let listener = bind("http.listen", address).await?;
+        if let Some(address) = http.listen {
+            let listener = bind("http.listen", address)?;
             let pages = Some(log_pages::pages(&self.log));
             let (health, metrics) = (self.health.clone(), self.metrics.clone());
             let here = webhooks.filter(|_| own_address.is_none());
-            servers.spawn(http::serve(listener, health, metrics, pages, here, stop.clone()));
+            servers.spawn(http::serve(listener, health, metrics, pages, here, limits, stop.clone()));
         }
         Ok(servers)
     }
@@ -212,7 +229,6 @@ impl Daemon {
             }
             tracing::error!("the NATS client has ended, as it does on some malformed messages; starting another");
         }
-        self.doubts.tell();
         tracing::info!("stopped; {}", self.counts());
         self.health.nats.retire();
         Ok(())
@@ -222,10 +238,10 @@ impl Daemon {
     async fn run_lanes(self: Arc<Self>, connection: &Connection, stop: &CancellationToken) -> Result<(), Failure> {
         let api = Api::new(connection);
         let mut loops = JoinSet::new();
-        let post = ReceiptStream::new(connection);
+        let post = ReceiptStream::new(connection, &self.config.nats.receipts_stream);
         let clerk = Arc::new(Receipts::new(self.receipts.clone(), post, self.metrics.receipts()));
         for position in 0..self.lanes.len() {
-            let source = LaneSource::start(self.feed(position, &api, connection, stop));
+            let source = LaneSource::start(self.reader(position, &api, stop));
             let (daemon, clerk, stop) = (self.clone(), clerk.clone(), stop.clone());
             loops.spawn(async move {
                 let (lane, metrics) = &daemon.lanes[position];
@@ -238,9 +254,14 @@ impl Daemon {
                     metrics,
                     stop: &stop,
                 };
-                pipeline::run(source, &daemon.ledger, &*clerk, lane).await;
+                Box::pin(pipeline::run(source, &daemon.ledger, &*clerk, lane)).await;
+                daemon.positions.release(daemon.lanes[position].0).await;
             });
         }
+        let (daemon, positions_stop) = (self.clone(), stop.clone());
+        loops.spawn(async move { daemon.positions.keep(|| daemon.ledger.failing_for(), &positions_stop).await });
+        let (daemon, count_api, count_stop) = (self.clone(), api.clone(), stop.clone());
+        loops.spawn(async move { daemon.count(&count_api, &*clerk, &count_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
         loops.spawn(async move { Box::pin(daemon.publish_dead_letters(&dead_letters, &outbox_stop)).await });
@@ -265,7 +286,7 @@ impl Daemon {
                 },
                 Some(deadline) => {
                     let Ok(joined) = tokio::time::timeout_at(deadline, loops.join_next()).await else {
-                        let what = "shutdown.deadline has passed: what is still held is delivered again";
+                        let what = "shutdown.deadline has passed: what is still held is read again";
                         return Err(Failure::new(Exit::Failed, what));
                     };
                     joined
@@ -285,16 +306,16 @@ impl Daemon {
         Ok(())
     }
 
-    fn feed(&self, position: usize, api: &Api, connection: &Connection, stop: &CancellationToken) -> Feed {
+    fn reader(&self, position: usize, api: &Api, stop: &CancellationToken) -> LaneReader<LanePositions> {
         let (lane, metrics) = &self.lanes[position];
-        Feed {
+        LaneReader {
             lane: *lane,
-            stream: self.config.nats.stream.clone(),
+            names: Arc::new(Names::from(&self.config.nats)),
             api: api.clone(),
+            link: self.nats.clone(),
+            positions: self.positions.clone(),
             limits: PullLimits { messages_max: self.config.batch_messages_max, bytes_max: self.config.batch_bytes_max },
-            reconnected: connection.connected.clone(),
             health: self.health.clone(),
-            doubts: self.doubts.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
         }
@@ -309,6 +330,7 @@ impl Daemon {
             delivery_health: &self.health.dead_letters,
             pulse: &pulse,
             published: &self.metrics.dead_letters_published,
+            waiting: &self.metrics.dead_letters_unpublished,
             stop,
         };
         outbox::run(&self.dead_letters, stream, outbox).await;
@@ -323,6 +345,7 @@ impl Daemon {
             delivery_health: &self.health.alerts,
             pulse: &pulse,
             published: &self.metrics.budget_alerts_published,
+            waiting: &self.metrics.budget_alerts_unpublished,
             stop,
         };
         outbox::run(&self.alerts, stream, outbox).await;
@@ -405,8 +428,15 @@ fn bearers(config: &Config) -> Arc<Bearers> {
     Arc::new(config.webhooks.as_ref().map(|webhooks| webhooks.bearers.clone()).unwrap_or_default())
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    http::bind(address).await.map_err(|error| Failure::new(Exit::Failed, format!("{key} {address}: {error}")))
+/// This process, among all that may read one stream into one database.
+fn instance_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let draw = getrandom::u32().unwrap_or_default();
+    format!("{}/{}/{draw:08x}", host.trim(), std::process::id())
+}
+
+fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    http::bind(address).map_err(|error| Failure::new(Exit::Failed, format!("{key} {address}: {error}")))
 }
 
 /// What signs the log.
@@ -428,6 +458,7 @@ impl Signing {
 /// Readers of the log wait for each other, and never for a commit.
 const LOG_CONNECTIONS_MAX: usize = 2;
 const RECEIPT_CONNECTIONS_MAX: usize = 2;
+const POSITION_CONNECTIONS_MAX: usize = 2;
 /// Beyond the patience of whoever asked last.
 const ANSWERING_TIME_MAX: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);

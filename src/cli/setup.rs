@@ -7,6 +7,7 @@ use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::Names;
 use crate::nats::publish::publish;
 use crate::nats::setup::{Item, Mode, Outcome, setup};
+use crate::position::Positions as _;
 use crate::postgres::reads;
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ async fn publish_defaults(config: &Config, api: &Api, as_json: bool) -> Result<V
         let (outcome, line) = if let Some(found) = in_force.get(&key) {
             ("in force", format!("{key}: {found} is in force, and stays"))
         } else {
-            publish_metric(api, &key, &value).await?;
+            publish_metric(api, &config.nats.stream, &key, &value).await?;
             ("published", format!("{key}: {value} published"))
         };
         if !as_json {
@@ -64,15 +65,11 @@ async fn publish_defaults(config: &Config, api: &Api, as_json: bool) -> Result<V
 
 /// The metrics in the stream that nobody has stored yet, by their keys.
 async fn waiting_metrics(config: &Config, api: &Api) -> Result<Vec<(String, String)>, Failure> {
-    let stream = &config.nats.stream;
     let failed = |error| Failure::new(Exit::Failed, error);
-    let floor = match api.consumer_info(stream, Lane::Metric).await {
-        Ok(info) => i64::try_from(info.ack_floor.stream_sequence).unwrap_or(i64::MAX - 1),
-        Err(ApiError::ConsumerNotFound) => 0,
-        Err(error) => return Err(failed(error)),
-    };
-    let incarnation = api.incarnation(stream).await.map_err(failed)?;
-    let (mut waiting, mut next) = (Vec::new(), floor + 1);
+    let incarnation = api.incarnation(&config.nats.stream).await.map_err(failed)?;
+    let position = connect::positions(config)?.reliable_position(&incarnation, Lane::Metric).await;
+    let position = position.map_err(|why| Failure::new(Exit::Failed, why))?;
+    let (mut waiting, mut next) = (Vec::new(), position + 1);
     while waiting.len() < WAITING_METRICS_MAX {
         let message = match api.next_message(&incarnation, Lane::Metric, next).await {
             Ok(message) => message,
@@ -92,10 +89,10 @@ async fn waiting_metrics(config: &Config, api: &Api) -> Result<Vec<(String, Stri
 /// More are looked up one by one only where the daemon has been away for long.
 const WAITING_METRICS_MAX: usize = 1000;
 
-async fn publish_metric(api: &Api, key: &str, value: &str) -> Result<(), Failure> {
+async fn publish_metric(api: &Api, stream: &str, key: &str, value: &str) -> Result<(), Failure> {
     // The value stands there as the reference writes it: no reader may round it on the way.
     let payload = format!("{{\"metric_key\":{},\"metric_value\":{value},\"set_by\":\"{SETTER}\"}}", Value::from(key));
-    let published = publish(api, &format!("ledger.METRIC.{SETTER}"), payload.into_bytes()).await;
+    let published = publish(api, stream, &format!("ledger.METRIC.{SETTER}"), payload.into_bytes()).await;
     published.map(drop).map_err(|error| {
         let Failure { exit, what } = error.into();
         Failure { exit, what: format!("{key}: {what}") }

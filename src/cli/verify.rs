@@ -1,4 +1,4 @@
-//! `ledgerd verify`: is the ledger what it says? The specification's hash over a time range, or everything.
+//! `ledgerd verify`: checks the whole ledger, or the specification's hash over a time range.
 
 mod repair;
 mod time_range;

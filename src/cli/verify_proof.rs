@@ -1,4 +1,4 @@
-//! `ledgerd verify-proof`: is what a proof shows in the log? It asks neither database nor network.
+//! `ledgerd verify-proof`: checks that what a proof shows is in the log. It asks neither database nor network.
 
 use super::{Exit, Failure, output};
 use crate::domain::digest::hex;

@@ -1,8 +1,8 @@
-//! How do webhooks reach the stream? Over a connection and a login of their own, for the daemon's may publish no record.
+//! The webhooks' way to the stream: a connection and a login of their own, for the daemon's may publish no record.
 
 use super::run::Daemon;
 use super::{Failure, connect};
-use crate::config::Config;
+use crate::config::{Config, Nats};
 use crate::http::webhooks::{Limits, Webhooks};
 use crate::nats::api::Api;
 use crate::nats::client::{self, Link};
@@ -65,8 +65,10 @@ impl Daemon {
         };
         let (sender, intake) = watch::channel(None);
         tokio::spawn(self.clone().keep_connected(sender));
+        tokio::spawn(self.clone().write_refusals());
         let gate = Gate { intake, stop: self.stop.clone() };
-        Some(Webhooks::new(gate, self.bearers.subscribe(), limits, self.metrics.webhooks()))
+        let bearers = self.bearers.subscribe();
+        Some(Webhooks::new(gate, bearers, limits, self.metrics.webhooks(), self.refusals.clone()))
     }
 
     /// Until the runtime ends: those who asked before a stop are still to be answered.
@@ -75,7 +77,7 @@ impl Daemon {
         let health = &self.health.webhooks;
         let mut backoff = Backoff::for_dependency();
         loop {
-            match open(link, &self.config.nats.receipts_stream).await {
+            match open(link, &self.config.nats).await {
                 Ok(opened) => {
                     let opened = Arc::new(opened);
                     intake.send_replace(Some(opened.clone()));
@@ -115,7 +117,8 @@ pub(super) fn nats_settings(config: &Config) -> Result<Option<client::Settings>,
     }))
 }
 
-async fn open(link: &Link, receipts_stream: &str) -> Result<Intake, String> {
+async fn open(link: &Link, streams: &Nats) -> Result<Intake, String> {
     let connection = link.connect(None).await.map_err(|error| error.to_string())?;
-    Intake::listen(Api::new(&connection), receipts_stream, RECEIPTS).await
+    let intake = Intake::listen(Api::new(&connection), &streams.stream, &streams.receipts_stream, RECEIPTS).await?;
+    Ok(intake.reading_back())
 }

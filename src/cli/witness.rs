@@ -44,7 +44,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
     runtime.block_on(async {
-        let listener = http::bind(arguments.listen).await;
+        let listener = http::bind(arguments.listen);
         let listener =
             listener.map_err(|error| Failure::new(Exit::Failed, format!("--listen {}: {error}", arguments.listen)))?;
         let status = format!("{} on {}", witness.verifier_key(), arguments.listen);

@@ -1,4 +1,4 @@
-//! Who else vouches for what was signed? The configured witnesses are asked for each new checkpoint, beside the signing and
+//! The configured witnesses: they are asked for each new checkpoint, beside the signing and
 //! never in its way.
 
 use super::{Exit, Failure};

@@ -1,4 +1,4 @@
-//! Who signs the log, where is it anchored, and how often? The section `[checkpoint]`.
+//! The section `[checkpoint]`: who signs the log, where it is anchored, and how often.
 
 use super::ConfigError;
 use super::reader::Reader;

@@ -1,6 +1,7 @@
-//! How is a setting found, and read as what it must be? Defaults, then the file, then the environment. The only file that knows
+//! How a setting is found, and read as what it must be: defaults, then the file, then the environment. The only file that knows
 //! the `config` crate.
 
+use super::profile::{self, Change};
 use super::{ConfigError, DEFAULT_FILE, DEFAULTS};
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use std::collections::{BTreeMap, HashMap};
@@ -14,11 +15,14 @@ const SEPARATOR: &str = "__";
 /// All values that were found, by dotted key, each with the place it stands in.
 pub(super) struct Reader {
     values: BTreeMap<String, Value>,
+    /// The defaults that the profile changes.
+    of_profile: BTreeMap<String, Value>,
     file: PathBuf,
 }
 
 impl Reader {
-    /// Reads the defaults, then `file` (or [`DEFAULT_FILE`] where it exists), then these variables, or those of the process.
+    /// Reads the defaults, then those of the profile, then `file` (or [`DEFAULT_FILE`] where it exists), then these variables,
+    /// or those of the process.
     pub(super) fn of(file: Option<&Path>, variables: Option<HashMap<String, String>>) -> Result<Self, ConfigError> {
         let source = match file {
             Some(path) => File::from(path).format(FileFormat::Toml),
@@ -27,13 +31,33 @@ impl Reader {
         let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
         let broken = |error: config::ConfigError| ConfigError(error.to_string());
         let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
+        let environment = environment.source(variables);
         let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
-        let layered = config::Config::builder().add_source(defaults()).add_source(source);
-        let layered = layered.add_source(environment.source(variables)).build().map_err(broken)?;
-        let file = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-        let reader = Self { values: flattened(&layered), file };
-        reader.refuse_unknown_keys(&flattened(&known))?;
+        let written = config::Config::builder().add_source(source).add_source(environment).build().map_err(broken)?;
+        let hegemon = config::Config::builder().add_source(File::from_str(profile::HEGEMON, FileFormat::Toml));
+        let hegemon = flattened(&hegemon.build().map_err(broken)?);
+        let written = flattened(&written);
+        let is_hegemon = written.get(profile::KEY).is_some_and(|name| name.to_string() == profile::HEGEMON_NAME);
+        let of_profile = if is_hegemon { hegemon } else { BTreeMap::new() };
+
+        let known = flattened(&known);
+        let mut values = known.clone();
+        values.extend(of_profile.clone());
+        values.extend(written);
+        let reader = Self { values, of_profile, file: file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned() };
+        reader.refuse_unknown_keys(&known)?;
         Ok(reader)
+    }
+
+    /// The settings whose default the profile changes.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let change = |(key, default): (&String, &Value)| {
+            let value = self.value(key);
+            let is_written = value.origin().is_some();
+            let overridden = is_written.then(|| format!("{}{}", shown(&value), self.place(&value)));
+            Change { key: key.clone(), default: shown(default), overridden }
+        };
+        self.of_profile.iter().map(change).collect()
     }
 
     fn refuse_unknown_keys(&self, known: &BTreeMap<String, Value>) -> Result<(), ConfigError> {
@@ -149,6 +173,15 @@ impl Reader {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| ConfigError(format!("{key}: cannot read {}: {error}", path.display())))?;
         Ok(Some(text.trim().to_owned()))
+    }
+}
+
+/// A value as it would be written.
+fn shown(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        ValueKind::String(text) => format!("\"{text}\""),
+        _ => value.to_string(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may write over HTTP, and where? The section `[webhooks]`.
+//! Who may write over HTTP, and where: the section `[webhooks]`.
 
 use super::ConfigError;
 use super::reader::{Reader, credential};
@@ -35,7 +35,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(20);
 
 impl Reader {
     pub(super) fn webhooks(&self) -> Result<Option<Webhooks>, ConfigError> {
-        let expected = |why: &str| format!("a list of \"SHA256 ACTOR ACTOR …\" ({why})");
+        let expected = |why: &str| format!("a list of \"SHA256 ACTOR ACTOR …\" or \"SHA256 *\" ({why})");
         let bearers = Bearers::parse(&self.list("webhooks.tokens")?)
             .map_err(|why| self.fault("webhooks.tokens", &expected(&why)))?;
         let webhooks = Webhooks {

@@ -1,4 +1,4 @@
-//! Who may write? The agents of `agent_schema.yaml`, and the extra actors of the configuration.
+//! Who may write: the agents of `agent_schema.yaml`, and the extra actors of the configuration.
 
 use super::event::ACTOR_CHARS_MAX;
 use super::reject::{Reason, Rejection, first_line, quote};
@@ -9,6 +9,8 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 pub struct Agents {
     by_sim_id: HashMap<String, Agent>,
+    /// Agents of these statuses may not write.
+    refused_statuses: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,7 +35,10 @@ struct RegisteredAgent {
     parent: Option<String>,
 }
 
+/// That of an extra actor.
 const ACTIVE: &str = "active";
+/// LDG-002 says *registered*; these two have left.
+const REFUSED_STATUSES: [&str; 2] = ["retired", "inactive"];
 
 /// The longest chain of parents that is followed; a longer one is a loop in the file.
 const ANCESTORS_MAX: usize = 8;
@@ -65,10 +70,16 @@ impl Agents {
         for sim_id in extra {
             by_sim_id.insert(sim_id.clone(), Agent { status: ACTIVE.to_owned(), parent: None, group: None });
         }
-        Ok(Self { by_sim_id })
+        Ok(Self { by_sim_id, refused_statuses: REFUSED_STATUSES.map(str::to_owned).to_vec() })
     }
 
-    /// How many actors may be named, active or not.
+    /// With other statuses whose agents may not write.
+    #[must_use]
+    pub fn refusing(self, refused_statuses: Vec<String>) -> Self {
+        Self { refused_statuses, ..self }
+    }
+
+    /// How many actors are known, whether they may write or not.
     pub fn len(&self) -> usize {
         self.by_sim_id.len()
     }
@@ -78,7 +89,7 @@ impl Agents {
         self.by_sim_id.is_empty()
     }
 
-    /// Passes an actor that is registered and active.
+    /// Passes an actor that is registered, and whose status is not refused.
     pub(crate) fn admit(&self, actor: &str) -> Result<(), Rejection> {
         match self.by_sim_id.get(actor) {
             None => Err(Rejection::new(
@@ -88,23 +99,32 @@ impl Agents {
                     quote(actor)
                 ),
             )),
-            Some(agent) if agent.status != ACTIVE => Err(Rejection::new(
+            Some(agent) if self.refuses(agent) => Err(Rejection::new(
                 Reason::InactiveActor,
-                &format!("actor {} has status {}; only active agents may write", quote(actor), quote(&agent.status)),
+                &format!(
+                    "actor {} has status {}; registry.refused_statuses refuses {}",
+                    quote(actor),
+                    quote(&agent.status),
+                    self.refused_statuses.join(", ")
+                ),
             )),
             Some(_) => Ok(()),
         }
     }
 
-    /// Those who may write, in the order of their names.
-    pub fn active(&self) -> Vec<&str> {
-        let is_active = self.by_sim_id.iter().filter(|(_, agent)| agent.status == ACTIVE);
-        let mut active: Vec<&str> = is_active.map(|(sim_id, _)| sim_id.as_str()).collect();
-        active.sort_unstable();
-        active
+    fn refuses(&self, agent: &Agent) -> bool {
+        self.refused_statuses.contains(&agent.status)
     }
 
-    /// Whether the agent is listed, active or not.
+    /// Those who may write, in the order of their names.
+    pub fn writing(&self) -> Vec<&str> {
+        let admitted = self.by_sim_id.iter().filter(|(_, agent)| !self.refuses(agent));
+        let mut writing: Vec<&str> = admitted.map(|(sim_id, _)| sim_id.as_str()).collect();
+        writing.sort_unstable();
+        writing
+    }
+
+    /// Whether the agent is listed, whatever its status.
     pub(crate) fn is_registered(&self, sim_id: &str) -> bool {
         self.by_sim_id.contains_key(sim_id)
     }
@@ -146,16 +166,21 @@ registered_agents:
   subagents:
     - {sim_id: BRM-WFB-01, status: active, parent: BRM-CTO}
     - {sim_id: BRM-OLD-01, status: retired, parent: BRM-CTO}
+    - {sim_id: BRM-NEW-01, status: dev, parent: BRM-CTO}
 ";
 
     #[test]
-    fn an_actor_must_be_registered_and_active() {
+    fn an_actor_must_be_registered_and_not_have_left() {
         let agents = Agents::parse(FILE, &["ARCHITECT".to_owned()]).expect("the file is good");
-        let reason = |actor| agents.admit(actor).err().map(|rejection| rejection.reason());
-        assert_eq!(reason("BRM-CTO"), None);
-        assert_eq!(reason("ARCHITECT"), None);
-        assert_eq!(reason("BRM-OLD-01"), Some(Reason::InactiveActor));
-        assert_eq!(reason("brm-cto"), Some(Reason::UnknownActor));
+        let reason = |agents: &Agents, actor| agents.admit(actor).err().map(|rejection| rejection.reason());
+        assert_eq!(reason(&agents, "BRM-CTO"), None);
+        assert_eq!(reason(&agents, "ARCHITECT"), None);
+        assert_eq!(reason(&agents, "BRM-NEW-01"), None);
+        assert_eq!(reason(&agents, "BRM-OLD-01"), Some(Reason::InactiveActor));
+        assert_eq!(reason(&agents, "brm-cto"), Some(Reason::UnknownActor));
+        let stricter = agents.clone().refusing(vec!["dev".to_owned()]);
+        assert_eq!(reason(&stricter, "BRM-NEW-01"), Some(Reason::InactiveActor));
+        assert_eq!(stricter.writing(), ["ARCHITECT", "BRM-CTO", "BRM-OLD-01", "BRM-WFB-01"]);
         assert_eq!(agents.lineage("BRM-WFB-01").collect::<Vec<_>>(), ["BRM-WFB-01", "BRM-CTO"]);
     }
 

@@ -1,4 +1,4 @@
-//! What does an archived file look like? One JSON object per row and line, gzip around it, and a manifest beside it that
+//! The format of an archived file: one JSON object per row and line, gzip around it, and a manifest beside it that
 //! says what is inside.
 //!
 //! Names are made of what a file holds: the same rows give the same name, and other rows never do. So a run after a kill finds

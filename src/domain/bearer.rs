@@ -1,4 +1,4 @@
-//! Who may write over HTTP, and in whose name? Tokens, of which only the hashes are known here.
+//! The tokens of the webhooks, and the actors that each may write for. Only the hashes of the tokens are known here.
 
 use super::digest::{Hash, sha256};
 use super::event::ACTOR_CHARS_MAX;
@@ -14,8 +14,18 @@ pub struct Bearers(Vec<Bearer>);
 #[derive(Clone)]
 pub struct Bearer {
     token_sha256: Hash,
-    actors: BTreeSet<String>,
+    actors: Actors,
 }
+
+/// The actors that a token may write for.
+#[derive(Clone, Debug)]
+enum Actors {
+    /// `*`: the registry alone decides.
+    All,
+    Named(BTreeSet<String>),
+}
+
+const EVERY_ACTOR: &str = "*";
 
 impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,7 +34,7 @@ impl fmt::Debug for Bearer {
 }
 
 impl Bearers {
-    /// `SHA256 ACTOR ACTOR …` each.
+    /// `SHA256 ACTOR ACTOR …` or `SHA256 *` each.
     ///
     /// # Errors
     /// A sentence that does not repeat the text, for it may be a token by mistake.
@@ -64,25 +74,45 @@ impl Bearers {
 impl Bearer {
     fn parse(text: &str) -> Option<Self> {
         let (digits, actors) = text.trim().split_once(' ')?;
-        let actors: BTreeSet<String> = actors.split_whitespace().map(str::to_owned).collect();
-        let is_actor = |actor: &String| {
-            let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-            actor.len() <= ACTOR_CHARS_MAX && actor.bytes().all(is_safe)
-        };
-        (!actors.is_empty() && actors.iter().all(is_actor))
-            .then(|| Some(Self { token_sha256: hash_of_digits(digits)?, actors }))
-            .flatten()
+        Some(Self { token_sha256: hash_of_digits(digits)?, actors: Actors::parse(actors)? })
     }
 
     /// Whether it may write in this actor's name.
     pub fn writes_for(&self, actor: &str) -> bool {
-        self.actors.contains(actor)
+        match &self.actors {
+            Actors::All => is_actor(actor),
+            Actors::Named(actors) => actors.contains(actor),
+        }
+    }
+
+    /// The actor of a token that names exactly one.
+    pub fn only_actor(&self) -> Option<&str> {
+        match &self.actors {
+            Actors::Named(actors) if actors.len() == 1 => actors.first().map(String::as_str),
+            _ => None,
+        }
     }
 
     /// A name for it that others cannot guess.
     pub fn token_sha256(&self) -> &Hash {
         &self.token_sha256
     }
+}
+
+impl Actors {
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim() == EVERY_ACTOR {
+            return Some(Self::All);
+        }
+        let actors: BTreeSet<String> = text.split_whitespace().map(str::to_owned).collect();
+        (!actors.is_empty() && actors.iter().all(|actor| is_actor(actor))).then_some(Self::Named(actors))
+    }
+}
+
+/// Whether the text can be the last token of a subject.
+fn is_actor(text: &str) -> bool {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !text.is_empty() && text.len() <= ACTOR_CHARS_MAX && text.bytes().all(is_safe)
 }
 
 fn hash_of_digits(digits: &str) -> Option<Hash> {
@@ -117,9 +147,27 @@ mod tests {
     }
 
     #[test]
+    fn a_star_writes_for_everybody_whose_name_can_stand_in_a_subject() {
+        let bearers = Bearers::parse(&[entry("one", "*"), entry("two", "RXY-CEO")]).expect("good");
+        let everybodys = bearers.of_token(b"one").expect("it is known");
+        assert!(everybodys.writes_for("RXY-CEO") && everybodys.writes_for("123e4567-e89b-42d3-a456-426614174000"));
+        for no_actor in ["", "*", ">", "a.b", "a b", "é", &"x".repeat(ACTOR_CHARS_MAX + 1)] {
+            assert!(!everybodys.writes_for(no_actor), "{no_actor}");
+        }
+        assert_eq!(everybodys.only_actor(), None);
+    }
+
+    #[test]
+    fn a_token_for_one_actor_says_which() {
+        let bearers = Bearers::parse(&[entry("one", "A"), entry("two", "A B")]).expect("good");
+        let only = |token: &str| bearers.of_token(token.as_bytes()).expect("it is known").only_actor();
+        assert_eq!((only("one"), only("two")), (Some("A"), None));
+    }
+
+    #[test]
     fn what_is_no_hash_with_actors_is_refused_and_not_repeated() {
         let digits = hex(&sha256(b"x"));
-        for bad in ["hunter2", "hunter2 RXY-CEO", &digits, &format!("{digits} *"), &format!("{digits} a.b"), ""] {
+        for bad in ["hunter2", "hunter2 RXY-CEO", &digits, &format!("{digits} * A"), &format!("{digits} a.b"), ""] {
             let error = Bearers::parse(&[bad.to_owned()]).expect_err(bad);
             assert!(error.contains("place 1") && !error.contains("hunter2"), "{error}");
         }

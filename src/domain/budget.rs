@@ -1,4 +1,4 @@
-//! When is a day's spending a warning? The thresholds of LDG-002's `budget_status`, and what an alert says.
+//! The thresholds of LDG-002's `budget_status`, and what an alert says.
 
 use super::subject::safe_token;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What does a reject carry to its subject? Everything that is needed to understand it and to try again.
+//! A dead letter: everything that is needed to understand a reject and to try again.
 
 use super::message::{Headers, Incarnation, Message};
 use super::subject::{Subject, safe_token};

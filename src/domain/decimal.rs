@@ -1,4 +1,4 @@
-//! Which number is it, exactly? Decimal numbers as PostgreSQL's `numeric` keeps them: compared, added and multiplied without loss.
+//! Decimal numbers as PostgreSQL's `numeric` keeps them: compared, added and multiplied without loss.
 
 use num_bigint::BigInt;
 use std::cmp::Ordering;

@@ -1,4 +1,4 @@
-//! How are bytes named? By their SHA-256, which people read in hexadecimal.
+//! SHA-256 digests, which people read in hexadecimal.
 
 use sha2::{Digest, Sha256};
 

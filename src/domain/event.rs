@@ -1,4 +1,4 @@
-//! Which events are good? LDG-002, table 1: a message in, an audit event or a rejection out.
+//! Which events are good: LDG-002, table 1: a message in, an audit event or a rejection out.
 
 use super::digest::hex;
 use super::fields::{Field, Fields, readable_text};
@@ -6,6 +6,7 @@ use super::json::Object;
 use super::message::{Message, utc_text};
 use super::reject::{Reason, Rejection, quote};
 use super::rules::Rules;
+use super::stored_id::Fingerprint;
 use super::subject::{Lane, Subject, Table};
 use super::timestamp::EventTime;
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// An audit event that passed every rule: exactly what its row in `audit_events` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// `{PREFIX}-{ACTOR}-{suffix}`.
+    /// `{PREFIX}-{ACTOR}-{suffix}`, as the publisher gave it.
     pub event_id: String,
     /// The registered agent.
     pub actor: String,
@@ -31,6 +32,8 @@ pub struct AuditEvent {
     pub stamped: bool,
     /// The specification's hash, 64 lowercase hexadecimal digits.
     pub integrity_hash: String,
+    /// What tells it from others of its id, where these are no conflict.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// LDG-002, "Integrity Hash Computation": SHA-256 over the five texts, one after the other, in hexadecimal.
@@ -83,14 +86,14 @@ impl AuditEvent {
         let task_id = fields.optional_text("task_id", TASK_ID_CHARS_MAX)?;
         let given_hash = fields.optional_text("integrity_hash", usize::MAX)?;
         let timestamp = if stamped {
-            utc_text(message.server_time_ns)
+            utc_text(message.first_time_ns())
         } else {
             fields.text("timestamp", TIMESTAMP_CHARS_MAX)?.to_owned()
         };
 
         subject.admit("actor", actor)?;
         rules.agents.admit(actor)?;
-        check_event_id(event_id, subject.lane, actor, rules.settings.any_event_id_suffix)?;
+        check_event_id(event_id, subject.lane, actor, rules.settings.any_event_id)?;
         rules.registry.admit(actor, action, outcome, &rules.agents)?;
         let time = EventTime::parse(timestamp)?;
         let details = fields.optional_object("details")?;
@@ -116,7 +119,16 @@ impl AuditEvent {
             time,
             stamped,
             integrity_hash,
+            fingerprint: rules.settings.distinct_repeated_ids.then(|| Fingerprint::of(message, !stamped)),
         })
+    }
+
+    /// The same event under another id.
+    #[must_use]
+    pub fn stored_as(mut self, event_id: String) -> Self {
+        self.integrity_hash = integrity_hash(&event_id, &self.actor, &self.action, &self.outcome, self.time.text());
+        self.event_id = event_id;
+        self
     }
 }
 
@@ -125,13 +137,11 @@ pub(crate) fn readable_event_id(object: &Object<'_>) -> Option<String> {
     readable_text(object, "event_id", EVENT_ID_CHARS_MAX)
 }
 
-/// `{PREFIX}-{ACTOR}-{unix ms, 13 digits}`; with `any_suffix`, any well-formed suffix in the place of the digits.
-fn check_event_id(event_id: &str, lane: Lane, actor: &str, any_suffix: bool) -> Result<(), Rejection> {
+/// `{PREFIX}-{ACTOR}-{unix ms, 13 digits}`; with `any`, the lane's prefix and then any printable ASCII characters, or none.
+fn check_event_id(event_id: &str, lane: Lane, actor: &str, any: bool) -> Result<(), Rejection> {
+    let form = if any { format!("{lane}-{{printable ASCII}}") } else { format!("{lane}-{actor}-{{suffix}}") };
     let bad = |what: &str| {
-        Err(Rejection::new(
-            Reason::BadEventId,
-            &format!("event_id {} {what}; it must be {lane}-{actor}-{{suffix}}", quote(event_id)),
-        ))
+        Err(Rejection::new(Reason::BadEventId, &format!("event_id {} {what}; it must be {form}", quote(event_id))))
     };
     let Some((prefix, rest)) = event_id.split_once('-') else { return bad("has no prefix") };
     let named = prefix.parse::<Lane>().ok().filter(|lane| lane.table() == Table::AuditEvents);
@@ -142,8 +152,14 @@ fn check_event_id(event_id: &str, lane: Lane, actor: &str, any_suffix: bool) -> 
             &format!("event_id {} has the prefix {named}, and came on the lane {lane}", quote(event_id)),
         ));
     }
-    let Some(suffix) = rest.strip_prefix(actor).and_then(|rest| rest.strip_prefix('-')) else {
-        return match rest.rsplit_once('-') {
+    if any {
+        let is_printable = rest.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        return if is_printable { Ok(()) } else { bad("has characters that are no printable ASCII") };
+    }
+    match rest.strip_prefix(actor).and_then(|rest| rest.strip_prefix('-')) {
+        Some(suffix) if is_unix_ms(suffix) => Ok(()),
+        Some(_) => bad("must end in Unix milliseconds of 13 digits"),
+        None => match rest.rsplit_once('-') {
             Some((other, suffix)) if is_unix_ms(suffix) => Err(Rejection::new(
                 Reason::ActorMismatch,
                 &format!(
@@ -154,16 +170,8 @@ fn check_event_id(event_id: &str, lane: Lane, actor: &str, any_suffix: bool) -> 
                 ),
             )),
             _ => bad("does not name the actor after its prefix"),
-        };
-    };
-    if any_suffix {
-        if suffix.is_empty() || !suffix.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return bad("must end in a suffix of printable ASCII characters without spaces");
-        }
-    } else if !is_unix_ms(suffix) {
-        return bad("must end in Unix milliseconds of 13 digits");
+        },
     }
-    Ok(())
 }
 
 pub(crate) fn is_unix_ms(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What does a proof show besides hashes? The leaf that was logged, and the publisher's bytes that it covers.
+//! What a proof shows besides hashes: the leaf that was logged, and the publisher's bytes that it covers.
 //!
 //! `"LEDGER-PROOF\0"`, a version byte, and fields like those of a leaf: 1 the leaf, 2 the headers, 3 the payload. Nothing of it is
 //! to be believed before [`Evidence::examine`] has compared it, and before the leaf's hash was found in the log.

@@ -1,4 +1,4 @@
-//! Which fields does a record have? Each is read with its type, its size, and whether it must be there.
+//! The fields of a record: each is read with its type, its size, and whether it must be there.
 
 use super::json::Object;
 use super::json_value::Json;

@@ -1,4 +1,4 @@
-//! Which JSON does the ledger take? One object, read once, strictly.
+//! The JSON that the ledger takes: one object, read once, strictly.
 //!
 //! `serde_json` keeps the last of two equal keys, rounds numbers and lets U+0000 through; each of these would make
 //! the stored row say something else than the bytes in custody. So the text is read here, and every departure from

@@ -1,4 +1,4 @@
-//! What does JSON say? Values that borrow from their text, numbers with all their digits.
+//! JSON values that borrow from their text; numbers keep all their digits.
 
 use super::decimal::Decimal;
 use serde_json::{Map, Number, Value};

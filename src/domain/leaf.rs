@@ -1,4 +1,4 @@
-//! Which bytes does the tree cover? The leaf of a custody entry: every field of the entry, and the SHA-256 of its bytes.
+//! The leaf of a custody entry: every field of the entry, and the SHA-256 of its bytes.
 //!
 //! A leaf is `"LEDGER-LEAF\0"`, a version byte, and fields in ascending order of their tags: tag (one byte), length (four
 //! bytes, big-endian), value. An absent field is left out, so that a field added later changes no old leaf.

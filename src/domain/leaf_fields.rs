@@ -1,4 +1,4 @@
-//! What does a leaf say? The bytes of `leaf.rs`, read back: strictly, so that each leaf has one reading and each reading one
+//! The bytes of `leaf.rs`, read back: strictly, so that each leaf has one reading and each reading one
 //! leaf.
 
 use super::leaf::{Disposition, Leaf, MAGIC, VERSION};

@@ -48,6 +48,12 @@ pub struct Message {
 
 /// The header in which a requeue says where its message came first.
 pub const FIRST_PLACE: &str = "Ledger-Requeued-Place";
+/// The publisher's own name for the message, which the stream remembers for a while.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// What a requeue puts before the names of headers that would take effect.
+pub const ORIGINAL: &str = "Ledger-Original-";
+/// The message id of a requeue begins so.
+const REQUEUE_ID: &str = "requeue-";
 
 impl Message {
     /// The message's place in its stream's incarnation, as a name that it has in every database. What was published again has
@@ -55,16 +61,27 @@ impl Message {
     pub fn place(&self) -> String {
         place(self.incarnation.created_ns, self.sequence, self.server_time_ns, &self.headers)
     }
+
+    /// When the server stored the message, or the first one where it was published again, in nanoseconds since 1970.
+    pub fn first_time_ns(&self) -> i64 {
+        let first = requeued_from(&self.headers).and_then(|place| place.rsplit('-').next()?.parse().ok());
+        first.unwrap_or(self.server_time_ns)
+    }
 }
 
 /// The place of a message with these headers.
 pub fn place(created_ns: i64, sequence: i64, server_time_ns: i64, headers: &Headers) -> String {
-    let named = headers.pairs().into_iter().flatten().find(|(name, _)| *name == FIRST_PLACE).map(|(_, value)| value);
-    match named.filter(|value| is_place(value)) {
+    match requeued_from(headers) {
         Some(first) => first.to_owned(),
         // The time tells two messages apart that had one sequence, before and after the stream lost data.
         None => format!("{created_ns}-{sequence}-{server_time_ns}"),
     }
+}
+
+/// Where the message came first, if it was published again.
+fn requeued_from(headers: &Headers) -> Option<&str> {
+    let named = headers.pairs().into_iter().flatten().find(|(name, _)| *name == FIRST_PLACE).map(|(_, value)| value);
+    named.filter(|value| is_place(value))
 }
 
 fn is_place(text: &str) -> bool {
@@ -122,6 +139,24 @@ impl Headers {
             return None;
         }
         text.split_terminator("\r\n").map(|line| line.split_once(": ").filter(is_well_formed)).collect()
+    }
+
+    /// The message id that the publisher gave. A message that was published again has one of ours, and carries the
+    /// publisher's under a longer name; each further requeue adds to that name.
+    pub fn first_message_id(&self) -> Option<&str> {
+        if requeued_from(self).is_none() {
+            return self.value(MESSAGE_ID).filter(|id| !id.is_empty());
+        }
+        let is_publishers = |(name, value): &(&str, &str)| {
+            name.trim_start_matches(ORIGINAL).eq_ignore_ascii_case(MESSAGE_ID) && !value.starts_with(REQUEUE_ID)
+        };
+        let named = self.pairs()?.into_iter().filter(is_publishers).max_by_key(|(name, _)| name.len());
+        named.map(|(_, id)| id).filter(|id| !id.is_empty())
+    }
+
+    /// The first value of a name, in whatever case it was written.
+    pub fn value(&self, wanted: &str) -> Option<&str> {
+        self.pairs()?.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which metric is good? LDG-002, table 4: the five formats of its keys, and what each says about value, period and setter.
+//! Metrics (LDG-002, table 4): the five formats of their keys, and what each says about value, period and setter.
 
 use super::event::ACTOR_CHARS_MAX;
 use super::fields::{Amount, Field, Fields, readable_text};

@@ -1,4 +1,4 @@
-//! On which lanes has an actor anything to say? LDG-002, "Event ID Format", and the lists of writers.
+//! The lanes on which an actor may publish: LDG-002, "Event ID Format", and the lists of writers.
 
 use super::agents::Agents;
 use super::subject::Lane;

@@ -1,8 +1,8 @@
-//! What does a publisher hear that asks? A receipt, on a subject that follows from the message alone: who wrote it, and which record.
+//! What a publisher hears that asks: a receipt, on a subject that follows from the message alone: who wrote it, and which record.
 
 use super::digest::{hex, sha256};
 use super::json::Object;
-use super::message::{Incarnation, Message};
+use super::message::{Incarnation, MESSAGE_ID, Message};
 use super::record::readable_record_id;
 use super::subject::{Subject, Table};
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 pub const HEADER: &str = "Ledger-Receipt";
 /// Its value.
 pub const YES: &str = "1";
-/// The publisher's own name for the message, which the stream remembers for a while.
-const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// A message whose publisher asks what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +74,7 @@ const NESTING_MAX: usize = 128;
 impl Asked {
     /// `None` where the publisher does not ask.
     pub fn of(message: &Message) -> Option<Self> {
-        let pairs = message.headers.pairs()?;
-        let value = |wanted: &str| pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, it)| *it);
-        if value(HEADER)?.trim() != YES {
+        if message.headers.value(HEADER)?.trim() != YES {
             return None;
         }
         let subject = Subject::parse(&message.subject)?;
@@ -87,7 +83,7 @@ impl Asked {
             sequence: message.sequence,
             server_time_ns: message.server_time_ns,
             table: subject.lane.table(),
-            receipt_subject: subject_of(subject, &message.payload, value(MESSAGE_ID), message.sequence),
+            receipt_subject: subject_of(subject, &message.payload, message.headers.value(MESSAGE_ID), message.sequence),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What can a good message be? One kind of record for each table of the specification.
+//! Records: one kind for each table of the specification.
 
 use super::event::{AuditEvent, readable_event_id};
 use super::json::Object;

@@ -17,13 +17,15 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
         agents: Agents::parse(include_str!("../../registry/agent_schema.yaml"), &extra).expect("the shipped agents"),
         registry: Registry::parse(&[include_str!("../../registry/actions.yaml")]).expect("the shipped registry"),
         settings: Settings {
-            model_tiers: ModelTiers::parse(&owned(&["*sonnet*=STANDARD"])).expect("a good entry"),
+            model_tiers: ModelTiers::parse(&owned(&["*sonnet*=STANDARD"]), None).expect("a good entry"),
             writers: Writers {
                 token_reporters: owned(&["VRA-TKL-01"]),
+                usage_reporters: owned(&["*"]),
                 trails: owned(&["RXY-CEO"]),
                 daily_limits: owned(&["ARCHITECT", "VRA-CFO"]),
                 token_rates: owned(&["VRA-CFO"]),
                 finances: owned(&["VRA-CFO", "VRA-ROI-01"]),
+                ..Writers::default()
             },
             ..Settings::default()
         },
@@ -31,7 +33,11 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
 });
 
 fn judged_at(sequence: i64, subject: &str, payload: &str) -> Verdict {
-    RULES.judge(&Message {
+    RULES.judge(&message_at(sequence, subject, payload))
+}
+
+fn message_at(sequence: i64, subject: &str, payload: &str) -> Message {
+    Message {
         incarnation: Incarnation { stream: Arc::from("LEDGER"), created_ns: 7 },
         sequence,
         subject: subject.to_owned(),
@@ -39,7 +45,7 @@ fn judged_at(sequence: i64, subject: &str, payload: &str) -> Verdict {
         server_time_ns: 1_771_609_634_568_000_000,
         headers: Headers::NONE,
         payload: payload.to_owned().into(),
-    })
+    }
 }
 
 fn record(subject: &str, payload: &Value) -> Record {
@@ -157,7 +163,7 @@ fn a_council_vote_that_breaks_a_rule_is_rejected() {
             with(votes(json!({"RXY-CEO": "SUCCESS"})), Reason::OutcomeNotAllowed),
             with(votes(json!({"RXY-CEO": true})), Reason::WrongType),
             with(votes(json!({"RXY-CFO": "APPROVED"})), Reason::UnknownActor),
-            with(votes(json!({"AST-GOV": "APPROVED"})), Reason::InactiveActor),
+            with(votes(json!({"AST-GOV": "APPROVED"})), Reason::ActionNotAllowed),
             with(votes(json!({"WRK-001": "APPROVED"})), Reason::ActionNotAllowed),
             ("proposal", json!({"task_id": "T-1"}), Reason::DetailsMismatch),
             ("proposal", json!({"proposal_id": 7}), Reason::WrongType),
@@ -272,4 +278,48 @@ fn a_use_of_a_tool_that_breaks_a_rule_is_rejected() {
     assert_eq!(reason(&shouted, &tool_usage().to_string()), None);
     let other = "ledger.USAGE.7c9e6679-7425-40de-944b-e07fc1f90ae7";
     assert_eq!(reason(other, &tool_usage().to_string()), Some(Reason::ActorMismatch));
+}
+
+fn reason_of_usage(writers: Writers, actor: &str, agent_id: &str) -> Option<Reason> {
+    let rules = Rules {
+        agents: RULES.agents.clone(),
+        registry: Registry::default(),
+        settings: Settings { writers, ..Settings::default() },
+    };
+    let usage = tool_usage().to_string().replace(AGENT, agent_id);
+    match rules.judge(&message_at(1, &format!("ledger.USAGE.{actor}"), &usage)) {
+        Verdict::Record(_) => None,
+        Verdict::Reject { rejection, .. } => Some(rejection.reason()),
+    }
+}
+
+#[test]
+fn an_author_may_name_its_own_agent_id_alone_unless_it_reports_for_others() {
+    let other = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+    let reporters = vec!["VRA-TKL-01".to_owned()];
+    let usage_agents = Some([("WRK-010".to_owned(), AGENT.to_owned())].into());
+    let bound = Writers { usage_agents, usage_reporters: reporters.clone(), ..Writers::default() };
+    let of = |writers: &Writers, actor: &str, agent_id: &str| reason_of_usage(writers.clone(), actor, agent_id);
+    assert_eq!(of(&bound, "WRK-010", AGENT), None);
+    assert_eq!(of(&bound, "WRK-010", &AGENT.to_uppercase()), None);
+    assert_eq!(of(&bound, "WRK-010", other), Some(Reason::ActorMismatch));
+    assert_eq!(of(&bound, "WRK-011", AGENT), Some(Reason::ActionNotAllowed));
+    assert_eq!(of(&bound, "VRA-TKL-01", other), None);
+    assert_eq!(of(&bound, AGENT, AGENT), None, "whose subject is its agent_id");
+
+    let listed = Writers { usage_reporters: reporters, ..Writers::default() };
+    assert_eq!(of(&listed, "VRA-TKL-01", other), None);
+    assert_eq!(of(&listed, "WRK-010", AGENT), Some(Reason::ActionNotAllowed));
+    assert_eq!(
+        of(&Writers::default(), "WRK-010", AGENT),
+        Some(Reason::ActionNotAllowed),
+        "where nothing is configured"
+    );
+    assert_eq!(
+        of(&Writers::default(), AGENT, AGENT),
+        None,
+        "whose subject is its agent_id, where nothing is configured"
+    );
+    let open = Writers { usage_reporters: vec!["*".to_owned()], ..Writers::default() };
+    assert_eq!(of(&open, "WRK-010", other), None);
 }

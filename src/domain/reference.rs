@@ -1,4 +1,4 @@
-//! Which limits and rates does the reference give? For `ledgerd setup --defaults`, and for nothing else: what is in force
+//! The reference's limits and rates, for `ledgerd setup --defaults` and for nothing else: what is in force
 //! stands in `economic_metrics`.
 
 use super::agents::Agents;

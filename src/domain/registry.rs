@@ -1,4 +1,4 @@
-//! What may be said? The Action Registry of LDG-002 as data: actions, their outcomes, who may use them, and the
+//! What may be said: the Action Registry of LDG-002 as data: actions, their outcomes, who may use them, and the
 //! structure of their details.
 
 use super::agents::Agents;
@@ -70,13 +70,19 @@ impl ActionName {
     fn matches(&self, action: &str) -> bool {
         match self {
             ActionName::Exact(name) => name == action,
-            ActionName::Prefixed(prefix) => action.strip_prefix(prefix.as_str()).is_some_and(is_screaming_snake_case),
+            ActionName::Prefixed(prefix) => action.strip_prefix(prefix.as_str()).is_some_and(fills_a_hole),
         }
     }
 }
 
 fn is_screaming_snake_case(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// What may stand in the place of a placeholder: a tool's name in capitals, which may hold a hyphen, a dot, a slash or a colon.
+fn fills_a_hole(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"_-./:".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 #[derive(Deserialize)]

@@ -54,6 +54,9 @@ fn an_action_knows_its_outcomes() {
     assert_eq!(reason("BRM-CTO", "execution_completed", "SUCCESS"), Some(Reason::UnknownAction));
     assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_N8N_TRIGGER", "DENIED_NEEDS_ARCHITECT"), None);
     assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_N8N_TRIGGER", "SUCCESS"), Some(Reason::OutcomeNotAllowed));
+    for tool in ["WEB-SEARCH", "FS.READ", "MCP:GITHUB/LIST-ISSUES_2"] {
+        assert_eq!(reason("BRM-CTO", &format!("TOOL_REQUEST_{tool}"), "DENIED"), None, "{tool}");
+    }
     assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_", "DENIED"), Some(Reason::UnknownAction));
     assert_eq!(reason("BRM-CTO", "TOOL_REQUEST_a b", "DENIED"), Some(Reason::UnknownAction));
 }

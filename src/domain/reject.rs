@@ -1,4 +1,4 @@
-//! Why was it rejected? The stable codes, and the one sentence that goes with each.
+//! Reasons of rejects: the stable codes, and the one sentence that goes with each.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What may an operator do with a dead letter? It is published again, or it rests; and nothing goes round and round.
+//! What becomes of a dead letter by an operator's decision: it is published again, or it rests; and nothing goes round and round.
 
 use super::message::Incarnation;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Which row must this record have made? Derived from the bytes in custody alone: rules, agents and registries change, and
+//! The row that a record must have made. Derived from the bytes in custody alone: rules, agents and registries change, and
 //! what was recorded does not.
 
 use super::decimal::Decimal;
@@ -7,6 +7,7 @@ use super::json::Object;
 use super::json_value::Json;
 use super::message::{Message, utc_text};
 use super::metric::recorded_period;
+use super::stored_id::Fingerprint;
 use super::subject::{Subject, Table};
 use super::timestamp::{EventTime, printed};
 use super::tool_usage::{as_uuid, derived_uuid};
@@ -124,17 +125,18 @@ pub const fn columns(table: Table) -> &'static [&'static str] {
 const NESTING_MAX: usize = 128;
 
 impl<'a> Row<'a> {
-    /// Derives the row of a record that was committed at this moment.
+    /// Derives the row of a record that was committed at this moment. An audit event may be stored under another id than its
+    /// publisher's: `stored_as` is the id that custody has, which counts if these bytes can have it.
     ///
     /// # Errors
     /// A sentence: no record can have been these bytes on this subject.
-    pub fn of(message: &'a Message, committed_at_us: i64) -> Result<Self, String> {
+    pub fn of(message: &'a Message, committed_at_us: i64, stored_as: Option<&str>) -> Result<Self, String> {
         let subject = Subject::parse(&message.subject).ok_or("its subject is of no lane")?;
         let object = Object::parse(&message.payload, NESTING_MAX).map_err(|rejection| rejection.to_string())?;
         let said = RecordFields { object };
         let committed_at = moment(committed_at_us);
         match subject.lane.table() {
-            Table::AuditEvents => audit_event(said, message, committed_at),
+            Table::AuditEvents => audit_event(said, message, committed_at, stored_as),
             Table::TokenLedger => token_usage(&said, message),
             Table::DecisionTrails => trail(said, committed_at),
             Table::EconomicMetrics => metric(&said, subject, message, committed_at),
@@ -147,11 +149,20 @@ fn audit_event<'a>(
     mut said: RecordFields<'a>,
     message: &'a Message,
     committed_at: Option<String>,
+    stored_as: Option<&str>,
 ) -> Result<Row<'a>, String> {
     let [event_id, actor, action, outcome] = ["event_id", "actor", "action", "outcome"].map(|name| said.text(name));
     let (event_id, actor, action, outcome) = (event_id?, actor?, action?, outcome?);
+    let timestamp = said.optional_text("timestamp")?;
+    let event_id = match stored_as {
+        Some(id) if id != event_id => {
+            let ids = Fingerprint::of(message, timestamp.is_some()).ids(&event_id);
+            ids.into_iter().find(|own| own == id).map_or(event_id, Cow::Owned)
+        }
+        _ => event_id,
+    };
     // A daemon that stamps what has no timestamp took the server's.
-    let timestamp = said.optional_text("timestamp")?.unwrap_or_else(|| utc_text(message.server_time_ns).into());
+    let timestamp = timestamp.unwrap_or_else(|| utc_text(message.first_time_ns()).into());
     let time = time("timestamp", &timestamp)?;
     let hash = integrity_hash(&event_id, &actor, &action, &outcome, time.text());
     Ok(Row {

@@ -26,7 +26,7 @@ fn message(subject: &str, payload: impl Into<bytes::Bytes>) -> Message {
 }
 
 fn row(message: &Message) -> BTreeMap<&'static str, Expected<'_>> {
-    let row = Row::of(message, COMMITTED_AT_US).expect("a good record");
+    let row = Row::of(message, COMMITTED_AT_US, None).expect("a good record");
     let table = Subject::parse(&message.subject).expect("a lane").lane.table();
     assert_eq!(row.values.len(), columns(table).len());
     columns(table).iter().copied().zip(row.values).collect()
@@ -54,6 +54,21 @@ fn an_event_without_a_timestamp_was_stamped() {
     assert_eq!(row["integrity_hash"], text(&integrity_hash("e", "a", "b", "c", "2026-02-20T17:47:14.568123456Z")));
     assert_eq!(row["details"], said(r#"{"n":1.1}"#));
     assert_eq!((&row["task_id"], &row["created_at"]), (&Expected::Text(None), &text(COMMITTED_AT)));
+}
+
+#[test]
+fn an_event_has_the_id_of_custody_where_its_bytes_can_have_that() {
+    let event =
+        json!({"event_id": "e", "actor": "a", "action": "b", "outcome": "c", "timestamp": "2026-02-20T17:47:14Z"});
+    let message = message("ledger.EXEC.a", event.to_string());
+    let [short, long] = Fingerprint::of(&message, true).ids("e");
+    for (stored_as, id) in
+        [(None, "e"), (Some("e"), "e"), (Some("e~00000000"), "e"), (Some(&*short), &*short), (Some(&*long), &*long)]
+    {
+        let row = Row::of(&message, 0, stored_as).expect("a good record");
+        assert_eq!(row.record_id, id);
+        assert_eq!(row.values[7], text(&integrity_hash(id, "a", "b", "c", "2026-02-20T17:47:14Z")));
+    }
 }
 
 #[test]
@@ -107,7 +122,7 @@ fn bytes_that_are_no_record_are_named() {
         ("ledger.USAGE.a", r#"{"agent_id":"x"}"#, "no UUID"),
         ("ledger.TOKENS.a", r#"{"agent_name":"a","tokens_input":1.5}"#, "no whole number"),
     ] {
-        let error = Row::of(&message(subject, payload), 0).expect_err(payload);
+        let error = Row::of(&message(subject, payload), 0, None).expect_err(payload);
         assert!(error.contains(says), "{payload}: {error}");
     }
 }
@@ -142,7 +157,7 @@ proptest! {
         }
         let usage = message("ledger.TOKENS.RXY-CEO", usage.to_string());
         let Verdict::Record(Record::TokenUsage(judged)) = rules.judge(&usage) else { panic!("good") };
-        let row = Row::of(&usage, 0).expect("good");
+        let row = Row::of(&usage, 0, None).expect("good");
         prop_assert_eq!(&row.record_id, &judged.usage_id);
         prop_assert_eq!(&row.values[3], &text(&judged.date));
         prop_assert_eq!(&row.values[8], &Expected::Text(judged.task_id.map(Cow::Owned)));
@@ -151,7 +166,7 @@ proptest! {
         let metric = json!({"metric_key": "venture_revenue_x_2026-02", "metric_value": value});
         let metric = message("ledger.METRIC.RXY-CEO", metric.to_string());
         let Verdict::Record(Record::Metric(judged)) = rules.judge(&metric) else { panic!("good") };
-        let row = Row::of(&metric, 0).expect("good");
+        let row = Row::of(&metric, 0, None).expect("good");
         prop_assert_eq!(&row.values[1], &number(judged.value.text()));
         prop_assert_eq!(&row.values[2], &Expected::Text(judged.period.map(Cow::Owned)));
 
@@ -161,7 +176,7 @@ proptest! {
         });
         let event = message("ledger.SEC.RXY-CEO", event.to_string());
         let Verdict::Record(Record::Event(judged)) = rules.judge(&event) else { panic!("good") };
-        let row = Row::of(&event, 0).expect("good");
+        let row = Row::of(&event, 0, None).expect("good");
         prop_assert_eq!(&row.values[4], &said(judged.details.as_deref().expect("given")));
         prop_assert_eq!(&row.values[6], &text(&judged.time.utc().replace('T', " ")));
         prop_assert_eq!(&row.values[7], &text(&judged.integrity_hash));

@@ -1,6 +1,7 @@
-//! Is the message good? The rules in force, and the verdict they give: total and pure, on any bytes.
+//! Whether a message is good: the rules in force, and the verdict they give: total and pure, on any bytes.
 
 use super::agents::Agents;
+use super::envelope;
 use super::json::Object;
 use super::message::Message;
 use super::model_tiers::ModelTiers;
@@ -28,10 +29,12 @@ pub struct Settings {
     pub record_bytes_max: usize,
     /// The deepest nesting of objects and arrays.
     pub nesting_max: usize,
-    /// Any well-formed suffix of `event_id` passes, not only Unix milliseconds.
-    pub any_event_id_suffix: bool,
+    /// Any printable text may follow the prefix of an `event_id`, not only the actor and Unix milliseconds.
+    pub any_event_id: bool,
     /// A missing timestamp becomes the time at which the server stored the message.
     pub stamp_missing_timestamp: bool,
+    /// Another event under a stored id is stored under an id of its own, and is no conflict.
+    pub distinct_repeated_ids: bool,
     /// Which tier a model is of.
     pub model_tiers: ModelTiers,
     /// Who may write records that the Action Registry does not know.
@@ -43,8 +46,9 @@ impl Default for Settings {
         Self {
             record_bytes_max: 256 * 1024,
             nesting_max: 32,
-            any_event_id_suffix: false,
+            any_event_id: false,
             stamp_missing_timestamp: false,
+            distinct_repeated_ids: false,
             model_tiers: ModelTiers::default(),
             writers: Writers::default(),
         }
@@ -87,7 +91,10 @@ impl Rules {
         };
         match Record::judge(&object, message, subject, self) {
             Ok(record) => Verdict::Record(record),
-            Err(rejection) => reject(rejection, readable_record_id(&object, subject.lane.table())),
+            Err(rejection) => {
+                let record_id = readable_record_id(&object, subject.lane.table());
+                reject(envelope::explain(&object, rejection), record_id)
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which sequences? A range of them, and ranges that lie apart.
+//! Ranges of sequences, and sets of ranges that lie apart.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Whose message is it, and on which lane? `ledger.<LANE>.<ACTOR>`: text to type.
+//! Whose message it is, and on which lane. `ledger.<LANE>.<ACTOR>`: text to type.
 
 use super::reject::{Reason, Rejection, quote};
 use std::fmt;
@@ -131,11 +131,6 @@ impl Lane {
         }
     }
 
-    /// The name of the lane's durable consumer.
-    pub fn consumer(self) -> String {
-        format!("ledgerd-{}", self.prefix())
-    }
-
     /// The subject filter of the lane's consumer.
     pub fn filter(self) -> String {
         format!("ledger.{}.*", self.prefix())
@@ -196,6 +191,11 @@ impl<'a> Subject<'a> {
             &format!("{field} {} is not {}, the last token of the subject", quote(actor), quote(self.actor)),
         ))
     }
+}
+
+/// The lane that any text names as a subject, as custody files it: the second token, or nothing.
+pub fn lane_of(subject: &str) -> &str {
+    subject.split('.').nth(1).unwrap_or_default()
 }
 
 /// The longest token that is put into a subject of the daemon's own: an actor's.

@@ -1,4 +1,4 @@
-//! When did it happen? ISO 8601 text, kept as it is, and the UTC moment it names.
+//! Timestamps of events: ISO 8601 text, kept as it is, and the UTC moment that it names.
 
 use super::reject::{Reason, Rejection, quote};
 use jiff::civil::DateTime;

@@ -1,4 +1,4 @@
-//! How do fields stand in bytes that are hashed? Tag (one byte), length (four bytes, big-endian), value, in ascending order of
+//! Fields in bytes that are hashed: tag (one byte), length (four bytes, big-endian), value, in ascending order of
 //! tags, behind a magic text and a version. Each sequence of fields has one spelling alone.
 
 use std::fmt;

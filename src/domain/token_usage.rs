@@ -1,4 +1,4 @@
-//! Which token usage is good? LDG-002, table 2: one model call, to be added to its agent's day.
+//! Which token usage is good: LDG-002, table 2: one model call, to be added to its agent's day.
 
 use super::event::{ACTOR_CHARS_MAX, EVENT_ID_CHARS_MAX, TASK_ID_CHARS_MAX, TIMESTAMP_CHARS_MAX};
 use super::fields::{Amount, Field, Fields, readable_text};
@@ -168,7 +168,7 @@ fn tier(given: Option<&str>, model: Option<&str>, rules: &Rules) -> Result<Strin
         Rejection::new(
             Reason::UnknownReference,
             &format!(
-                "model_used {} has no tier in tokens.model_tiers; give model_tier or cost_usd, or add it",
+                "model_used {} is of no known tier; add a pattern to tokens.model_tiers, set tokens.unknown_model, or send model_tier or cost_usd",
                 quote(model)
             ),
         )

@@ -1,4 +1,4 @@
-//! Which use of a tool is good? The document `tool_usage_ledger`: one use, with what it took.
+//! Which use of a tool is good: the document `tool_usage_ledger`: one use, with what it took.
 
 use super::digest::hex;
 use super::event::TIMESTAMP_CHARS_MAX;
@@ -73,6 +73,7 @@ impl ToolUsage {
             }
         } else {
             rules.agents.admit(subject.actor)?;
+            rules.settings.writers.admit_to_tool_usage(subject.actor, &agent_id)?;
         }
         let time = created_at.map(|text| EventTime::parse_field("created_at", text.to_owned())).transpose()?;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Which council vote is good? LDG-002, table 3: all votes on a proposal, and what came of them.
+//! Council votes (LDG-002, table 3): all votes on a proposal, and what came of them.
 
 use super::event::{EVENT_ID_CHARS_MAX, is_unix_ms};
 use super::fields::{Field, Fields, readable_text, wrong_type};

@@ -1,4 +1,4 @@
-//! Does a lane stand still? Messages wait, nothing is settled, and no dependency is known to be down: the fault that nobody
+//! Whether a lane stands still. Messages wait, nothing is settled, and no dependency is known to be down: the fault that nobody
 //! else names. It is told first; if it lasts, a restart is tried.
 
 use std::collections::BTreeMap;
@@ -28,10 +28,8 @@ pub struct Sight {
 /// Signs that something was settled, by this instance or by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Everything up to this sequence is acknowledged.
-    pub floor: i64,
-    /// When the server last took an acknowledgement.
-    pub acknowledged_ns: Option<i128>,
+    /// Everything up to this sequence is stored.
+    pub position: i64,
     /// What this instance has stored, or found stored.
     pub stored: u64,
 }
@@ -167,9 +165,9 @@ mod tests {
         Stalls::new(Patience { tell_after: Duration::from_mins(2), restart_after: Duration::from_mins(5) })
     }
 
-    fn sight(floor: i64, waiting: Option<bool>) -> Sight {
+    fn sight(position: i64, waiting: Option<bool>) -> Sight {
         Sight {
-            progress: Progress { floor, acknowledged_ns: None, stored: 0 },
+            progress: Progress { position, stored: 0 },
             waiting: waiting.map(|on_purpose| Waiting { what: "three messages".to_owned(), on_purpose }),
         }
     }
@@ -202,8 +200,8 @@ mod tests {
         let stalls = stalls();
         look_for(&stalls, Duration::from_hours(1), &sight(7, None), true).await;
         look_for(&stalls, Duration::from_hours(1), &sight(7, Some(false)), false).await;
-        for floor in 8..200 {
-            look_for(&stalls, Duration::from_mins(1), &sight(floor, Some(false)), true).await;
+        for position in 8..200 {
+            look_for(&stalls, Duration::from_mins(1), &sight(position, Some(false)), true).await;
         }
         assert!(stalls.told().is_empty());
     }

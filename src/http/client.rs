@@ -1,4 +1,4 @@
-//! How does the daemon ask others over HTTP? One POST at a time to each, over HTTP/1.1 with or without TLS. Connections stay open
+//! The daemon's HTTP client: one POST at a time to each server, over HTTP/1.1 with or without TLS. Connections stay open
 //! for the next one.
 
 use crate::cosign::{Post, Reply};

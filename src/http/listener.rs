@@ -1,37 +1,81 @@
-//! How many may connect, and how long may they say nothing? Whoever holds connections open without a word must not use up the
-//! file handles that the ledger itself needs.
+//! A listener whose connections are bounded in number and in time, so that nobody waits for strangers to connect.
 
-use axum::serve::Listener;
+pub(super) use super::places::Limits;
+
+use super::places::{Place, Places};
+use axum::Router;
+use axum::extract::Request;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::serve::{IncomingStream, Listener};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
-/// Open connections; the next ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 256;
-/// Prometheus and probes come every few seconds; a connection that is idle for longer is closed.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often those are looked for that take too long.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// From the first byte of a request to the first of its answer; no answer takes as long. Whoever sends a byte now and then is
-/// never silent.
-const REQUEST_TIME_MAX: Duration = Duration::from_mins(1);
-
-/// A listener with these limits.
-#[derive(Debug)]
-pub(super) struct Limited {
+/// Answers with this router until told to stop.
+pub(super) async fn serve(
     listener: TcpListener,
-    permits: Arc<Semaphore>,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let service = router.layer(from_fn(noted)).into_make_service_with_connect_info::<Caller>();
+    axum::serve(Limited::new(listener, limits), service).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// Tells the connection's place that a request is complete, and then that it is answered.
+async fn noted(ConnectInfo(caller): ConnectInfo<Caller>, request: Request, next: Next) -> Response {
+    caller.0.is_answering();
+    let response = next.run(request).await;
+    caller.0.has_answered();
+    response
+}
+
+/// Whoever is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(Arc<Place>);
+
+impl Caller {
+    /// Its address; a proxy's, where there is one between.
+    pub(super) fn address(&self) -> IpAddr {
+        self.0.address()
+    }
+
+    /// Its token is known: until it is answered, nobody takes its place.
+    pub(super) fn is_admitted(&self) {
+        self.0.is_admitted();
+    }
+}
+
+impl Connected<IncomingStream<'_, Limited>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        Self(stream.io().place.clone())
+    }
+}
+
+struct Limited {
+    listener: TcpListener,
+    places: Arc<Places>,
+    looks: Interval,
 }
 
 impl Limited {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    fn new(listener: TcpListener, limits: Limits) -> Self {
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { listener, places: Places::new(limits), looks }
     }
 }
 
@@ -40,11 +84,16 @@ impl Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Watched, SocketAddr) {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        // axum's own listener waits where the process has no file handles left.
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let silence = Box::pin(sleep(SILENCE_MAX));
-        (Watched { stream, silence, request: None, _permit: permit }, address)
+        loop {
+            tokio::select! {
+                // axum's own listener waits where the process has no file handles left.
+                (stream, address) = Listener::accept(&mut self.listener) => {
+                    let (place, ended) = self.places.take(address.ip());
+                    return (Watched { stream, ended: Some(ended), place: Arc::new(place) }, address);
+                }
+                _ = self.looks.tick() => self.places.end_the_slow(),
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -52,50 +101,56 @@ impl Listener for Limited {
     }
 }
 
-/// A connection that ends when nothing moves on it for too long.
+/// A connection that ends when its place is taken.
 #[derive(Debug)]
-pub(super) struct Watched {
+struct Watched {
     stream: TcpStream,
-    silence: Pin<Box<Sleep>>,
-    /// While something was read and nothing answered: the end of the time for it.
-    request: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    /// `None` once it has.
+    ended: Option<oneshot::Receiver<()>>,
+    place: Arc<Place>,
 }
 
 impl Watched {
-    fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if self.request.as_mut().is_some_and(|request| request.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    /// `Err` where the connection has lost its place.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let has_place = self.ended.as_mut().is_some_and(|ended| Pin::new(ended).poll(context).is_pending());
+        if has_place {
+            return Ok(());
         }
-        if moved.is_ready() {
-            self.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
-            return moved;
-        }
-        self.silence.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.ended = None;
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let moved = Pin::new(&mut self.stream).poll_read(context, into);
-        if moved.is_ready() {
-            self.request.get_or_insert_with(|| Box::pin(sleep(REQUEST_TIME_MAX)));
+        self.check(context)?;
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        let count = into.filled().len() - before;
+        if count > 0 {
+            self.place.has_read(count)?;
         }
-        self.watch(context, moved)
+        read
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let moved = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if moved.is_ready() {
-            self.request = None;
+        self.check(context)?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if written.is_ready() {
+            self.place.has_written();
         }
-        self.watch(context, moved)
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.place.has_flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -107,11 +162,12 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let moved = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        if moved.is_ready() {
-            self.request = None;
+        self.check(context)?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        if written.is_ready() {
+            self.place.has_written();
         }
-        self.watch(context, moved)
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,26 +176,5 @@ impl AsyncWrite for Watched {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::Router;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_that_comes_byte_by_byte_holds_its_connection_for_a_while_only() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        tokio::spawn(async move { axum::serve(Limited::new(listener), Router::new()).await });
-        let mut slow = TcpStream::connect(address).await.expect("it listens");
-        let started = Instant::now();
-        for byte in b"GET /livez HTTP/1.1\r\nX: ".iter().chain([b'x'; 100].iter()) {
-            let _ = slow.write_all(&[*byte]).await;
-            let mut answer = [0; 1];
-            if let Ok(ended) = tokio::time::timeout(SILENCE_MAX / 2, slow.read(&mut answer)).await {
-                assert!(matches!(ended, Ok(0) | Err(_)), "it is closed");
-                return assert!(started.elapsed() <= REQUEST_TIME_MAX * 2, "{:?}", started.elapsed());
-            }
-        }
-        panic!("it is still open after {:?}", started.elapsed());
-    }
-}
+#[path = "listener_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! How does anybody read the log? c2sp.org/tlog-tiles below `/log`: the newest checkpoint, tiles of hashes, bundles of entries.
+//! The log over HTTP, c2sp.org/tlog-tiles below `/log`: the newest checkpoint, tiles of hashes, bundles of entries.
 //!
 //! Nothing is served that the newest checkpoint does not cover, and what is served never changes. An entry is a leaf, which
 //! holds hashes of the publisher's bytes and not the bytes.

@@ -1,6 +1,6 @@
-//! How is a witness asked? `POST /add-checkpoint` of c2sp.org/tlog-witness, for anybody.
+//! A witness over HTTP: `POST /add-checkpoint` of c2sp.org/tlog-witness, for anybody.
 
-use super::listener::Limited;
+use super::listener::{self, Limits};
 use crate::witness::{Answer, Witness};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -38,7 +38,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let desk = Arc::new(Desk { witness, requests: Arc::new(Semaphore::new(REQUESTS_MAX)), clock });
     let router = Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(desk);
-    axum::serve(Limited::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
+    listener::serve(listener, router, Limits::default(), stop).await
 }
 
 async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Body) -> Response {

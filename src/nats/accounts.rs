@@ -1,4 +1,4 @@
-//! What may each actor do at the server? The accounts of `nats/agents.conf`, one for each actor.
+//! The accounts of `nats/agents.conf`, one for each actor: what it may do at the server.
 //!
 //! An account of its own, since in a shared one the server publishes its answers to whatever subject a publisher names as
 //! its reply, another actor's among them. What leaves the account is what it imports, each lane written out.

@@ -1,10 +1,10 @@
-//! How does a budget alert reach its subject, once? Under an id that the server remembers for longer than any outage should last.
+//! How a budget alert reaches its subject, once: under an id that the server remembers for longer than any outage should last.
 
 use super::api::{Api, ApiError};
-use super::publish::{NotPublished, publish_message};
+use super::publish::{NotPublished, Outgoing, confirmed, publish_and_read};
 use crate::domain::budget::Alert;
 use crate::outbox::{Sink, Undelivered};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::HeaderMap;
 
 /// The stream of alerts.
 #[derive(Clone, Debug)]
@@ -21,7 +21,18 @@ impl AlertStream {
 }
 
 impl Sink<Alert> for AlertStream {
-    async fn deliver(&self, alert: &Alert) -> Result<(), Undelivered> {
+    async fn deliver(&self, alerts: &[Alert]) -> Vec<Result<(), Undelivered>> {
+        // In their order: whoever listens sees a day's changes as they came.
+        let mut delivered = Vec::with_capacity(alerts.len());
+        for alert in alerts {
+            delivered.push(self.deliver_one(alert).await);
+        }
+        delivered
+    }
+}
+
+impl AlertStream {
+    async fn deliver_one(&self, alert: &Alert) -> Result<(), Undelivered> {
         // Without the stream a plain subscriber would hear the alert again and again, and nobody would confirm it.
         match self.api.stream_info(&self.name).await {
             Ok(_) => {}
@@ -30,11 +41,14 @@ impl Sink<Alert> for AlertStream {
             }
             Err(error) => return Err(Undelivered::Away(error.to_string())),
         }
-        let payload = alert.payload().to_string().into_bytes();
-        let message = PublishMessage::build().payload(payload.into()).message_id(alert.message_id());
-        match publish_message(&self.api, &alert.subject(), message).await {
+        let subject = alert.subject();
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", alert.message_id());
+        let payload = alert.payload().to_string().into_bytes().into();
+        let message = Outgoing { subject: subject.clone(), headers: Some(headers), payload };
+        match confirmed(publish_and_read(&self.api, &self.name, message).await, &subject) {
             Ok(_) => Ok(()),
-            Err(NotPublished::Refused(why)) => Err(Undelivered::Refused(format!("{}: {why}", alert.subject()))),
+            Err(NotPublished::Refused(why)) => Err(Undelivered::Refused(format!("{subject}: {why}"))),
             Err(NotPublished::Unknown) => Err(Undelivered::Away("no confirmation from the server".to_owned())),
         }
     }

@@ -1,4 +1,4 @@
-//! What does the server say? The JetStream API's requests that the ledger needs, each bounded in time.
+//! What the server says: the JetStream API's requests that the ledger needs, each bounded in time.
 
 use super::client::{Connection, REQUEST_TIMEOUT};
 use crate::domain::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
@@ -15,15 +15,12 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// The requests, over one connection.
 #[derive(Clone, Debug)]
 pub struct Api {
-    client: Client,
+    connection: Connection,
     context: jetstream::Context,
-    /// Changes whenever the connection is made anew.
-    connected: watch::Receiver<u64>,
 }
 
 /// The server's no, or its silence.
@@ -33,6 +30,8 @@ pub enum ApiError {
     StreamNotFound,
     /// There is no such consumer.
     ConsumerNotFound,
+    /// There is such a consumer already, and it is another one.
+    ConsumerExists,
     /// There is no such message.
     MessageNotFound,
     /// The consumer was changed so that messages can be lost.
@@ -48,6 +47,7 @@ impl fmt::Display for ApiError {
         match self {
             ApiError::StreamNotFound => f.write_str("the stream does not exist: run `ledgerd setup`"),
             ApiError::ConsumerNotFound => f.write_str("the consumer does not exist: run `ledgerd setup`"),
+            ApiError::ConsumerExists => f.write_str("the consumer exists already: somebody else has just made it"),
             ApiError::MessageNotFound => f.write_str("the stream does not hold the message"),
             ApiError::Danger(what) | ApiError::Silent(what) | ApiError::Refused(what) => f.write_str(what),
         }
@@ -55,18 +55,6 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
-
-/// What to do with a consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConsumerChange {
-    /// It must not exist.
-    Create,
-    /// It must exist.
-    Update,
-}
-
-/// A client that lives and is disconnected does not answer; one that has ended does at once.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The client's own request timeout does not bound a request that cannot even be sent; this does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
@@ -90,28 +78,28 @@ struct RawMessage {
 impl Api {
     /// Requests go over this connection.
     pub fn new(connection: &Connection) -> Self {
-        let Connection { client, connected } = connection.clone();
-        let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        Self { client, context, connected }
+        let client = connection.client.clone();
+        let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client);
+        Self { connection: connection.clone(), context }
     }
 
     /// The connection.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.connection.client
     }
 
     pub(super) fn context(&self) -> &jetstream::Context {
         &self.context
     }
 
-    /// Whether the client itself has ended: there are messages on which its reader panics, and then only a new client helps.
+    /// Whether the client itself has ended.
     pub(super) async fn is_dead(&self) -> bool {
-        matches!(tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await, Ok(Err(_)))
+        self.connection.is_dead().await
     }
 
     async fn call<T: DeserializeOwned>(&self, subject: String, payload: &impl Serialize) -> Result<T, ApiError> {
         let request = self.context.request::<_, _, Response<T>>(subject.clone(), payload);
-        let mut connected = self.connected.clone();
+        let mut connected = self.connection.connected.clone();
         // The first connection may be counted only after the first request.
         let times_before = (*connected.borrow()).max(1);
         let answer = tokio::select! {
@@ -127,6 +115,7 @@ impl Api {
                 ErrorCode::STREAM_NOT_FOUND => ApiError::StreamNotFound,
                 ErrorCode::CONSUMER_NOT_FOUND => ApiError::ConsumerNotFound,
                 ErrorCode::NO_MESSAGE_FOUND => ApiError::MessageNotFound,
+                ErrorCode::CONSUMER_ALREADY_EXISTS => ApiError::ConsumerExists,
                 _ => ApiError::Refused(format!("the NATS server refuses {subject}: {error}")),
             }),
             Ok(Err(error)) => Err(ApiError::Silent(format!("no answer to {subject}: {error}"))),
@@ -149,12 +138,6 @@ impl Api {
         Ok(incarnation_of(stream, &self.stream_info(stream).await?))
     }
 
-    /// The same, and the stream's last sequence.
-    pub(super) async fn incarnation_and_end(&self, stream: &str) -> Result<(Incarnation, i64), ApiError> {
-        let info = self.stream_info(stream).await?;
-        Ok((incarnation_of(stream, &info), sequence_of(info.state.last_sequence)))
-    }
-
     /// Makes a stream that does not exist.
     pub async fn create_stream(&self, config: &stream::Config) -> Result<stream::Info, ApiError> {
         self.call(format!("STREAM.CREATE.{}", config.name), config).await
@@ -165,23 +148,44 @@ impl Api {
         self.call(format!("STREAM.UPDATE.{}", config.name), config).await
     }
 
-    /// A lane's consumer.
-    pub async fn consumer_info(&self, stream: &str, lane: Lane) -> Result<consumer::Info, ApiError> {
-        self.call(format!("CONSUMER.INFO.{stream}.{}", lane.consumer()), &json!({})).await
+    /// A consumer.
+    pub async fn consumer_info(&self, stream: &str, name: &str) -> Result<consumer::Info, ApiError> {
+        self.call(format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await
     }
 
-    /// Makes a lane's consumer, or changes it.
-    pub(super) async fn change_consumer(
+    /// Deletes a consumer. One that is not there is no error.
+    pub(super) async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
+        match self.call::<Value>(format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await {
+            Ok(_) | Err(ApiError::ConsumerNotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a consumer. It must not exist.
+    pub(super) async fn create_consumer(
         &self,
         stream: &str,
         config: &consumer::Config,
-        change: ConsumerChange,
+    ) -> Result<consumer::Info, ApiError> {
+        self.put_consumer(stream, config, "create").await
+    }
+
+    /// Changes a consumer. It must exist.
+    pub(super) async fn update_consumer(
+        &self,
+        stream: &str,
+        config: &consumer::Config,
+    ) -> Result<consumer::Info, ApiError> {
+        self.put_consumer(stream, config, "update").await
+    }
+
+    async fn put_consumer(
+        &self,
+        stream: &str,
+        config: &consumer::Config,
+        action: &str,
     ) -> Result<consumer::Info, ApiError> {
         let name = config.name.as_deref().unwrap_or_default();
-        let action = match change {
-            ConsumerChange::Create => "create",
-            ConsumerChange::Update => "update",
-        };
         let request = json!({ "stream_name": stream, "config": config, "action": action });
         self.call(format!("CONSUMER.CREATE.{stream}.{name}.{}", config.filter_subject), &request).await
     }
@@ -192,6 +196,20 @@ impl Api {
         let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{stream}"), &request).await?;
         let RawMessage { seq, hdrs, data, .. } = stored.message;
         Ok((u64::try_from(seq).unwrap_or(0), decode(&hdrs)?, decode(&data)?))
+    }
+
+    /// The subject and the bytes of the message at a sequence; `None` where the stream holds none.
+    pub(super) async fn subject_and_bytes_at(
+        &self,
+        stream: &str,
+        sequence: u64,
+    ) -> Result<Option<(String, Vec<u8>)>, ApiError> {
+        let request = json!({ "seq": sequence });
+        match self.call::<StoredMessage>(format!("STREAM.MSG.GET.{stream}"), &request).await {
+            Ok(StoredMessage { message }) => Ok(Some((message.subject, decode(&message.data)?))),
+            Err(ApiError::MessageNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The first message of a lane at or after a sequence, read from the stream itself and not through a consumer. Its

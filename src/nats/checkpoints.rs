@@ -1,4 +1,4 @@
-//! How do others learn of a checkpoint? On the subject `ledger.checkpoint`, which no stream keeps: the next one says more.
+//! Publishes checkpoints on the subject `ledger.checkpoint`, which no stream keeps: the next one says more.
 
 use crate::notary::Herald;
 use crate::tlog::checkpoint::SignedCheckpoint;

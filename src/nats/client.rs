@@ -1,4 +1,4 @@
-//! How is the server reached? The connection, its credentials, and what it reports about itself.
+//! How the server is reached: the connection, its credentials, and what it reports about itself.
 
 use crate::domain::subject::safe_token;
 use crate::health::Health;
@@ -6,8 +6,10 @@ use crate::retry;
 pub use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::{Auth, AuthError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use futures_util::future::join_all;
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +99,16 @@ pub struct Connection {
     pub connected: watch::Receiver<u64>,
 }
 
+/// A client that lives and is disconnected does not answer; one that has ended does at once.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Connection {
+    /// Whether the client itself has ended: there are headers on which its reader panics, and then only a new client helps.
+    pub(super) async fn is_dead(&self) -> bool {
+        matches!(tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await, Ok(Err(_)))
+    }
+}
+
 /// Connects once, for a command.
 pub async fn connect_once(settings: Settings) -> Result<Connection, ConnectError> {
     connect(&watch::Sender::new(settings).subscribe(), None).await
@@ -153,27 +165,46 @@ fn login(servers: &[ServerAddr]) -> Option<(String, Option<String>)> {
     servers.iter().find_map(|server| Some((decode(server.username()?), server.password().map(decode))))
 }
 
-/// A connection whose settings and credentials may change while it is in use.
+/// The connections of one login. Its settings and credentials may change while they are in use.
 pub struct Link {
     settings: watch::Sender<Settings>,
-    client: Mutex<Option<Client>>,
+    /// One for each purpose.
+    clients: Mutex<BTreeMap<&'static str, Client>>,
 }
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+/// What the connection is for that everything but the lanes' deliveries goes over.
+const SHARED: &str = "shared";
 
 impl Link {
     /// Not connected yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: watch::Sender::new(settings), client: Mutex::new(None) }
+        Self { settings: watch::Sender::new(settings), clients: Mutex::default() }
     }
 
-    /// Connects, and is of this client from then on.
+    /// Makes the connection that everything but the lanes' deliveries goes over.
     pub async fn connect(&self, health: Option<Arc<Health>>) -> Result<Connection, ConnectError> {
+        self.connect_for(SHARED, health).await
+    }
+
+    /// Makes a connection for one purpose, in place of the one before.
+    pub(super) async fn connect_for(
+        &self,
+        purpose: &'static str,
+        health: Option<Arc<Health>>,
+    ) -> Result<Connection, ConnectError> {
         let connection = connect(&self.settings.subscribe(), health).await?;
-        self.client().replace(connection.client.clone());
+        self.clients().insert(purpose, connection.client.clone());
         Ok(connection)
     }
 
-    fn client(&self) -> MutexGuard<'_, Option<Client>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<&'static str, Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether these are its settings.
@@ -181,7 +212,7 @@ impl Link {
         *self.settings.borrow() == *settings
     }
 
-    /// Turns the client to changed settings, or to credentials and certificates that were rotated under the old names. Whether
+    /// Turns the clients to changed settings, or to credentials and certificates that were rotated under the old names. Whether
     /// the server takes them is tried before anything is given up: if it says no, the old connection stays.
     pub async fn renew(&self, new: Settings) -> Result<(), ConnectError> {
         let cannot_change =
@@ -197,22 +228,20 @@ impl Link {
         if new.inbox_prefix(&servers) != old.inbox_prefix(&old.servers()?) {
             return Err(cannot_change("the user"));
         }
-        let client = self.client().clone();
-        let is_connected = client.as_ref().is_some_and(|client| client.connection_state() == State::Connected);
+        let clients: Vec<Client> = self.clients().values().cloned().collect();
+        let is_connected = clients.iter().any(|client| client.connection_state() == State::Connected);
         match connect_once(new.clone()).await {
             Err(error) if error.refused || is_connected => return Err(error),
             // The server is away: it will be met with the new ones.
             Ok(_) | Err(_) => {}
         }
         self.settings.send_replace(new);
-        if let Some(client) = client {
-            // While disconnected both wait for the connection, which is made with the new settings anyway.
-            let renewing = async {
-                let _ = client.set_server_pool(servers.as_slice()).await;
-                let _ = client.force_reconnect().await;
-            };
-            let _ = tokio::time::timeout(CONNECT_TIMEOUT, renewing).await;
-        }
+        // While disconnected both wait for the connection, which is made with the new settings anyway.
+        let renewing = clients.iter().map(|client| async {
+            let _ = client.set_server_pool(servers.as_slice()).await;
+            let _ = client.force_reconnect().await;
+        });
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, join_all(renewing)).await;
         Ok(())
     }
 }

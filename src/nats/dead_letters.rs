@@ -1,16 +1,13 @@
-//! How does a reject reach its subject, once? The subject is its own, and the server is told to refuse a second message on it.
+//! How a reject reaches its subject, once. The subject is its own, and the server is told to refuse a second message on it.
 
 use super::api::Api;
-use super::client::with_sources;
 use super::original_headers;
+use super::publish::{Answer, Outgoing, Refusal, Unanswered, publish_all_and_read, publish_and_read};
+use super::requeue::WRONG_LAST_SEQUENCE;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::utc_text;
 use crate::outbox::{Sink, Undelivered};
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// The dead-letter stream.
 #[derive(Clone, Debug)]
@@ -18,9 +15,6 @@ pub struct DeadLetterStream {
     api: Api,
     name: String,
 }
-
-/// The server's confirmation comes within this time, or the publication is tried again.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(7);
 
 impl DeadLetterStream {
     /// The stream of this name.
@@ -30,19 +24,18 @@ impl DeadLetterStream {
 }
 
 impl Sink<DeadLetter> for DeadLetterStream {
-    async fn deliver(&self, letter: &DeadLetter) -> Result<(), Undelivered> {
-        let mut after = 0;
-        for _ in 0..FOREIGN_MAX {
-            match self.publish(letter, after).await {
-                Ok(()) => return Ok(()),
-                Err(NotPublished::SubjectTaken) => match self.taken_by(letter).await? {
-                    Taken::Ours => return Ok(()),
-                    Taken::Foreign(sequence) => after = sequence,
-                },
-                Err(NotPublished::Undelivered(why)) => return Err(why),
-            }
+    async fn deliver(&self, letters: &[DeadLetter]) -> Vec<Result<(), Undelivered>> {
+        let messages: Vec<Outgoing> = letters.iter().map(|letter| self.message(letter, 0)).collect();
+        let answers = publish_all_and_read(&self.api, &self.name, &messages).await;
+        let mut delivered = Vec::with_capacity(letters.len());
+        for (letter, answer) in letters.iter().zip(answers) {
+            delivered.push(match arrived(letter, answer) {
+                Err(NotPublished::SubjectTaken) => self.deliver_after_another(letter).await,
+                Err(NotPublished::Undelivered(why)) => Err(why),
+                Ok(()) => Ok(()),
+            });
         }
-        Err(Undelivered::Refused(format!("others keep publishing on {}", letter.dlq_subject)))
+        delivered
     }
 }
 
@@ -55,6 +48,21 @@ enum NotPublished {
     Undelivered(Undelivered),
 }
 
+fn arrived(letter: &DeadLetter, answer: Result<Answer, Unanswered>) -> Result<(), NotPublished> {
+    let subject = &letter.dlq_subject;
+    let undelivered = match answer {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(Refusal::Error { code, .. })) if WRONG_LAST_SEQUENCE.contains(&code) => {
+            return Err(NotPublished::SubjectTaken);
+        }
+        Ok(Err(Refusal::NoStream)) => Undelivered::Away(format!("no stream takes {subject}: run `ledgerd setup`")),
+        Ok(Err(refusal)) => Undelivered::Refused(format!("{subject} was not taken: {refusal}")),
+        Err(Unanswered::Unsent(why)) => Undelivered::Refused(format!("{subject} was not sent: {why}")),
+        Err(Unanswered::Silence) => Undelivered::Away("no confirmation from the server".to_owned()),
+    };
+    Err(NotPublished::Undelivered(undelivered))
+}
+
 enum Taken {
     /// An earlier publication's confirmation was lost, or its mark.
     Ours,
@@ -63,39 +71,28 @@ enum Taken {
 }
 
 impl DeadLetterStream {
-    /// Publishes, if `after` is the last sequence on the subject.
-    async fn publish(&self, letter: &DeadLetter, after: u64) -> Result<(), NotPublished> {
-        let message = PublishMessage::build()
-            .payload(letter.payload.clone().into())
-            .headers(headers(letter))
-            .expected_stream(&self.name)
-            .expected_last_subject_sequence(after);
-        let publishing = async {
-            self.api.context().send_publish(letter.dlq_subject.clone(), message).await?.await?;
-            Ok::<_, PublishError>(())
-        };
-        let error = match timeout(PUBLISH_TIMEOUT, publishing).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                let why = "no confirmation from the server".to_owned();
-                return Err(NotPublished::Undelivered(Undelivered::Away(why)));
+    /// There is a message on its subject: it is the letter, or somebody else's.
+    async fn deliver_after_another(&self, letter: &DeadLetter) -> Result<(), Undelivered> {
+        for _ in 0..FOREIGN_MAX {
+            let after = match self.taken_by(letter).await? {
+                Taken::Ours => return Ok(()),
+                Taken::Foreign(sequence) => sequence,
+            };
+            match arrived(letter, publish_and_read(&self.api, &self.name, self.message(letter, after)).await) {
+                Ok(()) => return Ok(()),
+                Err(NotPublished::SubjectTaken) => {}
+                Err(NotPublished::Undelivered(why)) => return Err(why),
             }
-        };
-        let subject = &letter.dlq_subject;
-        Err(match error.kind() {
-            PublishErrorKind::WrongLastSequence => NotPublished::SubjectTaken,
-            PublishErrorKind::StreamNotFound => {
-                NotPublished::Undelivered(Undelivered::Away(format!("no stream takes {subject}: run `ledgerd setup`")))
-            }
-            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-                NotPublished::Undelivered(Undelivered::Away(with_sources(&error)))
-            }
-            _ => NotPublished::Undelivered(Undelivered::Refused(format!(
-                "{subject} was not taken: {}",
-                with_sources(&error)
-            ))),
-        })
+        }
+        Err(Undelivered::Refused(format!("others keep publishing on {}", letter.dlq_subject)))
+    }
+
+    /// The letter, to be taken if `after` is the last sequence on its subject.
+    fn message(&self, letter: &DeadLetter, after: u64) -> Outgoing {
+        let mut headers = headers(letter);
+        headers.insert("Nats-Expected-Stream", self.name.as_str());
+        headers.insert("Nats-Expected-Last-Subject-Sequence", after.to_string());
+        Outgoing { subject: letter.dlq_subject.clone(), headers: Some(headers), payload: letter.payload.clone().into() }
     }
 
     async fn taken_by(&self, letter: &DeadLetter) -> Result<Taken, Undelivered> {

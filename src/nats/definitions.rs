@@ -1,4 +1,4 @@
-//! What must the streams and consumers be? The files in `nats/`, and how a server's differ from them.
+//! What the streams and consumers must be: the files in `nats/`, and how a server's differ from them.
 
 use crate::domain::subject::Lane;
 use async_nats::jetstream::{consumer, stream};
@@ -9,6 +9,7 @@ const LEDGER: &str = include_str!("../../nats/streams/LEDGER.json");
 const DLQ: &str = include_str!("../../nats/streams/LEDGER_DLQ.json");
 const RECEIPTS: &str = include_str!("../../nats/streams/LEDGER_RECEIPTS.json");
 const ALERTS: &str = include_str!("../../nats/streams/LEDGER_ALERTS.json");
+const CONSUMER: &str = include_str!("../../nats/consumers/lane.json");
 
 /// The names of the streams in this deployment.
 #[derive(Clone, Debug)]
@@ -21,11 +22,18 @@ pub struct Names {
     pub receipts: String,
     /// Budget alerts.
     pub alerts: String,
+    /// What the consumers' names begin with.
+    pub consumer_prefix: String,
     /// Copies of each stream in the cluster.
     pub replicas: usize,
 }
 
 impl Names {
+    /// The name of a lane's consumer.
+    pub fn consumer(&self, lane: Lane) -> String {
+        format!("{}-{lane}", self.consumer_prefix)
+    }
+
     /// The streams to have, as the files say.
     pub fn streams(&self) -> [stream::Config; 4] {
         let files = [(LEDGER, &self.ledger), (DLQ, &self.dlq), (RECEIPTS, &self.receipts), (ALERTS, &self.alerts)];
@@ -39,26 +47,16 @@ impl Names {
     }
 }
 
-/// A lane's consumer, as its file says.
-pub fn consumer(lane: Lane) -> consumer::Config {
-    let file = match lane {
-        Lane::Exec => include_str!("../../nats/consumers/ledgerd-EXEC.json"),
-        Lane::Vote => include_str!("../../nats/consumers/ledgerd-VOTE.json"),
-        Lane::Prop => include_str!("../../nats/consumers/ledgerd-PROP.json"),
-        Lane::Clr => include_str!("../../nats/consumers/ledgerd-CLR.json"),
-        Lane::Sec => include_str!("../../nats/consumers/ledgerd-SEC.json"),
-        Lane::Tool => include_str!("../../nats/consumers/ledgerd-TOOL.json"),
-        Lane::Sys => include_str!("../../nats/consumers/ledgerd-SYS.json"),
-        Lane::Route => include_str!("../../nats/consumers/ledgerd-ROUTE.json"),
-        Lane::Corp => include_str!("../../nats/consumers/ledgerd-CORP.json"),
-        Lane::N8n => include_str!("../../nats/consumers/ledgerd-N8N.json"),
-        Lane::Err => include_str!("../../nats/consumers/ledgerd-ERR.json"),
-        Lane::Tokens => include_str!("../../nats/consumers/ledgerd-TOKENS.json"),
-        Lane::Trail => include_str!("../../nats/consumers/ledgerd-TRAIL.json"),
-        Lane::Metric => include_str!("../../nats/consumers/ledgerd-METRIC.json"),
-        Lane::Usage => include_str!("../../nats/consumers/ledgerd-USAGE.json"),
-    };
-    serde_json::from_str(file).expect("the shipped file is good, as a test shows")
+/// A lane's consumer, as the file says. The daemon makes it with a start and a mark beside (`binding`).
+pub fn consumer(names: &Names, lane: Lane) -> consumer::Config {
+    let mut config: consumer::Config =
+        serde_json::from_str(CONSUMER).expect("the shipped file is good, as a test shows");
+    let name = names.consumer(lane);
+    config.description = Some(format!("The lane {lane}: a cursor that ledgerd makes anew from its position"));
+    config.filter_subject = lane.filter();
+    config.durable_name = Some(name.clone());
+    config.name = Some(name);
+    config
 }
 
 /// One setting in which the server differs from the file.
@@ -95,23 +93,41 @@ pub fn stream_drift(expected: &stream::Config, found: &stream::Config, is_ledger
     differences(&format!("stream {}", expected.name), expected, found, is_dangerous)
 }
 
-/// How a lane's consumer differs.
-pub fn consumer_drift(lane: Lane, found: &consumer::Config) -> Vec<Drift> {
+/// How a lane's consumer differs. Where it starts is the daemon's to say, which makes it anew from the lane's position.
+pub fn consumer_drift(names: &Names, lane: Lane, found: &consumer::Config) -> Vec<Drift> {
     let is_dangerous = |setting: &str, found: &Value| match setting {
         "max_deliver" => found.as_i64().is_some_and(|times| times > 0),
         // Some messages would never come, be acknowledged unseen, or come without their bytes.
-        "ack_policy" | "filter_subject" | "filter_subjects" | "deliver_subject" | "deliver_policy" | "headers_only" => {
-            true
-        }
+        "ack_policy" | "filter_subject" | "filter_subjects" | "deliver_subject" | "headers_only" => true,
         _ => false,
     };
-    differences(&format!("consumer {}", lane.consumer()), &consumer(lane), found, is_dangerous)
+    let starts_from_the_beginning = consumer::Config {
+        deliver_policy: consumer::DeliverPolicy::All,
+        // An operator may pause a lane.
+        pause_until: None,
+        ..found.clone()
+    };
+    let mut drift = differences(
+        &format!("consumer {}", names.consumer(lane)),
+        &consumer(names, lane),
+        &starts_from_the_beginning,
+        is_dangerous,
+    );
+    if !matches!(found.deliver_policy, consumer::DeliverPolicy::All | consumer::DeliverPolicy::ByStartSequence { .. }) {
+        drift.push(Drift {
+            of: format!("consumer {}", names.consumer(lane)),
+            setting: "deliver_policy".to_owned(),
+            expected: Value::from("by_start_sequence"),
+            found: serde_json::to_value(found.deliver_policy).unwrap_or_default(),
+            dangerous: true,
+        });
+    }
+    drift
 }
 
-/// Why a lane's consumer must not be worked with; `None` when it may.
-pub fn consumer_danger(lane: Lane, found: &consumer::Config) -> Option<String> {
-    let drift = consumer_drift(lane, found).into_iter().find(|drift| drift.dangerous)?;
-    Some(format!("{drift}: mend it, or run `ledgerd setup --apply`"))
+/// Why a lane's consumer cannot be read on; `None` when it can.
+pub(super) fn consumer_danger(names: &Names, lane: Lane, found: &consumer::Config) -> Option<String> {
+    consumer_drift(names, lane, found).into_iter().find(|drift| drift.dangerous).map(|drift| drift.to_string())
 }
 
 /// Settings that the server writes by itself, or that mean nothing to the ledger.
@@ -194,6 +210,7 @@ mod tests {
             dlq: "LEDGER_DLQ".into(),
             receipts: "LEDGER_RECEIPTS".into(),
             alerts: "LEDGER_ALERTS".into(),
+            consumer_prefix: "ledgerd".into(),
             replicas: 1,
         }
     }
@@ -205,9 +222,10 @@ mod tests {
         assert!(Lane::ALL.iter().all(|lane| ledger.subjects.contains(&lane.filter())));
         assert!(dlq.max_message_size > ledger.max_message_size);
         for lane in Lane::ALL {
-            let config = consumer(lane);
-            assert!(consumer_drift(lane, &config).is_empty());
-            assert_eq!(config.name.as_deref(), Some(lane.consumer().as_str()));
+            let config = consumer(&names(), lane);
+            assert!(consumer_drift(&names(), lane, &config).is_empty());
+            assert_eq!(config.durable_name, Some(format!("ledgerd-{lane}")));
+            assert_eq!(config.ack_policy, consumer::AckPolicy::All);
             assert_eq!(config.filter_subject, lane.filter());
             assert_eq!(config.max_deliver, -1);
         }
@@ -221,10 +239,16 @@ mod tests {
         assert_eq!((drift.len(), drift[0].dangerous), (1, true), "{drift:?}");
         let greedy = stream::Config { subjects: vec![">".into()], ..ledger.clone() };
         assert!(stream_drift(&ledger, &greedy, true)[0].dangerous);
-        let finite = consumer::Config { max_deliver: 5, ..consumer(Lane::Exec) };
-        let drift = consumer_drift(Lane::Exec, &finite);
+        let exec = || consumer(&names(), Lane::Exec);
+        let finite = consumer::Config { max_deliver: 5, ..exec() };
+        let drift = consumer_drift(&names(), Lane::Exec, &finite);
         assert!(drift[0].dangerous && drift[0].to_string().contains("max_deliver is 5"), "{drift:?}");
-        let slower = consumer::Config { max_ack_pending: 17, ..consumer(Lane::Exec) };
-        assert!(!consumer_drift(Lane::Exec, &slower)[0].dangerous);
+        let slower = consumer::Config { max_ack_pending: 17, ..exec() };
+        assert!(!consumer_drift(&names(), Lane::Exec, &slower)[0].dangerous);
+        let newest = consumer::Config { deliver_policy: consumer::DeliverPolicy::New, ..exec() };
+        assert!(consumer_drift(&names(), Lane::Exec, &newest)[0].dangerous);
+        let from = consumer::DeliverPolicy::ByStartSequence { start_sequence: 7 };
+        let from = consumer::Config { deliver_policy: from, ..exec() };
+        assert!(consumer_drift(&names(), Lane::Exec, &from).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What does the stream still hold? Asked of the stream itself, and of no consumer.
+//! What the stream still holds: asked of the stream itself, and of no consumer.
 
 use super::api::{Api, ApiError, if_any, incarnation_of, sequence_of};
 use crate::domain::message::Incarnation;

@@ -1,13 +1,13 @@
-//! How does a record get in, and its receipt back? Published with the question, and then listened for; where that was missed, the
+//! How a record gets in, and its receipt back: published with the question, and then listened for; where that was missed, the
 //! stream of receipts is asked.
 
 use super::api::{Api, sequence_of};
-use super::publish::{NotPublished, Stored, publish_message};
+use super::publish::{NotPublished, Outgoing, Stored, confirmed, publish_and_read, publish_message};
 use crate::domain::digest::{hex, sha256};
 use crate::domain::receipt::{HEADER, Receipt, YES, own_id, subject_of};
 use crate::domain::subject::Subject;
+use async_nats::HeaderMap;
 use async_nats::connection::State;
-use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use std::collections::{HashMap, VecDeque};
@@ -41,6 +41,9 @@ pub enum Submitted {
 #[derive(Debug)]
 pub struct Intake {
     api: Api,
+    stream: String,
+    /// Whether a confirmation is believed only once the stream was read.
+    reads_back: bool,
     receipts_stream: String,
     board: Arc<Board>,
     listening: JoinHandle<()>,
@@ -52,11 +55,11 @@ const LOOK_TIME_MAX: Duration = Duration::from_millis(500);
 const NO_MESSAGE: u16 = 404;
 
 impl Intake {
-    /// Listens on these subjects from now on.
+    /// Listens on these subjects from now on, for what it publishes to `stream`.
     ///
     /// # Errors
     /// A sentence, where the client has ended.
-    pub async fn listen(api: Api, receipts_stream: &str, subjects: &str) -> Result<Self, String> {
+    pub async fn listen(api: Api, stream: &str, receipts_stream: &str, subjects: &str) -> Result<Self, String> {
         let mut messages = api.client().subscribe(subjects.to_owned()).await.map_err(|error| error.to_string())?;
         let board = Arc::new(Board::default());
         let notes = board.clone();
@@ -65,7 +68,15 @@ impl Intake {
                 notes.arrived(&message.subject, &message.payload);
             }
         });
-        Ok(Self { api, receipts_stream: receipts_stream.to_owned(), board, listening })
+        let (stream, receipts_stream) = (stream.to_owned(), receipts_stream.to_owned());
+        Ok(Self { api, stream, reads_back: false, receipts_stream, board, listening })
+    }
+
+    /// Reads each message in the stream before its confirmation is believed, which its login must be allowed to.
+    #[must_use]
+    pub fn reading_back(mut self) -> Self {
+        self.reads_back = true;
+        self
     }
 
     /// Whether the server is there at this moment. What is published while it is not waits in the client, for nobody knows how long.
@@ -85,12 +96,21 @@ impl Intake {
         // Its receipt would go by its sequence, which a stream that was made anew, or has lost its end, uses again.
         let is_nameless = message_id.is_none() && own_id(&payload, parsed.lane.table()).is_none();
         let message_id = if is_nameless { unguessable() } else { message_id };
-        let mut message = PublishMessage::build().payload(payload.clone()).header(HEADER, YES);
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, YES);
         if let Some(id) = &message_id {
-            message = message.message_id(id);
+            headers.insert("Nats-Msg-Id", id.as_str());
         }
-        let publishing = publish_message(&self.api, &subject, message);
-        let stored = timeout_at(deadline, publishing).await.unwrap_or(Err(NotPublished::Unknown))?;
+        let message = Outgoing { subject: subject.clone(), headers: Some(headers), payload: payload.clone() };
+        let publishing = async {
+            if self.reads_back {
+                publish_and_read(&self.api, &self.stream, message).await
+            } else {
+                publish_message(&self.api, &self.stream, message).await
+            }
+        };
+        let stored =
+            timeout_at(deadline, publishing).await.map_or(Err(NotPublished::Unknown), |it| confirmed(it, &subject))?;
         let sequence = sequence_of(stored.sequence);
         let place = Place { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
 

@@ -1,6 +1,6 @@
-//! How do a publisher's headers travel with a message that the ledger publishes again? Unchanged, as far as they take no effect.
+//! How a publisher's headers travel with a message that the ledger publishes again: unchanged, as far as they take no effect.
 
-use crate::domain::message::Headers;
+use crate::domain::message::{Headers, ORIGINAL};
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -23,7 +23,7 @@ pub(super) fn add(original: &Headers, headers: &mut HeaderMap) {
             for (name, value) in pairs {
                 let lower = name.to_ascii_lowercase();
                 let takes_effect = lower.starts_with("nats-") || lower.starts_with("ledger-");
-                let name = if takes_effect { format!("Ledger-Original-{name}") } else { name.to_owned() };
+                let name = if takes_effect { format!("{ORIGINAL}{name}") } else { name.to_owned() };
                 // `append` panics on what cannot be carried; these two say so.
                 if let (Ok(name), Ok(value)) = (HeaderName::from_str(&name), HeaderValue::from_str(value)) {
                     headers.append(name, value);

@@ -1,11 +1,10 @@
-//! How are messages pulled? One request for what is ready, answered at once, or as soon as the first message comes.
+//! Pulls messages from a lane's consumer: one request for what is ready, answered at once, or as soon as the first message comes.
 //!
 //! The client's own `fetch` tells the server's answers from messages by a status in their headers, which a publisher can
 //! forge: a stored message with the status 404 would end a batch and never arrive. Here an answer is what comes on the
 //! inbox of the request, and a message is what comes on a subject of the stream.
 
 use super::api::ApiError;
-use crate::domain::subject::Lane;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -44,6 +43,15 @@ impl From<ApiError> for Broken {
     }
 }
 
+/// What a pull brought.
+#[derive(Debug)]
+pub(super) struct Pulled {
+    /// The messages; none where none came, or where it was told to stop.
+    pub(super) messages: Vec<Message>,
+    /// Whether the server has said anything.
+    pub(super) is_answered: bool,
+}
+
 /// Pulls from one lane's consumer.
 pub(super) struct Puller {
     client: Client,
@@ -58,7 +66,7 @@ impl Puller {
     pub(super) async fn new(
         client: Client,
         stream: &str,
-        lane: Lane,
+        consumer: &str,
         reconnected: watch::Receiver<u64>,
     ) -> Result<Self, Broken> {
         let inbox = client.new_inbox();
@@ -67,18 +75,19 @@ impl Puller {
             .await
             .map_err(|_| Broken("the connection is lost".to_owned()))?
             .map_err(|error| Broken(error.to_string()))?;
-        let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", lane.consumer());
+        let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
         Ok(Self { client, next_subject, inbox, answers, pulls: 0, reconnected })
     }
 
-    /// Waits for one message, then takes all that are ready. Empty when none came, or when told to stop.
-    pub(super) async fn pull(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Vec<Message>, Broken> {
+    /// Waits for one message, then takes all that are ready. What is on its way when it is told to stop is read again by whoever
+    /// reads the lane next.
+    pub(super) async fn pull(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Pulled, Broken> {
         match self.pull_once(limits, stop).await? {
-            Answer::Messages(messages) => Ok(messages),
+            Answer::Pulled(pulled) => Ok(pulled),
             Answer::LargerThanAsked => {
                 let one = PullLimits { messages_max: 1, bytes_max: OVERSIZE_BYTES_MAX };
                 match self.pull_once(one, stop).await? {
-                    Answer::Messages(messages) => Ok(messages),
+                    Answer::Pulled(pulled) => Ok(pulled),
                     Answer::LargerThanAsked => Err(Broken("a message is larger than 64 MiB".to_owned())),
                 }
             }
@@ -95,7 +104,7 @@ impl Puller {
                 "expires": u64::try_from(WAIT_FOR_FIRST.as_nanos()).expect("three seconds"),
             }))
             .await?;
-        let mut messages = Vec::new();
+        let (mut messages, mut is_answered) = (Vec::new(), false);
         let end = Instant::now() + WAIT_FOR_ALL;
         let mut deadline = Instant::now() + WAIT_FOR_FIRST + WAIT_SLACK;
         while messages.len() < limits.messages_max {
@@ -107,10 +116,7 @@ impl Puller {
                     next = timeout_at(deadline, self.answers.next()) => next,
                     // The request died with the old connection.
                     _ = self.reconnected.changed() => break,
-                    () = stop.cancelled() => {
-                        self.finish(&reply, limits, &mut messages).await;
-                        break;
-                    }
+                    () = stop.cancelled() => break,
                 }
             };
             let message = match next {
@@ -118,6 +124,7 @@ impl Puller {
                 Ok(None) => return Err(Broken("the client has ended".to_owned())),
                 Ok(Some(message)) => message,
             };
+            is_answered = true;
             if !message.subject.starts_with(&self.inbox) {
                 messages.push(message);
                 deadline = end.min(Instant::now() + WAIT_FOR_NEXT);
@@ -130,7 +137,7 @@ impl Puller {
                 }
             }
         }
-        Ok(Answer::Messages(messages))
+        Ok(Answer::Pulled(Pulled { messages, is_answered }))
     }
 
     /// Sends a request. Its answer ends on the subject that is returned.
@@ -145,47 +152,10 @@ impl Puller {
             .map_err(|error| Broken(error.to_string()))?;
         Ok(reply)
     }
-
-    /// Takes what the server has sent for the last request, or is about to send, and asks for nothing more: what is sent to nobody
-    /// comes again much later.
-    ///
-    /// A request that waits for its first message cannot be taken back. But one that does not wait, and asks for less than
-    /// any message has, is answered after all that was sent for the request before it. (Where a message waits for other
-    /// servers to have it, too, it may come later. The server finds nobody who listens then, and keeps it.)
-    async fn finish(&mut self, reply: &str, limits: PullLimits, messages: &mut Vec<Message>) {
-        let Ok(last_call) = self.ask(&json!({ "batch": 1, "max_bytes": 1, "no_wait": true })).await else { return };
-        let end = Instant::now() + WAIT_FOR_ALL;
-        while messages.len() < limits.messages_max {
-            let deadline = end.min(Instant::now() + WAIT_FOR_NEXT);
-            let Ok(Some(message)) = timeout_at(deadline, self.answers.next()).await else { break };
-            if !message.subject.starts_with(&self.inbox) {
-                messages.push(message);
-            } else if message.subject.as_str() == reply {
-                return;
-            } else if message.subject.as_str() == last_call
-                && messages.is_empty()
-                && message.status == Some(StatusCode::NOT_FOUND)
-            {
-                break;
-            }
-        }
-        // The request still waits, and is void without a subscriber. The client's `drain` alone would not do: it does not wait
-        // for what the server has sent before it heard of this.
-        let draining = async {
-            self.answers.drain().await.ok()?;
-            while let Some(message) = self.answers.next().await {
-                if !message.subject.starts_with(&self.inbox) {
-                    messages.push(message);
-                }
-            }
-            Some(())
-        };
-        let _ = timeout(WAIT_FOR_NEXT, draining).await;
-    }
 }
 
 enum Answer {
-    Messages(Vec<Message>),
+    Pulled(Pulled),
     LargerThanAsked,
 }
 

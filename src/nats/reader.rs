@@ -1,4 +1,4 @@
-//! How are messages read again? By their sequences, from the stream itself: no consumer is made, asked or moved.
+//! Reads messages again by their sequences, from the stream itself: no consumer is made, asked or moved.
 
 use super::api::{Api, ApiError, if_any};
 use crate::domain::message::{Incarnation, Message};

@@ -1,62 +1,60 @@
-//! How do receipts reach their subjects? All of a batch at once, then a look at whether the stream has them.
+//! How receipts reach their subjects: all of a batch at once, then a look at whether the stream has them.
 
 use super::api::Api;
 use super::client::{Connection, with_sources};
+use super::publish::{Inbox, Outgoing};
 use crate::domain::receipt::Receipt;
 use crate::receipts::Post;
-use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::message::PublishMessage;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// The subjects of receipts.
 #[derive(Clone, Debug)]
 pub struct ReceiptStream {
-    /// Its own: what it waits for counts against no other publisher's bound.
     api: Api,
+    name: String,
 }
 
 /// Handing a batch to the client, which takes long only where it is disconnected and full.
 const SENDING_TIME_MAX: Duration = Duration::from_secs(1);
 /// From one confirmation to the next.
 const CONFIRMING_TIME_MAX: Duration = Duration::from_secs(1);
-/// Of one lane at a time. The client has room for 5000 of all lanes together, and whoever waits for room gives none back.
+/// Of one lane at a time.
 const UNCONFIRMED_MAX: usize = 250;
 
 const TAKES_NONE: &str = "the connection takes none";
 
 impl ReceiptStream {
-    /// Over this connection.
-    pub fn new(connection: &Connection) -> Self {
-        Self { api: Api::new(connection) }
+    /// The stream of this name, over this connection.
+    pub fn new(connection: &Connection, name: &str) -> Self {
+        Self { api: Api::new(connection), name: name.to_owned() }
     }
-}
 
-impl ReceiptStream {
     /// Publishes these, and waits for the confirmation of each. What is left over was published, and not confirmed in time.
-    async fn publish<'a>(&self, receipts: &'a [Receipt]) -> Result<&'a [Receipt], String> {
+    async fn publish<'a>(&self, receipts: &[&'a Receipt]) -> Result<Vec<&'a Receipt>, String> {
         let sending = async {
-            let mut confirmations = Vec::with_capacity(receipts.len());
-            for receipt in receipts {
-                let message = PublishMessage::build().payload(receipt.to_bytes().into());
-                confirmations.push(self.api.context().send_publish(receipt.subject.clone(), message).await?);
+            let inbox = Inbox::open(&self.api, &self.name).await?;
+            for (number, receipt) in receipts.iter().enumerate() {
+                let (subject, payload) = (receipt.subject.clone(), receipt.to_bytes().into());
+                inbox.publish(number, Outgoing { subject, headers: None, payload }).await?;
             }
-            Ok::<_, PublishError>(confirmations)
+            Ok::<_, String>(inbox)
         };
-        let sent = timeout(SENDING_TIME_MAX, sending).await.map_err(|_| TAKES_NONE.to_owned())?;
-        for (at, confirmation) in sent.map_err(|error| with_sources(&error))?.into_iter().enumerate() {
-            match timeout(CONFIRMING_TIME_MAX, confirmation.into_future()).await {
-                Ok(confirmed) => confirmed.map(drop).map_err(|error| with_sources(&error))?,
-                Err(_) => return Ok(&receipts[at..]),
-            }
+        let mut inbox = timeout(SENDING_TIME_MAX, sending).await.unwrap_or_else(|_| Err(TAKES_NONE.to_owned()))?;
+        let mut unconfirmed: BTreeMap<usize, &Receipt> = receipts.iter().copied().enumerate().collect();
+        while !unconfirmed.is_empty() {
+            let Ok(Some((number, answer))) = timeout(CONFIRMING_TIME_MAX, inbox.next()).await else { break };
+            answer.map_err(|refusal| refusal.to_string())?;
+            unconfirmed.remove(&number);
         }
-        Ok(&[])
+        Ok(unconfirmed.into_values().collect())
     }
 
     /// What was on its way when a connection broke, as it does at each reload, is lost; told once more it does no harm.
     async fn publish_or_again(&self, receipts: &[Receipt]) -> Result<(), String> {
-        let unconfirmed = self.publish(receipts).await?;
-        if unconfirmed.is_empty() || self.publish(unconfirmed).await?.is_empty() {
+        let unconfirmed = self.publish(&receipts.iter().collect::<Vec<_>>()).await?;
+        if unconfirmed.is_empty() || self.publish(&unconfirmed).await?.is_empty() {
             return Ok(());
         }
         Err("no confirmation from the server".to_owned())

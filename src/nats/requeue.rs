@@ -1,16 +1,14 @@
-//! How does a rejected message come into the stream again, once? Under an id that nobody else can have, and on the condition
+//! How a rejected message comes into the stream again, once: under an id that nobody else can have, and on the condition
 //! that nothing has come on its subject since we looked: so of two publications one is refused, however late it arrives.
 //!
 //! The server's memory of message ids is too short for that. It is a second net: for a stream that is made anew meanwhile.
 
-use super::api::{Api, ApiError};
-use super::client::with_sources;
+use super::api::{Api, ApiError, sequence_of};
 use super::original_headers;
+use super::publish::{Outgoing, Refusal, Stored, Unanswered, publish_message};
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::message::{FIRST_PLACE, Incarnation, Message, Position};
-use async_nats::client::RequestErrorKind;
-use async_nats::{HeaderMap, Request};
-use serde::Deserialize;
+use async_nats::HeaderMap;
 use std::fmt;
 
 /// A dead letter on its way back.
@@ -76,26 +74,8 @@ impl From<ApiError> for Unreturned {
     }
 }
 
-/// The server's answer to a publication.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    seq: i64,
-    #[serde(default)]
-    duplicate: bool,
-    error: Option<Refusal>,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
-}
-
 /// Another message came first. The second code is of newer servers, which do not say which sequence it has.
-const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
+pub(super) const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// What one try led to.
 enum Tried {
@@ -192,7 +172,11 @@ impl RecordStream {
                 return Err(Unreturned::Refused(format!("the stream was made anew meanwhile: it is now {now}")));
             }
             why = match tried {
-                Tried::Stored(sequence) => return Ok(Position { incarnation, sequence }),
+                // Somebody else may have answered in the stream's name.
+                Tried::Stored(sequence) => match self.api.message_at(&incarnation, sequence).await? {
+                    Some(message) if is(&message, returned) => return Ok(Position { incarnation, sequence }),
+                    _ => format!("sequence {sequence} was confirmed, and holds another message"),
+                },
                 Tried::LookAgain(why) => why,
                 Tried::Silence(why) => {
                     silences += 1;
@@ -210,29 +194,25 @@ impl RecordStream {
 
     async fn try_once(&self, returned: &Return<'_>, headers: HeaderMap) -> Result<Tried, Unreturned> {
         let subject = &returned.letter.subject;
-        let request = Request::new().payload(returned.payload.to_vec().into()).headers(headers);
-        let answer = match self.api.client().send_request(subject.clone(), request).await {
-            Ok(answer) => answer,
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                return Err(Unreturned::Refused(format!("no stream takes {subject}: run `ledgerd setup`")));
+        let message =
+            Outgoing { subject: subject.clone(), headers: Some(headers), payload: returned.payload.to_vec().into() };
+        match publish_message(&self.api, &self.name, message).await {
+            Ok(Ok(Stored { duplicate: true, .. })) => {
+                Ok(Tried::LookAgain(format!("the id {} is taken", returned.message_id)))
             }
-            Err(error) if error.kind() == RequestErrorKind::TimedOut => {
-                let what = format!("no confirmation: the server is away, or its user may not publish on {subject}");
-                return Ok(Tried::Silence(what));
+            Ok(Ok(Stored { sequence, .. })) => Ok(Tried::Stored(sequence_of(sequence))),
+            Ok(Err(Refusal::NoStream)) => {
+                Err(Unreturned::Refused(format!("no stream takes {subject}: run `ledgerd setup`")))
             }
-            Err(error) => return Err(Unreturned::Away(format!("publishing on {subject}: {}", with_sources(&error)))),
-        };
-        let broken = |error: serde_json::Error| Unreturned::Refused(format!("publishing on {subject}: {error}"));
-        let answer: Answer = serde_json::from_slice(&answer.payload).map_err(broken)?;
-        match answer.error {
-            None if answer.duplicate => Ok(Tried::LookAgain(format!("the id {} is taken", returned.message_id))),
-            None => Ok(Tried::Stored(answer.seq)),
-            Some(refusal) if WRONG_LAST_SEQUENCE.contains(&refusal.err_code) => {
+            Ok(Err(Refusal::Error { code, .. })) if WRONG_LAST_SEQUENCE.contains(&code) => {
                 Ok(Tried::LookAgain(format!("others keep publishing on {subject}")))
             }
-            Some(Refusal { err_code, description }) => {
-                Err(Unreturned::Refused(format!("the server refuses the message: {description} ({err_code})")))
+            Ok(Err(refusal)) => Err(Unreturned::Refused(format!("the server refuses the message: {refusal}"))),
+            Err(Unanswered::Silence) => {
+                let what = format!("no confirmation: the server is away, or its user may not publish on {subject}");
+                Ok(Tried::Silence(what))
             }
+            Err(Unanswered::Unsent(why)) => Err(Unreturned::Away(format!("publishing on {subject}: {why}"))),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Are the streams and consumers there, and as `nats/` says? What is missing is made; what differs is changed only on demand.
+//! Whether the streams and consumers are there, and as `nats/` says. What is missing is made; what differs is changed only on demand.
 
-use super::api::{Api, ApiError, ConsumerChange};
+use super::api::{Api, ApiError};
 use super::definitions::{self, Drift, Names};
 use crate::domain::subject::Lane;
 use async_nats::ServerInfo;
+use async_nats::jetstream::consumer;
 
 /// What became of a stream or consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,24 +69,28 @@ pub async fn setup(api: &Api, names: &Names, lanes: &[Lane], mode: Mode) -> Resu
     let ledger_is_missing = items[0].outcome == Outcome::Missing;
     for &lane in lanes {
         let outcome = if ledger_is_missing { Outcome::Missing } else { consumer(api, names, lane, mode).await? };
-        items.push(Item { name: format!("consumer {}", lane.consumer()), outcome });
+        items.push(Item { name: format!("consumer {}", names.consumer(lane)), outcome });
     }
     Ok(items)
 }
 
 async fn consumer(api: &Api, names: &Names, lane: Lane, mode: Mode) -> Result<Outcome, ApiError> {
-    let config = definitions::consumer(lane);
-    match api.consumer_info(&names.ledger, lane).await {
+    let config = definitions::consumer(names, lane);
+    match api.consumer_info(&names.ledger, &names.consumer(lane)).await {
         Err(ApiError::ConsumerNotFound) if mode == Mode::Look => Ok(Outcome::Missing),
-        Err(ApiError::ConsumerNotFound) => {
-            api.change_consumer(&names.ledger, &config, ConsumerChange::Create).await?;
-            Ok(Outcome::Created)
-        }
+        Err(ApiError::ConsumerNotFound) => match api.create_consumer(&names.ledger, &config).await {
+            // The daemon makes its consumers itself, and came first.
+            Err(ApiError::ConsumerExists) => Ok(Outcome::Unchanged),
+            created => created.map(|_| Outcome::Created),
+        },
         Err(error) => Err(error),
         Ok(info) => {
-            let drift = definitions::consumer_drift(lane, &info.config);
+            let drift = definitions::consumer_drift(names, lane, &info.config);
             if mode == Mode::Apply && !drift.is_empty() {
-                api.change_consumer(&names.ledger, &config, ConsumerChange::Update).await?;
+                // Where it begins, whose it is, and whether it is paused are not the file's to say.
+                let consumer::Config { deliver_policy, metadata, pause_until, .. } = info.config;
+                let config = consumer::Config { deliver_policy, metadata, pause_until, ..config };
+                api.update_consumer(&names.ledger, &config).await?;
             }
             Ok(Outcome::of(drift, mode))
         }

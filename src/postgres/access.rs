@@ -1,4 +1,4 @@
-//! Who may do what? The four roles, the daemon's privileges, and the guards around the tables. All of it is outside the
+//! Who may do what: the four roles, the daemon's privileges, and the guards around the tables. All of it is outside the
 //! migrations: roles belong to the whole server, guards need a superuser, and grants must follow each new table.
 
 use super::connections::Connections;
@@ -128,7 +128,7 @@ async fn grant_all(
         from pg_class
         cross join lateral aclexplode(relacl)
         join pg_roles on pg_roles.oid = grantee
-        where pg_class.oid = 'ledger.entry'::regclass and privilege_type = 'INSERT' and grantee <> relowner",
+        where pg_class.oid = 'ledger.batch'::regclass and privilege_type = 'INSERT' and grantee <> relowner",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -147,7 +147,7 @@ async fn grant_all(
 async fn grant_daemon(connection: &mut PgConnection, role: &str) -> Result<(), Failure> {
     let owns: bool = sqlx::query_scalar(
         "select exists (
-            select from pg_class join pg_roles on pg_roles.oid = relowner where pg_class.oid = 'ledger.entry'::regclass and rolname = $1
+            select from pg_class join pg_roles on pg_roles.oid = relowner where pg_class.oid = 'ledger.batch'::regclass and rolname = $1
         )",
     )
     .bind(role)

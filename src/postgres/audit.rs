@@ -1,7 +1,9 @@
-//! What does the whole ledger hold, at one moment? Long reads over several sessions that share one snapshot, so that the daemon
+//! What the whole ledger holds, at one moment. Long reads over several sessions that share one snapshot, so that the daemon
 //! may go on writing meanwhile.
 
+mod batches;
 mod closing;
+mod custody;
 mod pages;
 mod repair;
 mod resolutions;
@@ -11,7 +13,7 @@ pub use closing::Claimed;
 pub use repair::{Workshop, repair};
 pub use time_range::{HashedEvent, hashed_events};
 
-use self::pages::PAGE_ROWS;
+use self::pages::PAGE_BATCHES;
 use super::connections::Connections;
 use super::remedy::DatabaseError;
 use crate::domain::message::Incarnation;
@@ -38,8 +40,8 @@ pub struct Snapshot {
     readers: Mutex<Vec<PgConnection>>,
     permits: Semaphore,
     jobs: usize,
-    /// How many rows the next page may have.
-    page_rows: AtomicUsize,
+    /// How many batches the next page may have.
+    page_batches: AtomicUsize,
     shape: Shape,
     /// Whose signature a checkpoint must have.
     signer: Signer,
@@ -68,9 +70,10 @@ pub struct Extent {
 }
 
 /// The tables without which there is no ledger to look at.
-const NEEDED: [&str; 12] = [
+const NEEDED: [&str; 13] = [
     "ledger.epoch",
-    "ledger.entry",
+    "ledger.batch",
+    "ledger.erased",
     "ledger.dead_letter",
     "ledger.subtree",
     "ledger.tree_head",
@@ -110,8 +113,8 @@ impl Snapshot {
             }
         }
         let jobs = readers.len();
-        let (permits, page_rows) = (Semaphore::new(jobs), AtomicUsize::new(PAGE_ROWS));
-        Ok(Self { readers: Mutex::new(readers), permits, jobs, page_rows, shape, signer })
+        let (permits, page_batches) = (Semaphore::new(jobs), AtomicUsize::new(PAGE_BATCHES));
+        Ok(Self { readers: Mutex::new(readers), permits, jobs, page_batches, shape, signer })
     }
 
     /// How many sessions there are.
@@ -146,8 +149,9 @@ impl Snapshot {
 
     /// Where the leaves are. One that is far beyond all others would make the way to it endless.
     pub async fn extent(&self) -> Result<Extent, DatabaseError> {
-        let query =
-            "select count(*), least(coalesce(max(leaf_index), -1), 2 * count(*) + 100000) + 1 from ledger.entry";
+        let query = "select coalesce(sum(leaves), 0)::bigint,
+                least(coalesce(max(first_leaf + leaves), 0), 2 * coalesce(sum(leaves), 0)::bigint + 100000)
+            from ledger.batch";
         let (entries, end): (i64, i64) =
             self.with(async |reader| answer(sqlx::query_as(query).fetch_one(reader)).await).await?;
         Ok(Extent { entries: u64::try_from(entries).unwrap_or(0), end })
@@ -216,11 +220,22 @@ fn named(table: &str, stream: &str, authorized_by: &str) -> String {
             record.subject, record.payload, authority.subject, authority.payload, to_jsonb(it)::text
         from ledger.{table} as it
         left join ledger.epoch as record_epoch on record_epoch.stream = '{stream}'
-        left join ledger.entry as record
-            on record.epoch = record_epoch.epoch and record.sequence = it.id and record.disposition = 'recorded'
-                and record.payload is not null
-        left join ledger.entry as authority
-            on authority.record_id = {authorized_by} and authority.disposition = 'recorded' and authority.payload is not null
+        left join lateral ledger.entry_by_sequence(record_epoch.epoch, it.id) as record
+            on record.disposition = 'recorded' and record.payload is not null
+        left join lateral (
+            select subject, payload, disposition from ledger.entries_by_record({authorized_by})
+            union all
+            -- Where its row is damaged, which would have led to it, all of custody is searched.
+            select subject, payload, disposition
+            from ledger.entry
+            where record_id = {authorized_by}
+                and not exists (
+                    select from ledger.entries_by_record({authorized_by}) as entry
+                    where entry.disposition = 'recorded' and ledger.table_of(entry.subject) = 'audit_events'
+                )
+                and {authorized_by} is not null
+        ) as authority
+            on authority.disposition = 'recorded' and authority.payload is not null
                 and ledger.table_of(authority.subject) = 'audit_events'"
     )
 }

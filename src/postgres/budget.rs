@@ -1,4 +1,4 @@
-//! What has each agent spent today, and is it within its limit? The days of `public.token_ledger`, and the alerts.
+//! The days of `public.token_ledger`: what each agent has spent, whether that is within its limit, and the alerts.
 //!
 //! All of it is written under the lock on the tree's head: whoever holds it sees every usage and every limit that was
 //! committed before, so no sum is lost between two writers, and an agent's status takes its whole group into account.
@@ -19,6 +19,11 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Whether no budget is concerned.
+    pub(super) fn is_empty(&self) -> bool {
+        self.usages.is_empty() && self.limited.is_empty()
+    }
+
     /// Takes note of a new row.
     pub(super) fn note(&mut self, record: &Record, row_id: Option<i64>) {
         match record {
@@ -55,7 +60,7 @@ pub(super) async fn settle(
     budget: &Budget,
     news: News,
 ) -> Result<u64, Failure> {
-    if changes.usages.is_empty() && changes.limited.is_empty() {
+    if changes.is_empty() {
         return Ok(0);
     }
     let left = groups_that_are_left(connection, changes).await?;

@@ -1,14 +1,16 @@
-//! What does a commit write? One transaction: the projections, then the lock on the tree's head, then the custody entries
-//! with their leaf indexes, the complete subtrees and the new head, and the dead letters.
+//! One commit, in one transaction: the projections, then the lock on the tree's head, then the custody entries with their leaf
+//! indexes, the complete subtrees, the new head, the positions of the lanes, and the dead letters.
 //!
-//! The head is locked as late as possible: from there to the commit, nobody else commits. A message that is stored already
-//! is recognised by epoch and sequence before anything is written, so a commit whose answer was lost is simply tried again.
+//! The head is locked as late as possible: from there to the commit, nobody else commits. A small commit of events assumes the head,
+//! and the append locks it. Rows follow on the positions of their
+//! lanes, so a commit whose answer was lost is simply tried again: the position says whether it was made.
 
 use super::budget::{self, Changes, News};
-use super::custody::{self, Appended, Fate};
+use super::custody::{self, Appended, Fate, Follows, Tip};
 use super::epochs::{self, Epoch};
 use super::failure::Failure;
-use super::projection::{self, Placed};
+use super::positions;
+use super::projection::{self, Ids, Placed};
 use super::remedy::DatabaseError;
 use crate::domain::budget::Budget;
 use crate::domain::leaf::payload_sha256;
@@ -16,9 +18,20 @@ use crate::domain::message::Incarnation;
 use crate::domain::record::Record;
 use crate::domain::reject::Reason;
 use crate::domain::rules::Verdict;
+use crate::domain::subject::{Lane, Table};
 use crate::lifecycle::{Judged, References, Tally};
-use sqlx::PgConnection;
-use std::collections::HashMap;
+use crate::position::{Claim, Order};
+use sqlx::{PgConnection, Row as _};
+use std::collections::{BTreeMap, HashMap};
+
+/// What a commit takes to be so. Where it is not, the commit finds out, and makes up for it.
+#[derive(Clone, Debug)]
+pub(super) struct Assumptions {
+    pub(super) references: References,
+    pub(super) ids: Ids,
+    /// The tree's head, where nobody else is likely to have moved it: then it is not asked for.
+    pub(super) tip: Option<Tip>,
+}
 
 /// What a commit did.
 pub(super) struct Committed {
@@ -26,6 +39,17 @@ pub(super) struct Committed {
     pub(super) outcomes: Vec<Outcome>,
     /// Budget alerts that it raised.
     pub(super) alerts: u64,
+    /// It expected new ids, and met one that is taken.
+    pub(super) met_taken_ids: bool,
+    /// How far the tree has grown, where it has.
+    pub(super) tip: Option<Tip>,
+}
+
+impl Committed {
+    /// Rows that an earlier commit stored.
+    fn known(rows: usize) -> Self {
+        Self { outcomes: vec![Outcome::Known; rows], alerts: 0, met_taken_ids: false, tip: None }
+    }
 }
 
 /// What became of a row.
@@ -42,7 +66,7 @@ impl Outcome {
     fn of(fate: &Fate<'_>) -> Self {
         match fate {
             Fate::Recorded { .. } => Outcome::Recorded,
-            Fate::Duplicate => Outcome::Duplicate,
+            Fate::Duplicate { .. } => Outcome::Duplicate,
             Fate::Rejected(rejection) => Outcome::Rejected(rejection.reason()),
         }
     }
@@ -62,62 +86,221 @@ pub(super) fn tally(outcomes: impl IntoIterator<Item = Outcome>) -> Tally {
     tally
 }
 
-/// Commits rows of one incarnation of a stream.
+/// Commits rows of one incarnation of a stream, all of one order.
 pub(super) async fn commit(
     connection: &mut PgConnection,
     rows: &[&Judged],
-    references: References,
+    assumptions: Assumptions,
     budget: (&Budget, News),
 ) -> Result<Committed, Failure> {
-    let Some(first) = rows.first() else { return Ok(Committed { outcomes: Vec::new(), alerts: 0 }) };
-    let incarnation = &first.message.incarnation;
-    debug_assert!(rows.iter().all(|row| row.message.incarnation == *incarnation), "one take has one incarnation");
-    let mut committed = Committed { outcomes: vec![Outcome::Known; rows.len()], alerts: 0 };
-    for positions in generations(rows) {
-        let generation: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
-        let Committed { outcomes, alerts } = commit_generation(connection, &generation, references, budget).await?;
-        committed.alerts += alerts;
-        for (position, outcome) in positions.into_iter().zip(outcomes) {
-            committed.outcomes[position] = outcome;
+    let Some(first) = rows.first() else { return Ok(Committed::known(0)) };
+    debug_assert!(
+        rows.iter().all(|row| row.message.incarnation == first.message.incarnation),
+        "one commit has one incarnation"
+    );
+    match first.order {
+        Order::Next { claim, .. } => {
+            let epoch = Epoch { number: claim.epoch, regressions: claim.regressions };
+            commit_next(connection, epoch, rows, assumptions, budget).await
         }
+        Order::Late => commit_late(connection, rows, assumptions.references, budget).await,
+    }
+}
+
+/// How a commit moves the position of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) claim: Claim,
+    /// The position before.
+    pub(super) from: i64,
+    /// The position afterwards.
+    pub(super) to: i64,
+}
+
+/// The moves of rows that follow on the positions of their lanes. Rows out of order move nothing.
+fn moves(rows: &[&Judged]) -> Vec<Move> {
+    let mut moves: BTreeMap<Lane, Move> = BTreeMap::new();
+    for row in rows {
+        let Order::Next { claim, after } = row.order else { continue };
+        let to = row.message.sequence;
+        let lane = moves.entry(claim.lane).or_insert(Move { claim, from: after, to: after });
+        assert_eq!((lane.claim, lane.to), (claim, after), "the rows of a lane follow on each other");
+        lane.to = to;
+    }
+    moves.into_values().collect()
+}
+
+/// Rows that follow on the positions of their lanes. Nothing is looked up: a position that is another one refuses the append.
+async fn commit_next(
+    connection: &mut PgConnection,
+    epoch: Epoch,
+    rows: &[&Judged],
+    Assumptions { references, ids, tip }: Assumptions,
+    (budget, news): (&Budget, News),
+) -> Result<Committed, Failure> {
+    let moves = moves(rows);
+    let mut committed_at_us = begin(connection).await?;
+    let mut met_taken_ids = false;
+    let fates = match project(connection, rows, references, ids).await {
+        Err(failure) if ids == Ids::New && failure.is_of_a_taken_id() => {
+            met_taken_ids = true;
+            rollback(connection).await?;
+            committed_at_us = begin(connection).await?;
+            project(connection, rows, references, Ids::MayBeTaken).await?
+        }
+        fates => fates?,
+    };
+    let changes = changes(rows, &fates);
+    let head = match tip {
+        // Where it is another one, the commit is made again, and its first rows leave holes in their table's numbers. Of the small
+        // tables people read these numbers.
+        Some(tip) if rows.iter().all(|row| has_event_at_most(row)) => tip.assumed(committed_at_us),
+        _ => custody::lock_head(connection).await?,
+    };
+    let alerts = budget::settle(connection, &changes, budget, news).await?;
+    match custody::append(connection, head, epoch, rows, &fates, Follows::Positions(&moves)).await? {
+        Appended::Done(tip) => {
+            finish(connection).await?;
+            let outcomes = fates.iter().map(Outcome::of).collect();
+            Ok(Committed { outcomes, alerts, met_taken_ids, tip: Some(tip) })
+        }
+        Appended::HeadMoved => {
+            rollback(connection).await?;
+            let assumptions = Assumptions { references, ids, tip: None };
+            Box::pin(commit_next(connection, epoch, rows, assumptions, (budget, news))).await
+        }
+        Appended::Refused => {
+            rollback(connection).await?;
+            settle_refused(connection, &moves).await?;
+            Ok(Committed::known(rows.len()))
+        }
+        Appended::Overlaps => {
+            rollback(connection).await?;
+            commit_overlapping(connection, epoch, rows, &moves, references, (budget, news)).await
+        }
+    }
+}
+
+/// Whether a row is an audit event, or makes no row at all.
+pub(super) fn has_event_at_most(row: &Judged) -> bool {
+    match &row.verdict {
+        Verdict::Record(record) => record.table() == Table::AuditEvents,
+        Verdict::Reject { .. } => true,
+    }
+}
+
+/// Begins a transaction, and gives its time, in microseconds since 1970. Its statements have the same plan for any values: to weigh
+/// the values of each commit costs more than the commit.
+async fn begin(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let begun = sqlx::raw_sql(
+        "begin isolation level read committed;
+        set local plan_cache_mode = force_generic_plan;
+        select (extract(epoch from current_timestamp) * 1000000)::bigint",
+    );
+    begun.fetch_one(connection).await?.try_get(0)
+}
+
+async fn rollback(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("rollback").execute(connection).await.map(drop)
+}
+
+/// Rows that follow on the position, and of which some are stored: by a replay, or by a database whose position was set back. What is
+/// stored is found by epoch and sequence; the rest is stored out of order, and the position moves over all of them.
+async fn commit_overlapping(
+    connection: &mut PgConnection,
+    epoch: Epoch,
+    rows: &[&Judged],
+    moves: &[Move],
+    references: References,
+    (budget, news): (&Budget, News),
+) -> Result<Committed, Failure> {
+    begin(connection).await?;
+    let positions = match not_stored_yet(connection, &rows[0].message.incarnation, rows).await? {
+        Custody::Fresh(_, fresh) => fresh,
+        Custody::NoEpoch => return Err(broken_epoch()),
+        Custody::SequenceReused(_, sequence) => return Err(went_back(sequence)),
+    };
+    let fresh: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
+    let fates = project(connection, &fresh, references, Ids::MayBeTaken).await?;
+    let head = custody::lock_head(connection).await?;
+    let alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
+    if !positions::move_positions(connection, moves).await? {
+        rollback(connection).await?;
+        settle_refused(connection, moves).await?;
+        return Ok(Committed::known(rows.len()));
+    }
+    match custody::append(connection, head, epoch, &fresh, &fates, Follows::Positions(&[])).await? {
+        Appended::Done(_) => {}
+        Appended::HeadMoved | Appended::Refused | Appended::Overlaps => return Err(broken_epoch()),
+    }
+    finish(connection).await?;
+    let mut committed = Committed { alerts, ..Committed::known(rows.len()) };
+    for (position, fate) in positions.into_iter().zip(&fates) {
+        committed.outcomes[position] = Outcome::of(fate);
     }
     Ok(committed)
 }
 
-/// The positions of rows that may share a transaction. A stream that went back to an older copy of itself gives its last sequences
-/// again; what was held before, and what came since, are then of two epochs, the older message of the earlier one. All other rows
-/// are in the first generation, and there is hardly ever another. A message that stands twice is in once: a client that was frozen
-/// for a while finds it and its redelivery in one batch.
-fn generations(rows: &[&Judged]) -> Vec<Vec<usize>> {
-    let mut by_sequence: Vec<usize> = (0..rows.len()).collect();
-    by_sequence.sort_by_key(|&position| (rows[position].message.sequence, rows[position].message.server_time_ns));
-    let mut generations = vec![Vec::with_capacity(rows.len())];
-    let (mut generation, mut before) = (0, None::<usize>);
-    for position in by_sequence {
-        generation = match before {
-            Some(before) if is_same_message(rows[before], rows[position]) => continue,
-            Some(before) if rows[before].message.sequence == rows[position].message.sequence => generation + 1,
-            _ => 0,
+/// Another commit came between a look and its append: the same again finds what it stored.
+fn broken_epoch() -> Failure {
+    let what = "another commit stored some of the same messages, or opened an epoch, meanwhile".to_owned();
+    Failure::of_custody(DatabaseError::of_the_world(what))
+}
+
+fn went_back(sequence: i64) -> Failure {
+    let what = format!(
+        "the stream holds another message at sequence {sequence} than the ledger has of it: it went back to an older copy"
+    );
+    Failure::of_custody(DatabaseError::of_a_position(what))
+}
+
+/// The positions are not those that the rows follow on. They may have been moved by this very commit, whose answer was lost: then
+/// the rows are stored, and this waits until they are durable.
+async fn settle_refused(connection: &mut PgConnection, moves: &[Move]) -> Result<(), Failure> {
+    for Move { claim, from, to } in moves {
+        let found: Option<(i64, i64, Option<String>)> =
+            sqlx::query_as("select sequence, fence, owner from ledger.position where epoch = $1 and lane = $2")
+                .bind(claim.epoch)
+                .bind(claim.lane.prefix())
+                .fetch_optional(&mut *connection)
+                .await?;
+        let lane = claim.lane;
+        let what = match found {
+            Some((sequence, fence, _)) if fence == claim.fence && sequence == *to => continue,
+            Some((sequence, fence, _)) if fence == claim.fence && sequence == *from => {
+                let what = "ledger.tree_head or ledger.epoch is not what the commit has locked: it was changed by hand";
+                return Err(Failure::of_custody(DatabaseError::of_the_operator(what.to_owned())));
+            }
+            Some((_, fence, owner)) if fence > claim.fence => {
+                let owner = owner.map(|owner| format!(" ({owner})")).unwrap_or_default();
+                format!("another claim{owner} has voided this one on the lane {lane}")
+            }
+            Some((sequence, ..)) => format!(
+                "the position of {lane} is {sequence}, and this instance has read on from {from}: the database went back"
+            ),
+            None => format!("the database has no position of {lane} in this epoch: it went back"),
         };
-        if generations.len() == generation {
-            generations.push(Vec::new());
-        }
-        generations[generation].push(position);
-        before = Some(position);
+        return Err(Failure::of_custody(DatabaseError::of_a_position(what)));
     }
-    for positions in &mut generations {
-        positions.sort_unstable();
-    }
-    generations
+    wait_for_standby(connection).await
 }
 
-fn is_same_message(one: &Judged, other: &Judged) -> bool {
-    let place = |judged: &Judged| (judged.message.sequence, judged.message.server_time_ns);
-    place(one) == place(other) && one.message.payload == other.message.payload
+/// Stored rows may be on this server's disk alone, their commit having been cut short while it waited for a synchronous standby.
+/// A record in the log makes this commit wait for it.
+async fn wait_for_standby(connection: &mut PgConnection) -> Result<(), Failure> {
+    sqlx::raw_sql("begin").execute(&mut *connection).await?;
+    sqlx::query("select pg_logical_emit_message(true, 'ledgerd', '')").execute(&mut *connection).await?;
+    finish(connection).await
 }
 
-/// One transaction. No two of its messages share a sequence.
-async fn commit_generation(
+/// A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
+async fn finish(connection: &mut PgConnection) -> Result<(), Failure> {
+    sqlx::raw_sql("set local statement_timeout = 0; commit").execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// Rows that were read out of order: those that are stored are found by epoch and sequence. No two of them share a sequence.
+async fn commit_late(
     connection: &mut PgConnection,
     rows: &[&Judged],
     references: References,
@@ -125,43 +308,43 @@ async fn commit_generation(
 ) -> Result<Committed, Failure> {
     let incarnation = &rows[0].message.incarnation;
     loop {
-        sqlx::raw_sql("begin isolation level read committed").execute(&mut *connection).await?;
-        let (epoch, fresh) = match not_stored_yet(connection, incarnation, rows).await? {
+        begin(connection).await?;
+        let (epoch, positions) = match not_stored_yet(connection, incarnation, rows).await? {
             Custody::Fresh(epoch, fresh) => (epoch, fresh),
             Custody::NoEpoch => {
-                sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+                rollback(connection).await?;
                 epochs::of(connection, incarnation).await?;
                 continue;
             }
-            Custody::SequenceReused(epoch) => {
-                sqlx::raw_sql("rollback").execute(&mut *connection).await?;
-                epochs::open_after(connection, incarnation, epoch).await?;
+            // What the program records of itself is in a stream that exists on no server, and never went back.
+            Custody::SequenceReused(epoch, _) if incarnation.created_ns == 0 => {
+                rollback(connection).await?;
+                epochs::open_after(connection, incarnation, epoch.number, 1).await?;
                 continue;
             }
+            Custody::SequenceReused(_, sequence) => return Err(went_back(sequence)),
         };
-        let mut alerts = 0;
-        let mut outcomes = vec![Outcome::Known; rows.len()];
-        if fresh.is_empty() {
-            // These rows may be on this server's disk alone, their commit having been cut short while it waited for a
-            // synchronous standby. A record in the log makes this commit wait for it.
-            sqlx::query("select pg_logical_emit_message(true, 'ledgerd', '')").execute(&mut *connection).await?;
-        } else {
-            let positions = fresh;
-            let fresh: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
-            let fates = project(connection, &fresh, references).await?;
-            let head = custody::lock_head(connection).await?;
-            alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
-            if let Appended::EpochIsOver = custody::append(connection, head, epoch, &fresh, &fates).await? {
-                sqlx::raw_sql("rollback").execute(&mut *connection).await?;
-                continue;
-            }
-            for (position, fate) in positions.into_iter().zip(&fates) {
-                outcomes[position] = Outcome::of(fate);
-            }
+        let mut committed = Committed::known(rows.len());
+        if positions.is_empty() {
+            rollback(connection).await?;
+            wait_for_standby(connection).await?;
+            return Ok(committed);
         }
-        // A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
-        sqlx::raw_sql("set local statement_timeout = 0; commit").execute(&mut *connection).await?;
-        return Ok(Committed { outcomes, alerts });
+        let fresh: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
+        let fates = project(connection, &fresh, references, Ids::MayBeTaken).await?;
+        let head = custody::lock_head(connection).await?;
+        committed.alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
+        let appended = custody::append(connection, head, epoch, &fresh, &fates, Follows::NewestEpoch).await?;
+        if !matches!(appended, Appended::Done(_)) {
+            // A newer epoch was opened, or another commit stored some of them, since we looked.
+            rollback(connection).await?;
+            continue;
+        }
+        for (position, fate) in positions.into_iter().zip(&fates) {
+            committed.outcomes[position] = Outcome::of(fate);
+        }
+        finish(connection).await?;
+        return Ok(committed);
     }
 }
 
@@ -170,8 +353,8 @@ enum Custody {
     Fresh(Epoch, Vec<usize>),
     /// The incarnation has no epoch yet.
     NoEpoch,
-    /// A sequence of the newest epoch belongs to another message.
-    SequenceReused(Epoch),
+    /// This sequence of the newest epoch belongs to another message.
+    SequenceReused(Epoch, i64),
 }
 
 /// An epoch, and one of the messages that it has stored: sequence, time and digest.
@@ -183,27 +366,22 @@ async fn not_stored_yet(
     incarnation: &Incarnation,
     rows: &[&Judged],
 ) -> Result<Custody, sqlx::Error> {
-    let sequences: Vec<i64> = rows.iter().map(|row| row.message.sequence).collect();
     // Epochs come out even if they have stored none of these. `offset 0` keeps the planner from turning the search around: a plan
-    // that was made while the table was empty would read all of an epoch for ever after.
+    // that was made while the table was empty would read all of it for ever after.
     let stored: Vec<StoredMessage> = sqlx::query_as(
         "select epoch.epoch, regressions, stored.sequence, stored.server_time_ns, stored.payload_sha256
         from ledger.epoch
         left join lateral (
-            select entry.*
-            from unnest($3::bigint[]) as wanted (sequence)
-            cross join lateral (
-                select sequence, server_time_ns, payload_sha256
-                from ledger.entry
-                where entry.epoch = epoch.epoch and entry.sequence = wanted.sequence
-                offset 0
-            ) as entry
+            select entry.sequence, entry.server_time_ns, entry.payload_sha256
+            from ledger.batches_holding(epoch.epoch, $3) as place (first_leaf)
+            cross join lateral (select * from ledger.entry where entry.first_leaf = place.first_leaf offset 0) as entry
+            join unnest($3::bigint[]) as wanted (sequence) on wanted.sequence = entry.sequence
         ) as stored on true
         where stream = $1 and stream_created_ns = $2",
     )
     .bind(&*incarnation.stream)
     .bind(incarnation.created_ns)
-    .bind(&sequences)
+    .bind(rows.iter().map(|row| row.message.sequence).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     let newest = stored.iter().map(|(number, regressions, ..)| Epoch { number: *number, regressions: *regressions });
@@ -227,7 +405,7 @@ async fn not_stored_yet(
             continue;
         }
         if candidates.iter().any(|(epoch, ..)| *epoch == newest.number) {
-            return Ok(Custody::SequenceReused(newest));
+            return Ok(Custody::SequenceReused(newest, row.message.sequence));
         }
         fresh.push(position);
     }
@@ -248,15 +426,16 @@ pub(super) async fn project<'a>(
     connection: &mut PgConnection,
     rows: &[&'a Judged],
     references: References,
+    ids: Ids,
 ) -> Result<Vec<Fate<'a>>, Failure> {
-    let placed = projection::place(connection, &records_of(rows), references).await?;
+    let placed = projection::place(connection, &records_of(rows), references, ids).await?;
     let mut placed = placed.into_iter();
     rows.iter()
         .map(|row| match &row.verdict {
             Verdict::Reject { rejection, .. } => Ok(Fate::Rejected(std::borrow::Cow::Borrowed(rejection))),
             Verdict::Record(record) => match placed.next().expect("one place for each record") {
-                Some(Placed::New(row_id)) => Ok(Fate::Recorded { row_id }),
-                Some(Placed::Same) => Ok(Fate::Duplicate),
+                Some(Placed::New { row_id, stored_as }) => Ok(Fate::Recorded { row_id, stored_as }),
+                Some(Placed::Same { stored_as }) => Ok(Fate::Duplicate { stored_as }),
                 Some(Placed::Refused(rejection)) => Ok(Fate::Rejected(std::borrow::Cow::Owned(rejection))),
                 None => Err(Failure::of_custody(DatabaseError::of_the_world(format!(
                     "the row of {} came and went during the commit",
@@ -270,7 +449,7 @@ pub(super) async fn project<'a>(
 fn changes(rows: &[&Judged], fates: &[Fate<'_>]) -> Changes {
     let mut changes = Changes::default();
     for (row, fate) in rows.iter().zip(fates) {
-        if let (Verdict::Record(record), Fate::Recorded { row_id }) = (&row.verdict, fate) {
+        if let (Verdict::Record(record), Fate::Recorded { row_id, .. }) = (&row.verdict, fate) {
             changes.note(record, *row_id);
         }
     }

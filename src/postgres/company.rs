@@ -1,8 +1,8 @@
-//! Who commits together? Batches that wait for a connection at the same time, as far as they may share a transaction.
+//! Who commits together: batches that wait for a connection at the same time, as far as they may share a transaction.
 
-use crate::domain::rules::Verdict;
-use crate::domain::subject::Table;
+use super::commit::has_event_at_most;
 use crate::lifecycle::{Judged, References, StoreError, Tally};
+use crate::position::Order;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -55,17 +55,17 @@ impl Waiting {
     /// metrics that it would not find.
     fn goes_with(&self, other: &Self) -> bool {
         let incarnation = |one: &Self| one.rows.first().map(|row| row.message.incarnation.clone());
+        let follows = |one: &Self| matches!(one.rows.first().map(|row| row.order), Some(Order::Next { .. }));
         self.references == other.references
+            && follows(self)
+            && follows(other)
             && self.has_events_alone()
             && other.has_events_alone()
             && incarnation(self) == incarnation(other)
     }
 
     fn has_events_alone(&self) -> bool {
-        self.rows.iter().all(|row| match &row.verdict {
-            Verdict::Record(record) => record.table() == Table::AuditEvents,
-            Verdict::Reject { .. } => true,
-        })
+        self.rows.iter().all(has_event_at_most)
     }
 }
 
@@ -141,6 +141,9 @@ mod tests {
     use super::*;
     use crate::domain::message::{Headers, Incarnation, Message};
     use crate::domain::reject::{Reason, Rejection};
+    use crate::domain::rules::Verdict;
+    use crate::domain::subject::Lane;
+    use crate::position::Claim;
     use bytes::Bytes;
 
     fn batch(created_ns: i64, rows: usize, payload_bytes: usize) -> Arc<Vec<Judged>> {
@@ -153,7 +156,9 @@ mod tests {
             payload: Bytes::from(vec![b'x'; payload_bytes]),
         };
         let rejection = Rejection::new(Reason::MalformedJson, "not JSON");
-        Arc::new(vec![Judged { message, verdict: Verdict::Reject { rejection, record_id: None } }; rows])
+        let claim = Claim { lane: Lane::Exec, epoch: 1, regressions: 0, fence: 1 };
+        let order = Order::Next { claim, after: 0 };
+        Arc::new(vec![Judged { message, order, verdict: Verdict::Reject { rejection, record_id: None } }; rows])
     }
 
     /// How many batches go with the first, which has one row of one byte.

@@ -1,4 +1,4 @@
-//! Which connections are there? A fixed number, each used by one caller at a time, and dropped at the first doubt.
+//! Connections to PostgreSQL: a fixed number, each used by one caller at a time, and dropped at the first doubt.
 //!
 //! A pool that hides why it cannot connect, and that keeps a connection after a timeout, would serve neither the operator
 //! nor the commit path; so connections are handed out here, and come back only when their user says that they are well.

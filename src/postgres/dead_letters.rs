@@ -1,4 +1,4 @@
-//! Which dead letters are there, and how does each stand? Questions of `ledgerd dlq`; nothing here writes.
+//! Which dead letters there are, and how each stands. Questions of `ledgerd dlq`; nothing here writes.
 
 use super::connections::Connections;
 use super::remedy::DatabaseError;
@@ -86,10 +86,9 @@ pub struct Resolved {
     pub outcome: Option<Outcome>,
 }
 
-/// The dead letters, each with its entry and the last decision about it.
+/// The dead letters, each with the last decision about it.
 const LETTERS: &str = "
     from ledger.dead_letter as d
-    join ledger.entry as e using (leaf_index)
     left join lateral (
         select *
         from ledger.resolution
@@ -106,10 +105,19 @@ const LETTERS: &str = "
         end as name
     ) as state";
 
+/// What is listed of the letters of an inner query. Custody is asked for these alone, and not for their bytes.
 const COLUMNS: &str = r#"
     select d.leaf_index, split_part(d.dlq_subject, '.', 5) as reference, d.reason, d.detail, e.subject, e.sequence, e.record_id,
         to_char(d.rejected_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as rejected_at,
-        d.published_at is not null as published, state.name as state"#;
+        d.published_at is not null as published, d.state
+    from d
+    cross join lateral (
+        select subjects[place] as subject, sequences[place] as sequence, record_ids[place] as record_id
+        from ledger.batch
+        cross join lateral (select (d.leaf_index - batch.first_leaf + 1)::integer as place) as at
+        where batch.first_leaf = (select max(first_leaf) from ledger.batch where first_leaf <= d.leaf_index)
+            and d.leaf_index < batch.first_leaf + batch.leaves
+    ) as e"#;
 
 const MATCHING: &str = "
     where ($1::text is null or d.reason = $1)
@@ -133,7 +141,9 @@ pub struct Leaves {
 /// The newest that match.
 pub async fn newest(connections: &Connections, filter: &Filter, limit: i64) -> Result<Vec<Listed>, DatabaseError> {
     let all = Leaves { after: -1, up_to: i64::MAX };
-    let query = format!("{COLUMNS}{LETTERS}{MATCHING} order by d.leaf_index desc limit $9");
+    let query = format!(
+        "with d as (select d.*, state.name as state{LETTERS}{MATCHING} order by d.leaf_index desc limit $9){COLUMNS} order by d.leaf_index desc"
+    );
     list(connections, query, filter, all, limit).await
 }
 
@@ -144,7 +154,9 @@ pub async fn oldest(
     leaves: Leaves,
     limit: i64,
 ) -> Result<Vec<Listed>, DatabaseError> {
-    let query = format!("{COLUMNS}{LETTERS}{MATCHING} order by d.leaf_index limit $9");
+    let query = format!(
+        "with d as (select d.*, state.name as state{LETTERS}{MATCHING} order by d.leaf_index limit $9){COLUMNS} order by d.leaf_index"
+    );
     list(connections, query, filter, leaves, limit).await
 }
 
@@ -214,7 +226,11 @@ fn listed(row: &PgRow) -> Result<Listed, sqlx::Error> {
 /// Finds a dead letter by its reference or its whole subject.
 pub async fn find(connections: &Connections, reference: &str) -> Result<Option<Listed>, DatabaseError> {
     let query =
-        format!("{COLUMNS}{LETTERS} where d.dlq_subject = $1 or split_part(d.dlq_subject, '.', 5) = $1 limit 1");
+        format!(
+            "with d as (
+                select d.*, state.name as state{LETTERS} where d.dlq_subject = $1 or split_part(d.dlq_subject, '.', 5) = $1 limit 1
+            ){COLUMNS}"
+        );
     let work = async {
         let mut lease = connections.lease().await?;
         let query = sqlx::query(AssertSqlSafe(query)).bind(reference);
@@ -231,7 +247,7 @@ pub async fn show(connections: &Connections, listed: Listed) -> Result<Shown, Da
         let mut lease = connections.lease().await?;
         let query = "select d.dlq_subject, e.headers, coalesce(e.payload, '') as payload
             from ledger.dead_letter as d
-            join ledger.entry as e using (leaf_index)
+            cross join lateral ledger.entry_at(d.leaf_index) as e
             where d.leaf_index = $1";
         let row =
             sqlx::query(query).bind(listed.leaf_index).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
@@ -251,11 +267,10 @@ const OUTCOME: &str = "
     left join lateral (
         select arrived.disposition, split_part(again.dlq_subject, '.', 5) as reference
         from ledger.epoch
-        join ledger.entry as arrived using (epoch)
+        cross join lateral ledger.entry_by_sequence(epoch.epoch, r.new_sequence) as arrived
         left join ledger.dead_letter as again using (leaf_index)
         where epoch.stream = r.stream
             and epoch.stream_created_ns = r.new_created_ns
-            and arrived.sequence = r.new_sequence
             and encode(ledger.requeue_id(arrived.headers), 'escape') = r.message_id
         limit 1
     ) as outcome on true";
@@ -312,7 +327,8 @@ async fn read_standing(connection: &mut PgConnection, leaf_index: i64) -> Result
         "select d.reason, state.name, coalesce(r.round, 0), p.stream, p.stream_created_ns, r.new_created_ns, r.new_sequence,
             outcome.disposition, outcome.reference
         {LETTERS}
-        join ledger.epoch as p using (epoch)
+        cross join lateral ledger.entry_at(d.leaf_index) as e
+        join ledger.epoch as p on p.epoch = e.epoch
         {OUTCOME}
         where d.leaf_index = $1"
     );
@@ -339,7 +355,7 @@ async fn origins(connection: &mut PgConnection, leaf_index: i64) -> Result<Vec<(
             union all
             select resolution.leaf_index, distance + 1
             from origin
-            join ledger.entry using (leaf_index)
+            cross join lateral ledger.entry_at(origin.leaf_index) as entry
             join ledger.resolution on resolution.message_id = encode(ledger.requeue_id(entry.headers), 'escape')
             where distance <= $2
         )

@@ -1,5 +1,4 @@
-//! What is in the log, entry by entry? Leaves rebuilt from the rows of custody, each compared with its stored hash; and the
-//! checkpoints that prove them.
+//! The log entry by entry: leaves rebuilt from custody, each compared with its stored hash; and the checkpoints that prove them.
 
 use super::log::Log;
 use super::remedy::DatabaseError;
@@ -27,7 +26,7 @@ pub struct Entry {
     pub leaf_hash: Hash,
     /// The stored headers.
     pub headers: Option<Vec<u8>>,
-    /// The publisher's bytes; a duplicate's are its first copy's. `None` where custody does not have them any more.
+    /// The publisher's bytes. `None` where custody does not have them any more.
     pub payload: Option<Vec<u8>>,
 }
 
@@ -76,36 +75,30 @@ pub struct StoredCheckpoint {
     pub note: Note,
 }
 
-/// What [`Log::entry`] and the leaves read: a row of custody with all that its leaf covers.
-macro_rules! entry_columns {
-    ($payload:literal) => {
+/// What [`Log::entry`] and the leaves read: entries with all that their leaves cover.
+macro_rules! entries_from {
+    ($entries:literal) => {
         concat!(
             "select e.leaf_index, e.sequence, e.subject, e.server_time_ns, e.headers, e.headers_sha256, e.payload_sha256, e.disposition,
                 e.record_id, e.row_id, e.leaf_hash, (extract(epoch from e.committed_at) * 1000000)::bigint as committed_at_us,
-                p.stream, p.stream_created_ns, p.regressions, d.reason, d.detail, ",
-            $payload,
-            " as payload
-            from ledger.entry as e
+                p.stream, p.stream_created_ns, p.regressions, d.reason, d.detail, e.payload
+            from ",
+            $entries,
+            " as e
             join ledger.epoch as p using (epoch)
             left join ledger.dead_letter as d using (leaf_index) "
         )
     };
 }
 
-const ENTRY: &str = concat!(
-    entry_columns!(
-        "coalesce(e.payload, (
-            select first.payload from ledger.entry as first
-            where first.record_id = e.record_id and first.payload_sha256 = e.payload_sha256 and first.payload is not null
-            order by first.leaf_index
-            limit 1
-        ))"
-    ),
-    "where e.leaf_index = $1"
-);
+const ENTRY: &str = entries_from!("ledger.entry_at($1)");
 
-const LEAVES: &str =
-    concat!(entry_columns!("null::bytea"), "where e.leaf_index >= $1 and e.leaf_index < $2 order by e.leaf_index");
+const LEAVES: &str = concat!(
+    entries_from!("ledger.entry"),
+    "where e.first_leaf >= coalesce((select max(first_leaf) from ledger.batch where first_leaf <= $1), 0)
+        and e.first_leaf < $2 and e.leaf_index >= $1 and e.leaf_index < $2
+    order by e.leaf_index"
+);
 
 /// Cosignatures may come a moment after the checkpoint: of this many, the one with the most witnesses is taken.
 const CHECKPOINTS_COMPARED: i64 = 100;
@@ -132,7 +125,11 @@ impl<'r> FromRow<'r, PgRow> for Entry {
                     Some(kept) => Some(Hash::try_from(kept).map_err(|_| broken("headers_sha256"))?),
                     None => headers.as_deref().map(sha256),
                 },
-                payload_sha256: hash("payload_sha256")?,
+                // Of bytes that are gone without a word, nothing gives the leaf's hash.
+                payload_sha256: match row.try_get::<Option<Vec<u8>>, _>("payload_sha256")? {
+                    Some(found) => Hash::try_from(found).map_err(|_| broken("payload_sha256"))?,
+                    None => Hash::default(),
+                },
                 disposition: Disposition::named(&disposition).ok_or_else(|| broken("disposition"))?,
                 record_id: row.try_get("record_id")?,
                 row_id: row.try_get("row_id")?,
@@ -159,8 +156,8 @@ impl Log {
             let rows: Vec<(i64, String, String, String)> = sqlx::query_as(
                 "select leaf_index, disposition, subject,
                     to_char(committed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
-                from ledger.entry
-                where record_id = $1 and ($2::text is null or split_part(subject, '.', 2) = $2)
+                from ledger.entries_by_record($1)
+                where $2::text is null or split_part(subject, '.', 2) = $2
                 order by leaf_index
                 limit $3",
             )
@@ -312,7 +309,7 @@ impl Log {
     /// The index of the first leaf that is there.
     async fn begins_at(&self) -> Result<i64, DatabaseError> {
         let mut lease = self.0.lease().await?;
-        let begins_at: Option<i64> = sqlx::query_scalar("select min(leaf_index) from ledger.entry")
+        let begins_at: Option<i64> = sqlx::query_scalar("select min(first_leaf) from ledger.batch")
             .fetch_one(&mut *lease)
             .await
             .map_err(DatabaseError::new)?;

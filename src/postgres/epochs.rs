@@ -1,8 +1,9 @@
-//! Which epoch is this message of? An epoch is one incarnation of a stream; a new one is opened when the stream was made
-//! anew, or when it went back to a sequence that it had used for another message.
+//! The epochs of a stream. An epoch is one incarnation of it; a new one is opened when the stream was made anew, or when it went
+//! back to a sequence that it had used for another message.
 
 use crate::domain::message::Incarnation;
-use sqlx::PgConnection;
+use crate::domain::subject::Lane;
+use sqlx::{Connection as _, PgConnection};
 
 /// An epoch as the database numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +24,36 @@ pub(super) async fn of(connection: &mut PgConnection, incarnation: &Incarnation)
     known(connection, incarnation).await
 }
 
-/// Opens the epoch after `latest`. Another instance may have done so already.
+/// Opens the epoch after `since`, whose lanes go on where the stream and custody diverge. Claims of the old one stay valid: what was
+/// taken from the stream before it went back may be nowhere else. Does nothing where another instance has opened one already.
 pub(super) async fn open_after(
     connection: &mut PgConnection,
     incarnation: &Incarnation,
-    latest: Epoch,
+    since: i32,
+    divergence: i64,
 ) -> Result<(), sqlx::Error> {
-    tracing::error!(
-        stream = &*incarnation.stream,
-        "the stream {incarnation} uses sequences again for other messages: it was restored or lost data. \
-         A new epoch holds what it delivers from now on; run `ledgerd check`"
-    );
-    // Under the lock that commits take: none can be between its look at the epochs and its entries.
-    sqlx::raw_sql("begin; select from ledger.tree_head for update").execute(&mut *connection).await?;
-    open(connection, incarnation, latest.regressions + 1).await?;
-    sqlx::raw_sql("commit").execute(connection).await?;
-    Ok(())
+    let mut transaction = connection.begin().await?;
+    // Under the lock that commits take: none can be between its positions and its entries.
+    sqlx::query("select from ledger.tree_head for update").execute(&mut *transaction).await?;
+    let newest = known(&mut transaction, incarnation).await?.into_iter().next();
+    if let Some(newest) = newest.filter(|newest| newest.number == since) {
+        open(&mut transaction, incarnation, newest.regressions + 1).await?;
+        sqlx::query(
+            "insert into ledger.position (epoch, lane, sequence)
+            select new.epoch, old.lane, least(old.sequence, $2 - 1)
+            from ledger.position as old
+            join ledger.epoch as new on new.stream = $3 and new.stream_created_ns = $4 and new.regressions = $5
+            where old.epoch = $1",
+        )
+        .bind(since)
+        .bind(divergence)
+        .bind(&*incarnation.stream)
+        .bind(incarnation.created_ns)
+        .bind(newest.regressions + 1)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
 }
 
 /// All epochs of an incarnation that are open, the newest first.
@@ -65,6 +80,26 @@ async fn open(connection: &mut PgConnection, incarnation: &Incarnation, regressi
     .bind(&*incarnation.stream)
     .bind(incarnation.created_ns)
     .bind(regressions)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lanes that the epoch has no position of begin before its first sequence.
+pub(super) async fn ensure_positions(
+    connection: &mut PgConnection,
+    epoch: i32,
+    lanes: &[Lane],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into ledger.position (epoch, lane)
+        select $1, lane
+        from unnest($2::text[]) as wanted (lane)
+        where not exists (select from ledger.position as p where p.epoch = $1 and p.lane = wanted.lane)
+        on conflict do nothing",
+    )
+    .bind(epoch)
+    .bind(lanes.iter().map(|lane| lane.prefix()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

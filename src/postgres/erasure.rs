@@ -1,4 +1,4 @@
-//! How does a record leave a permanent table? By an audit event of the Architect that names it, and in one transaction: its
+//! How a record leaves a permanent table: by an audit event of the Architect that names it, and in one transaction: its
 //! row, the bytes that custody has of it, and what is entered about both. What entitles to it, the database itself checks
 //! (migration 7).
 
@@ -177,9 +177,8 @@ async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> 
             "insert into ledger.removal (table_name, row_key, erasure_id, leaf_index)
             select 'audit_events', event.event_id, $1, entry.leaf_index
             from public.audit_events as event
-            left join ledger.entry
-                on entry.record_id = event.event_id and entry.row_id = event.id and entry.disposition = 'recorded'
-                and ledger.table_of(entry.subject) = 'audit_events'
+            left join lateral ledger.entry_of_row('audit_events', event.id) as entry
+                on entry.record_id = event.event_id and entry.disposition = 'recorded'
             where event.event_id = any($2)",
             "delete from public.audit_events where event_id = any($1)",
         ),
@@ -187,14 +186,14 @@ async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> 
             "insert into ledger.removal (table_name, row_key, erasure_id, leaf_index)
             select 'decision_trails', trail.trail_id, $1, entry.leaf_index
             from public.decision_trails as trail
-            left join ledger.entry
-                on entry.record_id = trail.trail_id and entry.row_id = trail.id and entry.disposition = 'recorded'
-                and ledger.table_of(entry.subject) = 'decision_trails'
+            left join lateral ledger.entry_of_row('decision_trails', trail.id) as entry
+                on entry.record_id = trail.trail_id and entry.disposition = 'recorded'
             where trail.trail_id = any($2)",
             "delete from public.decision_trails where trail_id = any($1)",
         ),
     };
     sqlx::query(entering).bind(erased.id).bind(&authorization.ids).execute(&mut *connection).await?;
+    keep_hashes(&mut *connection, &erased, authorization).await?;
     erased.rows = sqlx::query(deleting)
         .bind(&authorization.ids)
         .execute(&mut *connection)
@@ -202,17 +201,50 @@ async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> 
         .rows_affected()
         .try_into()
         .unwrap_or(i64::MAX);
+    give_bytes_up(connection, &erased).await?;
+    Ok(erased)
+}
+
+/// Enters what the leaves of the records and of their duplicates need once their bytes are gone.
+async fn keep_hashes(
+    connection: &mut PgConnection,
+    erased: &Erased,
+    authorization: &Authorization,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update ledger.entry
-        set payload = null, headers = null, headers_sha256 = sha256(headers), erasure_id = $1
-        where record_id = any($2)
-            and disposition in ('recorded', 'duplicate')
-            and ledger.table_of(subject) = $3",
+        "insert into ledger.erased (leaf_index, erasure_id, payload_sha256, headers_sha256)
+        select entry.leaf_index, $1, entry.payload_sha256, sha256(entry.headers)
+        from (select distinct id from unnest($2::text[]) as id) as named
+        cross join lateral ledger.entries_by_record(named.id) as entry
+        where entry.disposition in ('recorded', 'duplicate')
+            and entry.erasure_id is null
+            and ledger.table_of(entry.subject) = $3",
     )
     .bind(erased.id)
     .bind(&authorization.ids)
     .bind(authorization.table.name())
     .execute(connection)
-    .await?;
-    Ok(erased)
+    .await
+    .map(drop)
+}
+
+/// Takes the bytes out of the batches, and leaves their neighbours as they are.
+async fn give_bytes_up(connection: &mut PgConnection, erased: &Erased) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update ledger.batch
+        set payloads = ledger.without(payloads, gone.places), headers = ledger.without(headers, gone.places),
+            erased = erased + cardinality(gone.places)
+        from (
+            select holding.first_leaf, array_agg((erased.leaf_index - holding.first_leaf + 1)::integer) as places
+            from ledger.erased
+            cross join lateral (select max(first_leaf) as first_leaf from ledger.batch where first_leaf <= erased.leaf_index) as holding
+            where erased.erasure_id = $1
+            group by holding.first_leaf
+        ) as gone
+        where batch.first_leaf = gone.first_leaf",
+    )
+    .bind(erased.id)
+    .execute(connection)
+    .await
+    .map(drop)
 }

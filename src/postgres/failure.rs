@@ -1,4 +1,4 @@
-//! Where did a commit fail, and so what helps? The same SQLSTATE blames a record in its projection, and never in custody.
+//! Where a commit failed, and so what helps. The same SQLSTATE blames a record in its projection, and never in custody.
 
 use super::remedy::{Cure, DatabaseError};
 use crate::domain::reject::{Reason, Rejection};
@@ -19,10 +19,20 @@ impl Failure {
         Self { error: DatabaseError::new(error), at_projection: true }
     }
 
+    /// A row with the same key is there.
+    fn is_of_a_key(&self) -> bool {
+        self.error.code.as_deref() == Some("23505")
+    }
+
+    /// A record has an id that is taken. A sequence that lags behind its table is another matter.
+    pub(super) fn is_of_a_taken_id(&self) -> bool {
+        self.at_projection && self.is_of_a_key() && self.error.cure == Cure::Record
+    }
+
     pub(super) fn cure(&self) -> Cure {
         match self.error.cure {
             // Another instance stored the same messages between our look and our write.
-            Cure::Record if !self.at_projection && self.error.code.as_deref() == Some("23505") => Cure::Time,
+            Cure::Record if !self.at_projection && self.is_of_a_key() => Cure::Time,
             Cure::Record if !self.at_projection => Cure::Operator,
             cure => cure,
         }
@@ -33,6 +43,7 @@ impl Failure {
             Cure::Time => Remedy::Retry,
             Cure::SmallerBatch => Remedy::Halve,
             Cure::References => Remedy::AwaitReferences,
+            Cure::Position => Remedy::Rewind,
             Cure::Record | Cure::Operator => Remedy::Operator,
         };
         StoreError { remedy, what: self.error.to_string() }

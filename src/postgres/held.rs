@@ -1,5 +1,5 @@
-//! Which sequences of a stream does custody hold, and which are missing? Questions by epoch and sequence, and the proofs that
-//! nothing is missing.
+//! Coverage: which sequences of a stream custody holds and which are missing, by epoch and sequence; and the proofs that nothing is
+//! missing.
 
 use super::connections::Connections;
 use super::epochs;
@@ -9,6 +9,7 @@ use crate::domain::message::{Incarnation, Message};
 use crate::domain::rules::Verdict;
 use crate::domain::sequences::{Span, Spans};
 use crate::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
+use crate::position::Held;
 use sqlx::{FromRow, PgConnection};
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub struct Proof {
     pub on_no_lane: i64,
 }
 
-/// Sequences of one statement: a page of the key's index.
+/// Sequences of one statement.
 const PAGE: i64 = 100_000;
 
 /// All epochs of a stream, the oldest first.
@@ -56,10 +57,23 @@ pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<HeldE
         let mut lease = connections.lease().await?;
         let epochs = sqlx::query_as(
             "select p.epoch, p.stream_created_ns, p.regressions,
-                (select min(sequence) from ledger.entry as e where e.epoch = p.epoch) as first,
-                (select max(sequence) from ledger.entry as e where e.epoch = p.epoch) as last,
+                held.first, held.last,
                 (select max(last_sequence) from ledger.reconciled as r where r.epoch = p.epoch) as proven
             from ledger.epoch as p
+            cross join lateral (
+                select min(lowest.first_sequence) as first, max(highest.last_sequence) as last
+                from ledger.layers_of(p.epoch) as known
+                cross join lateral (
+                    select first_sequence from ledger.batch as b
+                    where b.epoch = p.epoch and b.lane = known.lane and b.layer = known.layer
+                    order by first_sequence limit 1
+                ) as lowest
+                cross join lateral (
+                    select last_sequence from ledger.batch as b
+                    where b.epoch = p.epoch and b.lane = known.lane and b.layer = known.layer
+                    order by first_sequence desc limit 1
+                ) as highest
+            ) as held
             where p.stream = $1
             order by p.epoch",
         )
@@ -86,10 +100,10 @@ pub async fn gaps(
         for gap in gaps.iter() {
             let mut rest = Some(gap);
             while let Some(span) = rest {
-                let page = page(connections, epoch, span).await?;
-                looked(page.last);
-                missing.add_all(&page.missing);
-                rest = Span::new(page.last + 1, span.last());
+                let page = first_page(span);
+                missing.add_all(&missing_of(connections, epoch, page).await?);
+                looked(page.last());
+                rest = Span::new(page.last() + 1, span.last());
             }
         }
         gaps = missing;
@@ -97,29 +111,31 @@ pub async fn gaps(
     Ok(gaps)
 }
 
-struct Page {
-    last: i64,
-    missing: Spans,
+/// The beginning of a range, as much as one statement looks at.
+fn first_page(span: Span) -> Span {
+    Span::new(span.first(), span.last().min(span.first().saturating_add(PAGE - 1))).unwrap_or(span)
 }
 
-/// What an epoch lacks from the beginning of a range on, up to its end or that of the page.
-async fn page(connections: &Connections, epoch: i32, span: Span) -> Result<Page, DatabaseError> {
+/// What an epoch lacks of a range.
+async fn missing_of(connections: &Connections, epoch: i32, span: Span) -> Result<Spans, DatabaseError> {
     let reading = async {
         let mut lease = connections.lease().await?;
-        let (count, last, firsts, lasts): (i64, Option<i64>, Vec<i64>, Vec<i64>) = sqlx::query_as(
+        let (last, firsts, lasts): (Option<i64>, Vec<i64>, Vec<i64>) = sqlx::query_as(
             "with
-            page as (
-                select sequence
-                from ledger.entry
-                where epoch = $1 and sequence between $2 and $3
-                order by sequence
-                limit $4
+            held as (
+                select held.sequence
+                from ledger.batches_of_epoch($1, $2, $3) as place (first_leaf)
+                cross join lateral (
+                    select sequences from ledger.batch where batch.first_leaf = place.first_leaf offset 0
+                ) as batch
+                cross join lateral unnest(batch.sequences) as held (sequence)
+                where held.sequence between $2 and $3
             ),
             neighbours as (
                 select sequence, lag(sequence, 1, $2 - 1) over (order by sequence) as before
-                from page
+                from held
             )
-            select count(*), max(sequence),
+            select max(sequence),
                 coalesce(array_agg(before + 1 order by sequence) filter (where sequence > before + 1), '{}'),
                 coalesce(array_agg(sequence - 1 order by sequence) filter (where sequence > before + 1), '{}')
             from neighbours",
@@ -127,22 +143,16 @@ async fn page(connections: &Connections, epoch: i32, span: Span) -> Result<Page,
         .bind(epoch)
         .bind(span.first())
         .bind(span.last())
-        .bind(PAGE)
         .fetch_one(&mut *lease)
         .await
         .map_err(DatabaseError::new)?;
         lease.keep();
         let mut missing: Spans =
             firsts.into_iter().zip(lasts).filter_map(|(first, last)| Span::new(first, last)).collect();
-        // A full page says nothing of what comes after it.
-        let last = last.filter(|_| count == PAGE).unwrap_or_else(|| {
-            let after = last.map_or(span.first(), |last| last + 1);
-            if let Some(tail) = Span::new(after, span.last()) {
-                missing.add(tail);
-            }
-            span.last()
-        });
-        Ok(Page { last, missing })
+        if let Some(tail) = Span::new(last.map_or(span.first(), |last| last + 1), span.last()) {
+            missing.add(tail);
+        }
+        Ok(missing)
     };
     connections.bounded("looking for gaps", reading).await
 }
@@ -152,11 +162,16 @@ pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) ->
     let reading = async {
         let mut lease = connections.lease().await?;
         let highest = sqlx::query_scalar(
-            "select max(highest)
+            "select max(held.sequence)
             from unnest($1::integer[]) as wanted (epoch)
+            cross join lateral ledger.layers_of(wanted.epoch) as known
             cross join lateral (
-                select max(sequence) as highest from ledger.entry as e where e.epoch = wanted.epoch and e.sequence <= $2
-            ) as found",
+                select sequences from ledger.batch as b
+                where b.epoch = wanted.epoch and b.lane = known.lane and b.layer = known.layer and b.first_sequence <= $2
+                order by first_sequence desc limit 1
+            ) as last
+            cross join lateral unnest(last.sequences) as held (sequence)
+            where held.sequence <= $2",
         )
         .bind(epochs)
         .bind(through)
@@ -169,25 +184,14 @@ pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) ->
     connections.bounded("looking for the last entry", reading).await
 }
 
-/// What custody says of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// It has this very message.
-    Same,
-    /// It has another one of this sequence.
-    Other,
-    /// It has none of this sequence.
-    Nothing,
-}
-
 /// Compares a message with what these epochs have of its sequence.
 pub async fn compare(connections: &Connections, epochs: &[i32], message: &Message) -> Result<Held, DatabaseError> {
     let reading = async {
         let mut lease = connections.lease().await?;
         let same: Option<bool> = sqlx::query_scalar(
-            "select bool_or(server_time_ns = $3 and payload_sha256 = $4)
-            from ledger.entry
-            where epoch = any($1) and sequence = $2",
+            "select bool_or(entry.server_time_ns = $3 and coalesce(entry.payload_sha256 = $4, false))
+            from unnest($1::integer[]) as wanted (epoch)
+            cross join lateral ledger.entry_by_sequence(wanted.epoch, $2) as entry",
         )
         .bind(epochs)
         .bind(message.sequence)
@@ -224,12 +228,14 @@ pub async fn are_held(
 
 async fn known(connection: &mut PgConnection, epochs: &[i32], messages: &[&Message]) -> Result<Vec<bool>, sqlx::Error> {
     sqlx::query_scalar(
-        "select exists (
-            select
-            from ledger.entry as e
-            where e.epoch = any($1) and e.sequence = read.sequence and e.server_time_ns = read.server_time_ns
-                and e.payload_sha256 = read.payload_sha256
+        "with held as (
+            select entry.sequence, entry.server_time_ns, entry.payload_sha256
+            from unnest($1::integer[]) as wanted (epoch)
+            cross join lateral ledger.batches_holding(wanted.epoch, $2) as place (first_leaf)
+            cross join lateral (select * from ledger.entry where entry.first_leaf = place.first_leaf offset 0) as entry
+            where entry.sequence in (select unnest($2)) and entry.payload_sha256 is not null
         )
+        select (sequence, server_time_ns, payload_sha256) in (select sequence, server_time_ns, payload_sha256 from held)
         from unnest($2::bigint[], $3::bigint[], $4::bytea[])
             with ordinality as read (sequence, server_time_ns, payload_sha256, position)
         order by position",

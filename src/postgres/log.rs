@@ -1,4 +1,4 @@
-//! What does the transparency log hold? The stored hashes that proofs and tiles are made of, the leaves themselves, and the
+//! What the transparency log holds: the stored hashes that proofs and tiles are made of, the leaves themselves, and the
 //! checkpoints that were signed.
 
 use super::connections::Connections;
@@ -116,11 +116,15 @@ async fn read_range(connection: &mut PgConnection, range: &HashRange) -> Result<
     let first = i64::try_from(range.first).unwrap_or(i64::MAX);
     let end = i64::try_from(range.first.saturating_add(range.count)).unwrap_or(i64::MAX);
     if range.level == 0 {
-        sqlx::query_as("select leaf_index, leaf_hash from ledger.entry where leaf_index >= $1 and leaf_index < $2")
-            .bind(first)
-            .bind(end)
-            .fetch_all(connection)
-            .await
+        let query = "
+            select item.leaf_index, item.leaf_hash
+            from ledger.batch
+            cross join lateral (
+                select batch.first_leaf + position - 1, hash from unnest(batch.leaf_hashes) with ordinality as leaf (hash, position)
+            ) as item (leaf_index, leaf_hash)
+            where batch.first_leaf >= coalesce((select max(first_leaf) from ledger.batch where first_leaf <= $1), 0)
+                and batch.first_leaf < $2 and item.leaf_index >= $1 and item.leaf_index < $2";
+        sqlx::query_as(query).bind(first).bind(end).fetch_all(connection).await
     } else {
         sqlx::query_as("select index, hash from ledger.subtree where level = $1 and index >= $2 and index < $3")
             .bind(i16::from(range.level))

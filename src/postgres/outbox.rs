@@ -1,11 +1,11 @@
-//! Which rejects and alerts must still reach their subject? The queue is the part of their table without `published_at`.
+//! Rejects and alerts that must still reach their subject. The queue is the part of their table without `published_at`.
 
 use super::connections::Connections;
 use super::remedy::DatabaseError;
 use crate::domain::budget::Alert;
 use crate::domain::dead_letter::{DeadLetter, epoch_key};
 use crate::domain::message::{Headers, Incarnation, place};
-use crate::outbox::Queue;
+use crate::outbox::{Numbered, Queue};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::marker::PhantomData;
@@ -32,53 +32,63 @@ impl<L> LetterQueue<L> {
 
 /// How a kind of letters is stored. Another instance may have marked one already; and a reload may have moved the connections
 /// to another database, which is what a letter's name is for.
-pub trait Stored: Sized + Send + Sync {
+pub trait Stored: Numbered + Sized + Send + Sync {
     /// What is being done, for an error.
     const DOING: &str;
-    /// The numbers of those that wait, after $1, at most $2.
+    /// Those that wait, after the number $1, at most $2, and no more than $3 bytes after the first.
     const WAITING: &str;
+    /// How many wait.
+    const BACKLOG: &str;
     /// One of them, by its number.
     const READ: &str;
-    /// Marks the letter of this number and this name: never as published before it was made, where the clock stepped back since.
+    /// Marks the letters of these numbers and these names: never as published before it was made, where the clock stepped back since.
     const MARK: &str;
 
-    /// Reads what [`Self::READ`] found.
+    /// Reads what [`Self::READ`] or [`Self::WAITING`] found.
     fn of(row: &PgRow) -> Result<Self, sqlx::Error>;
-
-    /// Its number.
-    fn number(&self) -> i64;
 
     /// What tells it from another database's letter of this number.
     fn name(&self) -> String;
 }
 
+/// Letters of one page at most,
+const PAGE_MAX: i64 = 1_024;
+/// and their bytes.
+const PAGE_BYTES_MAX: i64 = 4 * 1024 * 1024;
+
 impl<L: Stored> Queue for LetterQueue<L> {
     type Letter = L;
 
-    async fn waiting(&self, after: i64, limit: i64) -> Result<Vec<i64>, String> {
-        let work = waiting::<L>(&self.connections, after, limit);
+    async fn waiting(&self, after: i64) -> Result<Vec<L>, String> {
+        let work = waiting::<L>(&self.connections, after);
         self.connections.bounded(L::DOING, work).await.map_err(|error| error.to_string())
     }
 
-    async fn read(&self, number: i64) -> Result<L, String> {
-        read(&self.connections, number).await.map_err(|error| error.to_string())
+    async fn backlog(&self) -> Result<i64, String> {
+        let work = async {
+            let mut lease = self.connections.lease().await?;
+            let count = sqlx::query_scalar(L::BACKLOG).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
+            lease.keep();
+            Ok(count)
+        };
+        self.connections.bounded(L::DOING, work).await.map_err(|error| error.to_string())
     }
 
-    async fn mark(&self, letter: &L) -> Result<(), String> {
-        let work = mark(&self.connections, letter);
+    async fn mark(&self, letters: &[&L]) -> Result<(), String> {
+        let work = mark(&self.connections, letters);
         self.connections.bounded(L::DOING, work).await.map_err(|error| error.to_string())
     }
 }
 
-async fn waiting<L: Stored>(connections: &Connections, after: i64, limit: i64) -> Result<Vec<i64>, DatabaseError> {
+async fn waiting<L: Stored>(connections: &Connections, after: i64) -> Result<Vec<L>, DatabaseError> {
     let mut lease = connections.lease().await?;
-    let asking = sqlx::query_scalar(L::WAITING).bind(after).bind(limit);
-    let numbers = asking.fetch_all(&mut *lease).await.map_err(DatabaseError::new)?;
+    let asking = sqlx::query(L::WAITING).bind(after).bind(PAGE_MAX).bind(PAGE_BYTES_MAX);
+    let rows = asking.fetch_all(&mut *lease).await.map_err(DatabaseError::new)?;
     lease.keep();
-    Ok(numbers)
+    rows.iter().map(L::of).collect::<Result<_, _>>().map_err(DatabaseError::new)
 }
 
-/// One letter, whole: it may be large, so they are read one at a time.
+/// One letter, whole.
 pub async fn read<L: Stored>(connections: &Connections, number: i64) -> Result<L, DatabaseError> {
     let work = async {
         let mut lease = connections.lease().await?;
@@ -89,28 +99,56 @@ pub async fn read<L: Stored>(connections: &Connections, number: i64) -> Result<L
     connections.bounded(L::DOING, work).await
 }
 
-async fn mark<L: Stored>(connections: &Connections, letter: &L) -> Result<(), DatabaseError> {
+async fn mark<L: Stored>(connections: &Connections, letters: &[&L]) -> Result<(), DatabaseError> {
     let mut lease = connections.lease().await?;
-    let marking = sqlx::query(L::MARK).bind(letter.number()).bind(letter.name());
-    marking.execute(&mut *lease).await.map_err(DatabaseError::new)?;
+    sqlx::query(L::MARK)
+        .bind(letters.iter().map(|letter| letter.number()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.name()).collect::<Vec<_>>())
+        .execute(&mut *lease)
+        .await
+        .map_err(DatabaseError::new)?;
     lease.keep();
     Ok(())
 }
 
 impl Stored for DeadLetter {
     const DOING: &str = "handling dead letters";
-    const WAITING: &str = "select leaf_index from ledger.dead_letter where published_at is null and leaf_index > $1
-        order by leaf_index limit $2";
+    // Each batch is unfolded once, however many letters of a page it holds.
+    const WAITING: &str = "
+        with
+        letter as (
+            select * from ledger.dead_letter where published_at is null and leaf_index > $1 order by leaf_index limit $2
+        ),
+        place as (
+            select distinct (select max(b.first_leaf) from ledger.batch as b where b.first_leaf <= letter.leaf_index) as first_leaf
+            from letter
+        ),
+        whole as (
+            select d.leaf_index, d.dlq_subject, d.reason, d.detail,
+                (extract(epoch from d.rejected_at) * 1000000)::bigint * 1000 as rejected_at_ns,
+                p.stream, p.stream_created_ns, p.regressions, e.sequence, e.subject, e.server_time_ns, e.headers, e.payload,
+                sum(coalesce(octet_length(e.payload), 0) + coalesce(octet_length(e.headers), 0)) over (
+                    order by d.leaf_index rows between unbounded preceding and 1 preceding
+                ) as bytes_before
+            from place
+            cross join lateral (select * from ledger.entry as held where held.first_leaf = place.first_leaf offset 0) as e
+            join letter as d using (leaf_index)
+            join ledger.epoch as p using (epoch)
+        )
+        select * from whole where coalesce(bytes_before, 0) < $3 order by leaf_index";
+    const BACKLOG: &str = "select count(*) from ledger.dead_letter where published_at is null";
     const READ: &str = "
         select d.leaf_index, d.dlq_subject, d.reason, d.detail,
             (extract(epoch from d.rejected_at) * 1000000)::bigint * 1000 as rejected_at_ns,
             p.stream, p.stream_created_ns, p.regressions, e.sequence, e.subject, e.server_time_ns, e.headers, e.payload
         from ledger.dead_letter as d
-        join ledger.entry as e using (leaf_index)
+        cross join lateral ledger.entry_at(d.leaf_index) as e
         join ledger.epoch as p using (epoch)
         where d.leaf_index = $1";
-    const MARK: &str = "update ledger.dead_letter set published_at = greatest(current_timestamp, rejected_at)
-        where leaf_index = $1 and dlq_subject = $2 and published_at is null";
+    const MARK: &str = "
+        update ledger.dead_letter as d set published_at = greatest(current_timestamp, rejected_at)
+        from unnest($1::bigint[], $2::text[]) as published (number, name)
+        where d.leaf_index = published.number and d.dlq_subject = published.name and d.published_at is null";
 
     fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         let stream: String = row.try_get("stream")?;
@@ -135,26 +173,38 @@ impl Stored for DeadLetter {
         })
     }
 
-    fn number(&self) -> i64 {
-        self.leaf_index
-    }
-
     fn name(&self) -> String {
         self.dlq_subject.clone()
     }
 }
 
+impl Numbered for DeadLetter {
+    fn number(&self) -> i64 {
+        self.leaf_index
+    }
+}
+
 impl Stored for Alert {
     const DOING: &str = "handling budget alerts";
-    const WAITING: &str =
-        "select id from ledger.budget_alert where published_at is null and id > $1 order by id limit $2";
+    const WAITING: &str = "
+        select id, agent_name, date::text as date, old_status, new_status, trim_scale(spent_usd)::text as spent_usd,
+            trim_scale(limit_usd)::text as limit_usd, limit_key, (extract(epoch from raised_at) * 1000000)::bigint as raised_at_us
+        from ledger.budget_alert
+        where published_at is null and id > $1 and $3 > 0
+        order by id
+        limit $2";
+    const BACKLOG: &str = "select count(*) from ledger.budget_alert where published_at is null";
     const READ: &str = "
         select id, agent_name, date::text as date, old_status, new_status, trim_scale(spent_usd)::text as spent_usd,
             trim_scale(limit_usd)::text as limit_usd, limit_key, (extract(epoch from raised_at) * 1000000)::bigint as raised_at_us
         from ledger.budget_alert
         where id = $1";
-    const MARK: &str = "update ledger.budget_alert set published_at = greatest(current_timestamp, raised_at)
-        where id = $1 and (extract(epoch from raised_at) * 1000000)::bigint::text = $2 and published_at is null";
+    const MARK: &str = "
+        update ledger.budget_alert as a set published_at = greatest(current_timestamp, raised_at)
+        from unnest($1::bigint[], $2::text[]) as published (number, name)
+        where a.id = published.number
+            and (extract(epoch from a.raised_at) * 1000000)::bigint::text = published.name
+            and a.published_at is null";
 
     fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
@@ -170,11 +220,13 @@ impl Stored for Alert {
         })
     }
 
-    fn number(&self) -> i64 {
-        self.id
-    }
-
     fn name(&self) -> String {
         self.raised_at_us.to_string()
+    }
+}
+
+impl Numbered for Alert {
+    fn number(&self) -> i64 {
+        self.id
     }
 }

@@ -1,4 +1,4 @@
-//! How does a record become its row? Each table has its statements in a file of its own; what they share is here.
+//! How a record becomes its row. Each table has its statements in a file of its own; what they share is here.
 
 mod audit_events;
 mod decision_trails;
@@ -14,13 +14,30 @@ use crate::lifecycle::References;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 
+/// What a commit expects of the ids of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// None is stored yet, as a rule. One that is refuses the insert, and the commit is tried again with [`Ids::MayBeTaken`].
+    New,
+    /// Some may be stored: each is looked up while it is inserted, which costs a tenth more.
+    MayBeTaken,
+}
+
 /// What its table said to a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Placed {
-    /// A new row, with this number if its table numbers its rows.
-    New(Option<i64>),
+    /// A new row.
+    New {
+        /// Its number, if its table numbers its rows.
+        row_id: Option<i64>,
+        /// Its id, where that is not the one that the publisher gave.
+        stored_as: Option<String>,
+    },
     /// The same record is there.
-    Same,
+    Same {
+        /// As in a new row.
+        stored_as: Option<String>,
+    },
     /// The id is there with other content, or what it refers to is not.
     Refused(Rejection),
 }
@@ -31,6 +48,7 @@ pub(super) async fn place(
     connection: &mut PgConnection,
     records: &[&Record],
     references: References,
+    ids: Ids,
 ) -> Result<Vec<Option<Placed>>, Failure> {
     let mut placed: Vec<Option<Placed>> = vec![None; records.len()];
     // Always in the same order of tables, so that two transactions never wait for each other.
@@ -40,7 +58,8 @@ pub(super) async fn place(
             continue;
         }
         let here: Vec<&Record> = positions.iter().map(|&index| records[index]).collect();
-        for (position, verdict) in positions.into_iter().zip(place_in(connection, table, &here, references).await?) {
+        for (position, verdict) in positions.into_iter().zip(place_in(connection, table, &here, references, ids).await?)
+        {
             placed[position] = verdict;
         }
     }
@@ -52,6 +71,7 @@ async fn place_in(
     table: Table,
     records: &[&Record],
     references: References,
+    ids: Ids,
 ) -> Result<Vec<Option<Placed>>, Failure> {
     /// The records of one kind.
     macro_rules! of_kind {
@@ -63,7 +83,7 @@ async fn place_in(
         };
     }
     match table {
-        Table::AuditEvents => place_keyed::<audit_events::AuditEvents>(connection, &of_kind!(Event)).await,
+        Table::AuditEvents => audit_events::place(connection, &of_kind!(Event), ids).await,
         Table::TokenLedger => {
             return token_usage::place(connection, &of_kind!(TokenUsage), references).await;
         }
@@ -104,10 +124,12 @@ trait Keyed {
     /// What tells it from all other rows.
     fn key(record: &Self::Record) -> String;
 
-    /// Inserts records with different keys. Those whose key is taken are left out.
+    /// Inserts records with different keys. Those whose key is taken are left out; of a table that knows how, they refuse the insert
+    /// where all are expected to be new.
     fn insert(
         connection: &mut PgConnection,
         records: &[&Self::Record],
+        ids: Ids,
     ) -> impl Future<Output = Result<RowIds, sqlx::Error>> + Send;
 
     /// Compares records with the rows that have their keys. A statement of its own: an insert does not see a row that
@@ -118,38 +140,63 @@ trait Keyed {
     ) -> impl Future<Output = Result<Vec<Comparison>, sqlx::Error>> + Send;
 }
 
+/// What its table said to one try.
+enum Tried {
+    /// A new row, with its number.
+    New(Option<i64>),
+    /// Its key is taken by a record that differs in these fields, or in none.
+    Taken(Vec<String>),
+}
+
 async fn place_keyed<T: Keyed>(
     connection: &mut PgConnection,
     records: &[&T::Record],
 ) -> Result<Vec<Option<Placed>>, sqlx::Error> {
+    let tried = try_to_place::<T>(connection, records, Ids::MayBeTaken).await?;
+    Ok(records.iter().zip(tried).map(|(record, tried)| Some(tried?.settled(T::KEY, T::shown(record)))).collect())
+}
+
+impl Tried {
+    /// Other content under a key that is taken is a conflict.
+    fn settled(self, name: &str, key: &str) -> Placed {
+        match self {
+            Tried::New(row_id) => Placed::New { row_id, stored_as: None },
+            Tried::Taken(differing) if differing.is_empty() => Placed::Same { stored_as: None },
+            Tried::Taken(differing) => {
+                let detail = format!("{name} \"{key}\" is stored already, with another {}", differing.join(", "));
+                Placed::Refused(Rejection::new(Reason::Conflict, &detail))
+            }
+        }
+    }
+}
+
+async fn try_to_place<T: Keyed>(
+    connection: &mut PgConnection,
+    records: &[&T::Record],
+    ids: Ids,
+) -> Result<Vec<Option<Tried>>, sqlx::Error> {
     let keys: Vec<String> = records.iter().map(|record| T::key(record)).collect();
     // Sorted by key, so that two transactions never wait for each other. A key that stands twice is inserted once.
     let mut firsts: Vec<usize> = (0..records.len()).collect();
     firsts.sort_by_key(|&index| (&keys[index], index));
     firsts.dedup_by_key(|index| &keys[*index]);
     let sorted: Vec<&T::Record> = firsts.iter().map(|&index| records[index]).collect();
-    let ids = T::insert(connection, &sorted).await?;
+    let row_ids = T::insert(connection, &sorted, ids).await?;
 
-    let mut placed: Vec<Option<Placed>> = vec![None; records.len()];
+    let mut tried: Vec<Option<Tried>> = records.iter().map(|_| None).collect();
     for index in firsts {
-        placed[index] = ids.get(&keys[index]).map(|id| Placed::New(*id));
+        tried[index] = row_ids.get(&keys[index]).map(|id| Tried::New(*id));
     }
-    let known: Vec<usize> = (0..records.len()).filter(|&index| placed[index].is_none()).collect();
+    let known: Vec<usize> = (0..records.len()).filter(|&index| tried[index].is_none()).collect();
     if known.is_empty() {
-        return Ok(placed);
+        return Ok(tried);
     }
     let again: Vec<&T::Record> = known.iter().map(|&index| records[index]).collect();
     for (place, differing) in T::compare(connection, &again).await? {
         let index = known[usize::try_from(place - 1).expect("ordinality counts from 1")];
-        placed[index] = Some(if differing.is_empty() {
-            Placed::Same
-        } else {
-            let (name, key, fields) = (T::KEY, T::shown(records[index]), differing.join(", "));
-            let detail = format!("{name} \"{key}\" is stored already, with another {fields}");
-            Placed::Refused(Rejection::new(Reason::Conflict, &detail))
-        });
+        tried[index] = Some(Tried::Taken(differing));
     }
-    Ok(placed)
+    Ok(tried)
 }
 
 fn column<'a, R, V>(records: &[&'a R], value: impl Fn(&'a R) -> V) -> Vec<V> {

@@ -1,4 +1,4 @@
-//! What does the ledger hold? Questions of the commands; nothing here writes.
+//! What the ledger holds. Questions of the commands; nothing here writes.
 
 use super::connections::Connections;
 use super::remedy::DatabaseError;
@@ -37,10 +37,12 @@ pub async fn summary(connections: &Connections) -> Result<Summary, DatabaseError
             rejected.entries as rejected,
             (select count(*) from ledger.dead_letter where published_at is null) as unpublished,
             (select to_char(committed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')
-                from ledger.entry order by leaf_index desc limit 1) as last_commit,
+                from ledger.batch order by first_leaf desc limit 1) as last_commit,
             (select count(*) from ledger.epoch) as epochs
         from ledger.tree_head as head
-        cross join (select count(*) as entries from ledger.entry where disposition = 'duplicate') as duplicate
+        cross join (
+            select coalesce(sum(duplicates), 0)::bigint as entries from ledger.batch where duplicates > 0
+        ) as duplicate
         cross join (select count(*) as entries from ledger.dead_letter) as rejected",
     )
     .await?;

@@ -1,4 +1,4 @@
-//! What became of these messages? From custody, whichever commit stored them: this one, or one whose answer was lost.
+//! What became of messages. From custody, whichever commit stored them: this one, or one whose answer was lost.
 
 use super::connections::Connections;
 use super::remedy::DatabaseError;
@@ -29,17 +29,17 @@ async fn look_up(connections: &Connections, asked: &[Asked]) -> Result<Vec<Recei
             encode(entry.leaf_hash, 'hex') as leaf_hash, entry.leaf_index,
             encode(entry.payload_sha256, 'hex') as payload_sha256, letter.reason, letter.detail,
             (extract(epoch from entry.committed_at) * 1000000)::bigint as committed_at_us
-        from unnest($1::bigint[], $2::bigint[], $3::boolean[])
-            with ordinality as asked (sequence, server_time_ns, is_event, position)
         -- The epochs of one incarnation use a sequence again; the server's time tells which message it was.
-        join ledger.epoch as epoch on epoch.stream = $4 and epoch.stream_created_ns = $5
-        join ledger.entry as entry
-            on entry.epoch = epoch.epoch
-            and entry.sequence = asked.sequence
-            and entry.server_time_ns = asked.server_time_ns
+        from ledger.epoch as epoch
+        cross join lateral ledger.batches_holding(epoch.epoch, $1) as place (first_leaf)
+        cross join lateral (select * from ledger.entry where entry.first_leaf = place.first_leaf offset 0) as entry
+        join unnest($1::bigint[], $2::bigint[], $3::boolean[])
+            with ordinality as asked (sequence, server_time_ns, is_event, position)
+            on asked.sequence = entry.sequence and asked.server_time_ns = entry.server_time_ns
         left join ledger.dead_letter as letter on letter.leaf_index = entry.leaf_index
         left join public.audit_events as event
-            on asked.is_event and entry.disposition <> 'rejected' and event.event_id = entry.record_id",
+            on asked.is_event and entry.disposition <> 'rejected' and event.event_id = entry.record_id
+        where epoch.stream = $4 and epoch.stream_created_ns = $5",
     )
     .bind(asked.iter().map(|it| it.sequence).collect::<Vec<_>>())
     .bind(asked.iter().map(|it| it.server_time_ns).collect::<Vec<_>>())

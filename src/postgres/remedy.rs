@@ -1,4 +1,4 @@
-//! What helps against an error of the database? One table, from SQLSTATE to remedy.
+//! What helps against an error of the database: one table, from SQLSTATE to remedy.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +14,8 @@ pub(super) enum Cure {
     SmallerBatch,
     /// Another lane, which may bring what a record refers to.
     References,
+    /// The reader of the lane: the rows do not follow on the stored position.
+    Position,
     /// An operator: a grant, a table, a setting.
     Operator,
 }
@@ -72,6 +74,11 @@ impl DatabaseError {
     /// A record refers to what is not there yet.
     pub(super) fn of_a_reference(what: String) -> Self {
         Self { cure: Cure::References, ..Self::of_the_world(what) }
+    }
+
+    /// Rows do not follow on the position of their lane.
+    pub(super) fn of_a_position(what: String) -> Self {
+        Self { cure: Cure::Position, ..Self::of_the_world(what) }
     }
 
     /// Something in the database is not as the migrations made it.

@@ -167,8 +167,8 @@ pub async fn unrecorded(connections: &Connections, stream: &str) -> Result<Vec<D
     let query = format!(
         "select {COLUMNS}
         from ledger.resolution
-        where not exists (
-            select from ledger.entry join ledger.epoch using (epoch) where epoch.stream = $1 and entry.sequence = resolution.id
+        where id not in (
+            select unnest(batch.sequences) from ledger.batch join ledger.epoch using (epoch) where epoch.stream = $1
         )
         order by id"
     );
@@ -193,9 +193,9 @@ pub async fn arrived(
         let mut lease = connections.lease().await?;
         let found: Option<(String, i64, i64)> = sqlx::query_as(
             "select stream, stream_created_ns, sequence
-            from ledger.entry
+            from ledger.entries_by_requeue($1)
             join ledger.epoch using (epoch)
-            where ledger.requeue_id(headers) = convert_to($1, 'UTF8') and subject = $2 and payload_sha256 = $3
+            where subject = $2 and payload_sha256 = $3
             order by leaf_index
             limit 1",
         )

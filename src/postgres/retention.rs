@@ -1,4 +1,4 @@
-//! How do rows past their time leave? The statements on `ledger.export`, `ledger.removal` and the two tables whose rows have a
+//! How rows past their time leave: the statements on `ledger.export`, `ledger.removal` and the two tables whose rows have a
 //! time. What entitles to a removal, the database itself checks (migration 7).
 
 use super::connections::{Connections, Lease};
@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 /// What the role of `ledgerd retention` may do beyond the daemon's role, whose grants it needs too: it records events.
 pub const GRANTS: &str = "
-    grant insert on ledger.export, ledger.erasure, ledger.removal to {role};
+    grant insert on ledger.export, ledger.erasure, ledger.removal, ledger.erased to {role};
     grant update (settled_at, rows_removed) on ledger.export to {role};
-    grant update (payload, headers, headers_sha256, erasure_id) on ledger.entry to {role};
+    grant update (payloads, headers, erased) on ledger.batch to {role};
     grant delete on public.token_ledger, public.economic_metrics, public.audit_events, public.decision_trails to {role};
 ";
 
@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
     /// What tells this ledger from others, for ever: the beginning of its first leaf's hash.
     pub async fn ledger(&mut self) -> Result<String, Trouble> {
         let first =
-            sqlx::query_scalar("select left(encode(leaf_hash, 'hex'), 16) from ledger.entry where leaf_index = 0");
+            sqlx::query_scalar("select left(encode(leaf_hashes[1], 'hex'), 16) from ledger.batch where first_leaf = 0");
         let found: Option<String> = bounded("reading the first leaf", first.fetch_optional(self.connection())).await?;
         found.ok_or_else(|| Trouble::new(Cause::Refused, "the ledger is empty: run `ledgerd migrate`"))
     }

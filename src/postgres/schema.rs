@@ -1,4 +1,4 @@
-//! Does the database have the shape that this program expects? Migrations are applied by `ledgerd migrate` and by nothing
+//! The shape of the database. Migrations are applied by `ledgerd migrate` and by nothing
 //! else; everybody else only asks.
 
 use super::access;

@@ -1,28 +1,32 @@
-//! How does the daemon's store answer a commit? With what was stored, or with the remedy for what went wrong.
+//! How the daemon's store answers a commit: with what was stored, or with the remedy for what went wrong.
 //!
 //! Batches that wait for a connection at the same time are committed together (`company`): a commit waits for the disk and for
 //! the lock on the tree's head, however few rows it has. If that fails, each is committed by itself, and finds its own remedy.
 
 use super::budget::News;
-use super::commit::{Outcome, commit, records_of, tally};
+use super::commit::{Assumptions, Outcome, commit, records_of, tally};
 use super::company::{Answer, Queue, Waiting};
 use super::connections::{Connections, Lease};
+use super::custody::Tip;
 use super::failure::{self, Failure};
-use super::projection;
+use super::projection::{self, Ids};
 use super::remedy::{Cure, DatabaseError};
 use crate::domain::budget::Budget;
 use crate::domain::subject::Table;
 use crate::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
 use sqlx::PgConnection;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// From here on a batch is worth a commit of its own.
 const SMALL_BATCH_ROWS: usize = 100;
 /// So long a small batch waits for another to be committed; a commit that takes longer waits for something itself.
 const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
+/// After an id that was taken, so many commits look each id up.
+const WARY_COMMITS: u32 = 100;
 
 /// The ledger in PostgreSQL.
 #[derive(Debug)]
@@ -34,6 +38,12 @@ pub struct Ledger {
     turn: Semaphore,
     /// Processes of the server that did not answer a commit in time.
     silent_backends: Mutex<Vec<i32>>,
+    /// Since when commits have been tried and none was made.
+    failing_since: Mutex<Option<Instant>>,
+    /// Commits that still expect taken ids, because one was met.
+    wary_commits: AtomicU32,
+    /// The tree's head as this instance left it. The next small commit, which takes its turn, is likely to find it so.
+    tip: Mutex<Option<Tip>>,
     budget: Budget,
     news: News,
     /// Rung when dead letters were committed.
@@ -50,6 +60,9 @@ impl Ledger {
             queue: Queue::default(),
             turn: Semaphore::new(1),
             silent_backends: Mutex::default(),
+            failing_since: Mutex::default(),
+            wary_commits: AtomicU32::new(0),
+            tip: Mutex::default(),
             budget,
             news: News::EveryDay,
             dead_letters_waiting: Arc::new(Notify::new()),
@@ -66,6 +79,15 @@ impl Ledger {
     /// The connections, for a reload of their credentials.
     pub fn connections(&self) -> &Connections {
         &self.writers
+    }
+
+    /// How long commits have been tried and none was made: another instance may fare better.
+    pub fn failing_for(&self) -> Duration {
+        self.lock_failing_since().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn lock_failing_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,13 +182,23 @@ impl Ledger {
         references: References,
     ) -> Result<Vec<Outcome>, Undone> {
         let limit = self.writers.limits().transaction();
+        self.lock_failing_since().get_or_insert_with(Instant::now);
         let committing = async {
             self.end_silent_backends(&mut lease).await?;
-            commit(&mut lease, rows, references, (&self.budget, self.news)).await
+            let tip = if rows.len() < SMALL_BATCH_ROWS { self.lock_tip().clone() } else { None };
+            let assumptions = Assumptions { references, ids: self.expected_ids(), tip };
+            commit(&mut lease, rows, assumptions, (&self.budget, self.news)).await
         };
         match timeout(limit, committing).await {
             Ok(Ok(committed)) => {
                 lease.keep();
+                *self.lock_failing_since() = None;
+                if committed.tip.is_some() {
+                    *self.lock_tip() = committed.tip;
+                }
+                if committed.met_taken_ids {
+                    self.wary_commits.store(WARY_COMMITS, Ordering::Relaxed);
+                }
                 if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Rejected(_))) {
                     self.dead_letters_waiting.notify_one();
                 }
@@ -175,11 +207,26 @@ impl Ledger {
                 }
                 Ok(committed.outcomes)
             }
-            Ok(Err(failure)) => Err(Undone::Failed(failure)),
+            Ok(Err(failure)) => {
+                if matches!(failure.cure(), Cure::Record | Cure::References | Cure::Position) {
+                    // The way is free; the rows are at fault.
+                    *self.lock_failing_since() = None;
+                }
+                Err(Undone::Failed(failure))
+            }
             Err(_) => {
                 self.lock_silent_backends().push(lease.backend_pid());
                 Err(Undone::Silent(DatabaseError::silent("committing", limit)))
             }
+        }
+    }
+
+    /// Ids that are taken come in company, as when a publisher sends a backlog again.
+    fn expected_ids(&self) -> Ids {
+        let less = |left: u32| left.checked_sub(1);
+        match self.wary_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Ids::MayBeTaken,
+            Err(_) => Ids::New,
         }
     }
 
@@ -207,6 +254,10 @@ impl Ledger {
         .await?;
         self.lock_silent_backends().retain(|pid| !pids.contains(pid));
         Ok(())
+    }
+
+    fn lock_tip(&self) -> MutexGuard<'_, Option<Tip>> {
+        self.tip.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_silent_backends(&self) -> MutexGuard<'_, Vec<i32>> {
@@ -251,7 +302,7 @@ impl Ledger {
                 return if error.cure == Cure::Record { Ok(Culprit::Table(table, error)) } else { Err(error) };
             }
         }
-        match projection::place(&mut lease, &records, References::Settled).await {
+        match projection::place(&mut lease, &records, References::Settled, Ids::MayBeTaken).await {
             Ok(_) => Ok(Culprit::Nobody),
             Err(failure) if failure.cure() == Cure::Record => Ok(Culprit::Record(failure.error)),
             Err(failure) => Err(failure.error),

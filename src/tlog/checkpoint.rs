@@ -1,4 +1,4 @@
-//! Which tree does a log vouch for? c2sp.org/tlog-checkpoint v1: a signed note with the log's origin, its size and its root.
+//! Checkpoints, c2sp.org/tlog-checkpoint v1: a signed note with the log's origin, its size and its root.
 
 use super::key::KeyName;
 use super::note::{Note, NoteError, Signature, SignerKey, VerifierKey};

@@ -1,4 +1,4 @@
-//! Who else saw this tree grow, and when? c2sp.org/tlog-cosignature v1: `cosignature/v1`, the Ed25519 statement of a witness.
+//! Cosignatures, c2sp.org/tlog-cosignature v1: `cosignature/v1`, the Ed25519 statement of a witness.
 
 use super::checkpoint::SignedCheckpoint;
 use super::key::{self, KeyId, KeyName, Verifier};

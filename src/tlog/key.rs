@@ -1,4 +1,4 @@
-//! Who signs? Named Ed25519 keys, in the texts of c2sp.org/signed-note v1 (verifier keys) and of Go's sumdb/note (signer keys).
+//! Named Ed25519 keys, in the texts of c2sp.org/signed-note v1 (verifier keys) and of Go's sumdb/note (signer keys).
 //!
 //! A key signs one kind of thing, its type; keys of different types are different types here too.
 

@@ -1,4 +1,4 @@
-//! What does RFC 6962 itself say? Its recursive definitions, word for word, and a tree whose hashes are published: what the
+//! RFC 6962's recursive definitions, word for word, and a tree whose hashes are published: what the
 //! tests of this folder compare with.
 
 use super::tree::{Hash, leaf_hash, node_hash};

@@ -1,4 +1,4 @@
-//! What is a signed note, and who signed it? c2sp.org/signed-note v1: a text, an empty line, and signature lines.
+//! Signed notes, c2sp.org/signed-note v1: a text, an empty line, and signature lines.
 //!
 //! A [`Note`] was read and no more; its text is to be trusted only when [`Note::open`] has found a known key's signature.
 

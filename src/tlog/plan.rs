@@ -1,4 +1,4 @@
-//! Which stored hashes does a proof need, and how is it made of them? First the plan, which says what to fetch; then the proof.
+//! How a proof is made of stored hashes: first the plan, which says what to fetch; then the proof.
 //!
 //! Stored are the hashes of leaves and the roots of complete subtrees of 256^level leaves, and nothing in between. A proof asks
 //! for nodes; each is a run of leaves that follows from few of the stored hashes. A plan asks for less than two tiles a level.

@@ -1,4 +1,4 @@
-//! Is this leaf in that tree, and did this tree grow out of that one? RFC 6962's proofs, checked as RFC 9162 writes it.
+//! RFC 6962's proofs of inclusion and of consistency, checked as RFC 9162 writes it.
 
 use super::tree::{Hash, TreeHead, node_hash};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How does someone who has nothing but a file see that an entry is in the ledger? c2sp.org/tlog-proof@v1: a checkpoint with its
+//! Proofs as files that stand alone, c2sp.org/tlog-proof@v1: a checkpoint with its
 //! cosignatures, and the proof that leads from the entry to it.
 
 use super::checkpoint::{CheckpointError, Log, SignedCheckpoint};

@@ -1,4 +1,4 @@
-//! How are numbers and hashes written in the lines of C2SP texts? Decimal without leading zeros; standard, padded base64.
+//! Numbers and hashes in the lines of C2SP texts: decimal without leading zeros; standard, padded base64.
 //!
 //! Each value has one spelling alone: what is read is written again byte for byte.
 

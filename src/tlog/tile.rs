@@ -1,4 +1,4 @@
-//! Which tiles does a tree have, and what is in each? c2sp.org/tlog-tiles v0.1: paths, tiles of hashes, entry bundles.
+//! The tiles of a tree, c2sp.org/tlog-tiles v0.1: paths, tiles of hashes, entry bundles.
 
 use super::text::decimal;
 use super::tree::Hash;

@@ -1,4 +1,4 @@
-//! How does the tree grow? The frontier of an RFC 6962 tree: append leaf hashes, know the root, and learn which
+//! The frontier of an RFC 6962 tree: append leaf hashes, know the root, and learn which
 //! subtrees of 256^level leaves are complete.
 
 use sha2::{Digest, Sha256};

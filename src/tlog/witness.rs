@@ -1,4 +1,4 @@
-//! May a witness cosign this checkpoint? c2sp.org/tlog-witness v1: the `add-checkpoint` request, and what it is answered.
+//! Whether a witness may cosign a checkpoint, c2sp.org/tlog-witness v1: the `add-checkpoint` request, and its answers.
 //!
 //! ```text
 //! AddCheckpoint ──authenticate──▶ Authentic ──judge, against the stored head──▶ Accepted ──the caller stores──▶ cosign

@@ -1,4 +1,4 @@
-//! Which roots are known from elsewhere? The text of a checkpoint (c2sp.org/tlog-checkpoint): origin, size and root.
+//! Roots that are known from elsewhere: the text of a checkpoint (c2sp.org/tlog-checkpoint) with origin, size and root.
 
 use crate::tlog;
 use crate::tlog::checkpoint::SignedCheckpoint;

@@ -1,4 +1,4 @@
-//! Do the days add up? Each row of `token_ledger`, and what was removed of it, against the usages of its agent and day.
+//! Checks that the days add up: each row of `token_ledger`, and what was removed of it, against the usages of its agent and day.
 
 use super::findings::{Finding, Findings, shown};
 use super::removal::{Authorities, Removal};

@@ -1,19 +1,18 @@
-//! Is this message kept as it came? Each entry with its leaf, its dead letter or its row; alone, so that many can be looked at
-//! at a time.
+//! Compares each entry with its leaf, its dead letter or its row; alone, so that many can be looked at at a time.
 
 use super::findings::{Finding, Findings, shown};
 use super::fingerprint::{Fingerprint, Key};
 use super::rates::Rates;
 use super::removal::{Authorities, Removal};
 use super::rows::{Charge, compare, table_name};
-use super::stored::{DeadLetter, Entry, Epoch, Epochs, Page, RowKey};
+use super::stored::{DeadLetter, Entry, Epoch, Epochs, Erased, Page, RowKey};
 use crate::domain::dead_letter::dlq_subject;
 use crate::domain::digest::{Hash, hex, sha256};
 use crate::domain::leaf::{Disposition, Leaf};
 use crate::domain::message::{Headers, Message};
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::row::Row;
-use crate::domain::subject::{Subject, Table};
+use crate::domain::subject::Table;
 use std::collections::BTreeMap;
 
 /// What every entry is looked at with.
@@ -49,6 +48,8 @@ pub struct Checked {
     pub rows: BTreeMap<Table, Fingerprint>,
     /// The dead letters that were found.
     pub dead_letters: Fingerprint,
+    /// What is kept of bytes that were given up, where it was found.
+    pub erased: Fingerprint,
     /// By epoch.
     pub epochs: BTreeMap<i32, OfEpoch>,
     /// Entries that came again.
@@ -65,11 +66,23 @@ pub struct Checked {
 const MIGRATIONS: &str = "ledgerd";
 
 impl Checked {
+    /// Compares the batches of a page with their entries.
+    pub fn take_batches(&mut self, page: &Page) {
+        for (at, (batch, first)) in page.batches.iter().enumerate() {
+            let past = page.batches.get(at + 1).map_or(page.entries.len(), |(_, first)| *first);
+            batch.check(&page.entries[*first..past], &mut self.findings);
+        }
+    }
+
     /// Looks at some entries of a page.
     pub fn take(&mut self, entries: &[Entry], page: &Page, background: &Background) {
         for entry in entries {
             self.leaves.push((entry.leaf_index, entry.leaf_hash.whole()));
-            Looking { entry, page, background, into: self }.look();
+            let payload_sha256 = match (&entry.payload, &entry.erased) {
+                (Some(payload), _) => Some(sha256(payload)),
+                (None, erased) => erased.as_ref().and_then(|erased| erased.payload_sha256.whole()),
+            };
+            Looking { entry, payload_sha256, page, background, into: self }.look();
         }
     }
 
@@ -80,6 +93,7 @@ impl Checked {
             self.rows.entry(table).or_default().merge(&rows);
         }
         self.dead_letters.merge(&other.dead_letters);
+        self.erased.merge(&other.erased);
         for (number, epoch) in other.epochs {
             let sum = self.epochs.entry(number).or_default();
             sum.entries += epoch.entries;
@@ -96,6 +110,8 @@ impl Checked {
 
 struct Looking<'a> {
     entry: &'a Entry,
+    /// Of its bytes, or what is kept of them.
+    payload_sha256: Option<Hash>,
     page: &'a Page,
     background: &'a Background,
     into: &'a mut Checked,
@@ -149,45 +165,35 @@ impl Looking<'_> {
 
     fn look_at_bytes(&mut self) {
         let entry = self.entry;
-        let Some(payload) = &entry.payload else {
-            if entry.erasure_id.is_some() {
-                self.look_at_erasure();
-                return;
-            }
-            if !entry.was(Disposition::Duplicate) {
-                self.differ("payload", "is null, and no erasure says why");
+        if entry.erased.is_some() {
+            self.into.erased.add(&self.background.key, &RowKey::Number(entry.leaf_index));
+        }
+        match (&entry.payload, &entry.erased) {
+            (Some(_), None) => {}
+            (Some(_), Some(_)) => {
+                let says = "is that of an entry whose bytes are still there";
+                self.into.findings.add(Finding::new("ledger.erased", entry.leaf_index, "leaf_index", says));
             }
             // With their hash kept, the leaf would not miss them.
-            if entry.headers_sha256.is_some() {
-                self.differ("headers_sha256", "is kept of erased headers only, and no erasure says why");
+            (None, None) => self.differ("payload", "is null, and no erasure says why"),
+            (None, Some(erased)) => {
+                if entry.headers.is_some() {
+                    self.differ("headers", "are there, and the payload was erased");
+                }
+                self.look_at_erasure(erased);
             }
-            return;
-        };
-        if let Some(erasure) = entry.erasure_id {
-            self.differ("erasure_id", format!("is {erasure}, and its bytes are still there"));
-        }
-        if entry.headers_sha256.is_some() {
-            self.differ("headers_sha256", "is kept of erased headers only, and these bytes are still there");
-        }
-        let hash = sha256(payload);
-        if hash != entry.payload_sha256[..] {
-            let says =
-                format!("has the SHA-256 {}, and payload_sha256 says {}", hex(&hash), hex(&entry.payload_sha256));
-            let field =
-                if self.fits(|look| look.leaf(None, None, None, Some(hash))) { "payload_sha256" } else { "payload" };
-            self.differ(field, says);
         }
     }
 
     /// Bytes that were given up by the authority of the Architect.
-    fn look_at_erasure(&mut self) {
+    fn look_at_erasure(&mut self, erased: &Erased) {
         let entry = self.entry;
         let table = entry.table.map_or("no table", table_name);
         let key = entry.record_id.clone().unwrap_or_default();
         let removal = self.page.removals.get(&(table.to_owned(), key.clone()));
         let why = match removal {
             None => Some("no removal names it".to_owned()),
-            Some(removal) if removal.erasure_id != entry.erasure_id => Some("its removal is another".to_owned()),
+            Some(removal) if removal.erasure_id != Some(erased.erasure_id) => Some("its removal is another".to_owned()),
             Some(removal) if !is_leaf_of(removal, entry) => Some("its removal names another leaf".to_owned()),
             Some(removal) => self.background.authorities.explain(removal, table, &key).err(),
         };
@@ -205,28 +211,24 @@ impl Looking<'_> {
             // The dead letter itself is the difference, and is named as such.
             return;
         }
-        if self.fits(|look| look.leaf(None, None, None, None)) || self.fits_its_bytes() {
+        if self.fits(|look| look.leaf(None, None, None)) {
             return;
         }
         self.into.epochs.entry(entry.epoch).or_default().other_leaves += 1;
-        let other =
-            Disposition::ALL.into_iter().find(|other| self.fits(|look| look.leaf(None, Some(*other), None, None)));
+        let other = Disposition::ALL.into_iter().find(|other| self.fits(|look| look.leaf(None, Some(*other), None)));
         if let Some(other) = other {
             let says = format!("is {}, and the leaf says {}", disposition.name(), other.name());
             return self.differ("disposition", says);
         }
-        let number = self
-            .background
-            .epochs
-            .iter()
-            .find(|(_, other)| self.fits(|look| look.leaf(Some(*other), None, None, None)));
+        let number =
+            self.background.epochs.iter().find(|(_, other)| self.fits(|look| look.leaf(Some(*other), None, None)));
         if let Some(number) = number.map(|(number, _)| *number) {
             return self.differ("epoch", format!("is {}, and the leaf says {number}", entry.epoch));
         }
         let message = self.message(epoch);
-        let derived = message.as_ref().and_then(|message| Row::of(message, 0).ok()).map(|row| row.record_id);
+        let derived = message.as_ref().and_then(|message| Row::of(message, 0, None).ok()).map(|row| row.record_id);
         if let Some(id) = derived
-            && self.fits(|look| look.leaf(None, None, Some(&id), None))
+            && self.fits(|look| look.leaf(None, None, Some(&id)))
         {
             let says = format!("is {}, and the leaf says {}", shown(entry.record_id.as_deref()), shown(Some(&id)));
             return self.differ("record_id", says);
@@ -238,33 +240,19 @@ impl Looking<'_> {
             );
         }
         let says = format!(
-            "is {}, and is not that of the fields epoch, sequence, subject, server_time_ns, headers, payload_sha256, \
+            "is {}, and is not that of the fields epoch, sequence, subject, server_time_ns, headers, payload, \
              disposition, record_id, row_id, committed_at",
             hex(&entry.leaf_hash)
         );
         self.differ("leaf_hash", says);
     }
 
-    /// `payload_sha256` alone was changed; that is said where the bytes are looked at.
-    fn fits_its_bytes(&self) -> bool {
-        let bytes = self.entry.payload.as_deref().map(sha256);
-        bytes.is_some_and(|hash| {
-            hash != self.entry.payload_sha256[..] && self.fits(|look| look.leaf(None, None, None, Some(hash)))
-        })
-    }
-
     fn fits(&self, leaf: impl FnOnce(&Self) -> Option<Hash>) -> bool {
         leaf(self).is_some_and(|hash| hash == self.entry.leaf_hash[..])
     }
 
-    /// The hash of the entry's leaf, or of what it would be with another epoch, disposition, record id or hash of its bytes.
-    fn leaf(
-        &self,
-        epoch: Option<&Epoch>,
-        disposition: Option<Disposition>,
-        record_id: Option<&str>,
-        payload: Option<Hash>,
-    ) -> Option<Hash> {
+    /// The hash of the entry's leaf, or of what it would be with another epoch, disposition or record id.
+    fn leaf(&self, epoch: Option<&Epoch>, disposition: Option<Disposition>, record_id: Option<&str>) -> Option<Hash> {
         let entry = self.entry;
         let own = self.background.epochs.get(&entry.epoch);
         let epoch = epoch.or(own)?;
@@ -275,7 +263,7 @@ impl Looking<'_> {
         };
         let headers_sha256 = match &entry.headers {
             Some(headers) => Some(sha256(headers)),
-            None => match &entry.headers_sha256 {
+            None => match entry.erased.as_ref().and_then(|erased| erased.headers_sha256.as_ref()) {
                 Some(stored) => Some(stored.whole()?),
                 None => None,
             },
@@ -288,7 +276,7 @@ impl Looking<'_> {
             subject: &entry.subject,
             server_time_ns: entry.server_time_ns,
             headers_sha256,
-            payload_sha256: payload.or_else(|| entry.payload_sha256.whole())?,
+            payload_sha256: self.payload_sha256?,
             disposition,
             record_id: record_id.or(entry.record_id.as_deref()),
             row_id: entry.row_id,
@@ -330,28 +318,11 @@ impl Looking<'_> {
     fn look_at_duplicate(&mut self, message: Option<&Message>) {
         let entry = self.entry;
         self.into.duplicates += 1;
-        let name = entry.record_id.clone().unwrap_or_default();
-        let none = Vec::new();
-        let siblings = self.page.siblings.get(&name).unwrap_or(&none).iter();
-        let table = entry.table;
-        let mut siblings = siblings
-            .filter(|sibling| Subject::parse(&sibling.subject).map(|subject| subject.lane.table()) == table)
-            .peekable();
-        if siblings.peek().is_none() {
-            return self.differ(
-                "record_id",
-                format!("is {}, a duplicate of what nobody recorded", shown(entry.record_id.as_deref())),
-            );
-        }
-        let is_copy = siblings.any(|sibling| sibling.payload_sha256 == entry.payload_sha256);
-        if entry.payload.is_none() && entry.erasure_id.is_none() && !is_copy {
-            self.differ("payload", "is null, and no entry of its name has bytes of that SHA-256");
-        }
         if let Some(row) = entry.row_id {
             self.differ("row_id", format!("is {row}, and a duplicate makes no row"));
         }
         if let Some(message) = message {
-            self.look_at_name(Row::of(message, 0).as_ref());
+            self.look_at_name(Row::of(message, 0, entry.record_id.as_deref()).as_ref());
         }
     }
 
@@ -384,7 +355,8 @@ impl Looking<'_> {
         let named = (table, key);
         let found = self.page.rows.get(&named);
         let key = named.1;
-        let derived = message.map(|message| Row::of(message, entry.committed_at_us.unwrap_or(i64::MAX)));
+        let derived = message
+            .map(|message| Row::of(message, entry.committed_at_us.unwrap_or(i64::MAX), entry.record_id.as_deref()));
         if let Some(derived) = &derived {
             self.look_at_name(derived.as_ref());
         }

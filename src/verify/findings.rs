@@ -1,4 +1,4 @@
-//! What differs, and where? Each difference names its table, its row and its field; all are counted, and the first are kept.
+//! Findings: each difference names its table, its row and its field; all are counted, and the first are kept.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

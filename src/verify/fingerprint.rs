@@ -1,4 +1,4 @@
-//! Are two sets of rows the same? A sum over their names that only equal sets share, in memory that does not grow with them.
+//! Compares two sets of rows: a sum over their names that only equal sets share, in memory that does not grow with them.
 //!
 //! The names are hashed under a key that is made anew for each run, so nobody can choose names whose sums meet.
 

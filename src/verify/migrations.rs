@@ -1,4 +1,4 @@
-//! Is each migration the one that was recorded? The table of migrations against the events of our own in custody.
+//! Checks that each migration is the one that was recorded: the table of migrations against the events of our own in custody.
 
 use super::findings::{Finding, Findings, shown};
 use crate::domain::message::utc_text;

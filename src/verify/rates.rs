@@ -1,4 +1,4 @@
-//! Which rates was a usage charged at? The rule of charging, as the daemon's statement has it, over the rates that there are.
+//! The rates that a usage was charged at: the rule of charging, as the daemon's statement has it, over the rates that there are.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

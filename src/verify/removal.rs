@@ -1,4 +1,4 @@
-//! Was the row that is not there removed by right? Each removal names an export or an erasure, and each of these an audit
+//! A row that is not there was removed by right: each removal names an export or an erasure, and each of these an audit
 //! event, which must itself stand in the ledger.
 
 use super::findings::Finding;

@@ -1,4 +1,4 @@
-//! What was made anew? Each repaired row is an audit event of our own, with what was there and what is there now.
+//! Repaired rows: each is an audit event of our own, with what was there and what is there now.
 
 use crate::domain::digest::{hex, sha256};
 use crate::domain::message::{Headers, Incarnation, Message, utc_text};

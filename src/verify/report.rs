@@ -1,4 +1,4 @@
-//! What was looked at, and what was found? The whole, for people and for machines.
+//! The report: what was looked at and what was found, for people and for machines.
 
 use super::entry::Checked;
 use super::findings::{Finding, Findings};

@@ -1,4 +1,4 @@
-//! Is each decision about a dead letter what its event says? The table against the events of our own in custody.
+//! Checks that each decision about a dead letter is what its event says: the table against the events of our own in custody.
 
 use super::findings::{Finding, Findings};
 use crate::domain::timestamp::EventTime;

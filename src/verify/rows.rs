@@ -1,4 +1,4 @@
-//! Is the row the one that its record made? Column by column, each by what it means.
+//! Compares a row with the record that made it: column by column, each by what it means.
 
 use super::findings::{Finding, shown};
 use super::rates::Rates;

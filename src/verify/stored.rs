@@ -1,9 +1,10 @@
-//! What is read? Rows as the database has them, unchecked.
+//! What is read: rows as the database has them, unchecked.
 
 use crate::domain::digest::Hash;
 use crate::domain::leaf::Disposition;
 use crate::domain::message::Incarnation;
 use crate::domain::subject::Table;
+use crate::verify::batch::Batch;
 use crate::verify::removal::Removal;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -37,7 +38,18 @@ pub struct DeadLetter {
     pub published_too_early: bool,
 }
 
-/// A row of `ledger.entry`, with the dead letter of its leaf.
+/// A row of `ledger.erased`: what is kept of bytes that were given up.
+#[derive(Clone, Debug)]
+pub struct Erased {
+    /// By whose authority.
+    pub erasure_id: i64,
+    /// SHA-256 of the payload.
+    pub payload_sha256: StoredHash,
+    /// SHA-256 of the headers, where there were any.
+    pub headers_sha256: Option<StoredHash>,
+}
+
+/// An entry of custody, with the dead letter of its leaf.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its leaf.
@@ -56,8 +68,6 @@ pub struct Entry {
     pub headers: Option<Vec<u8>>,
     /// The publisher's bytes.
     pub payload: Option<Bytes>,
-    /// What is said to be their SHA-256.
-    pub payload_sha256: StoredHash,
     /// One of three words, or another.
     pub disposition: Result<Disposition, String>,
     /// The record's own name.
@@ -70,10 +80,8 @@ pub struct Entry {
     pub committed_at_us: Option<i64>,
     /// The dead letter of this leaf.
     pub dead_letter: Option<DeadLetter>,
-    /// Its bytes were given up by the authority of this erasure.
-    pub erasure_id: Option<i64>,
-    /// SHA-256 of headers that were given up.
-    pub headers_sha256: Option<StoredHash>,
+    /// What is kept of its bytes, which were given up.
+    pub erased: Option<Erased>,
 }
 
 impl Entry {
@@ -142,15 +150,6 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// A recorded entry that bears the name of a duplicate.
-#[derive(Clone, Debug)]
-pub struct Sibling {
-    /// The subject.
-    pub subject: String,
-    /// SHA-256 of its bytes.
-    pub payload_sha256: StoredHash,
-}
-
 /// The values of a row as PostgreSQL prints them, in the order of [`crate::domain::row::columns`]: one text, cut into pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
@@ -197,10 +196,10 @@ impl Values {
 pub struct Page {
     /// In the order of their leaves.
     pub entries: Vec<Entry>,
+    /// The batches that they are of, each with where its first entry is among these.
+    pub batches: Vec<(Batch, usize)>,
     /// The rows that they name, by table and key.
     pub rows: HashMap<(Table, RowKey), Values>,
-    /// The recorded entries of the names that duplicates bear.
-    pub siblings: HashMap<String, Vec<Sibling>>,
     /// What was removed of the rows that are not there, by table and key.
     pub removals: HashMap<(String, String), Removal>,
     /// Which of the named ventures there still are.

@@ -1,4 +1,4 @@
-//! Is the tree that of its leaves? Takes the stored leaf hashes in order, and compares every subtree, every known root and the head.
+//! Compares the tree with its leaves: takes the stored leaf hashes in order, and compares every subtree, every known root and the head.
 
 use super::checkpoint::KnownRoot;
 use super::findings::{Finding, Findings};
@@ -67,6 +67,11 @@ impl Tree {
         for (leaf_index, hash) in &stretch.leaves {
             if *leaf_index > self.next {
                 self.miss(*leaf_index, findings);
+            }
+            if *leaf_index < self.next {
+                findings.add(Finding::new("ledger.entry", leaf_index, "leaf_index", "is there more than once"));
+                self.broken_at = self.broken_at.or(Some(*leaf_index));
+                continue;
             }
             self.next = leaf_index + 1;
             let Some(hash) = *hash else {

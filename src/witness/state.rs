@@ -1,4 +1,4 @@
-//! What did the witness cosign last? One file for each log, the log's own signed note, which takes the place of the one before it
+//! What the witness cosigned last: one file for each log, the log's own signed note, which takes the place of the one before it
 //! at once, and is on the disk before anybody is told.
 
 use crate::tlog::checkpoint::{Log, Origin, SignedCheckpoint};

@@ -60,7 +60,7 @@ const REGISTERED: &str = "
 ";
 
 /// What the daemon writes, in each table at least once.
-const DAEMON_WRITES: [&str; 19] = [
+const DAEMON_WRITES: [&str; 25] = [
     "insert into ledger.epoch (stream, stream_created_ns, regressions) values ('LEDGER', 1, 0)",
     "insert into public.audit_events
         (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, created_at, timestamp_text)
@@ -82,14 +82,25 @@ const DAEMON_WRITES: [&str; 19] = [
     "insert into ledger.tool_usage (id, agent_id, venture_id, tool_id, tokens_consumed, cost_usd, execution_ms, created_at)
         select gen_random_uuid(), a.id, v.id, t.id, 1, 1, 1, now()
         from ledger.known_agent as a, ledger.known_tool as t, ledger.known_venture as v",
-    "insert into ledger.entry
-        (leaf_index, epoch, sequence, subject, server_time_ns, payload, payload_sha256, disposition, leaf_hash, committed_at)
-        select size, 1, 1000, 'ledger.EXEC.BRM-CTO', 1, '', sha256(''), 'rejected', sha256(''), now() from ledger.tree_head for update",
+    "insert into ledger.batch
+        (first_leaf, leaves, epoch, lane, layer, first_sequence, last_sequence, duplicates, rejected, committed_at, sequences, subjects,
+        server_times_ns, payloads, dispositions, record_ids, leaf_hashes)
+        select size, 1, 1, 'EXEC', 0, 1000, 1000, 0, 1, now(), array[1000], array['ledger.EXEC.BRM-CTO'], array[1], array[''::bytea],
+            array['x'::\"char\"], array[null], array[sha256('')]
+        from ledger.tree_head for update",
     "insert into ledger.dead_letter (leaf_index, reason, detail, dlq_subject, rejected_at) values (999, 'r', 'd', 's', now())",
     "insert into ledger.checkpoint (origin, tree_size, root, note) values ('example.com/ledger', 1, sha256('x'), 'n')",
     "insert into ledger.cosignature (origin, tree_size, witness, line) values ('example.com/ledger', 1, 'w', 'l')",
     "insert into ledger.reconciled (epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane)
         values (1, 1, 10, 4, 3, 2, 1)",
+    "insert into ledger.position (epoch, lane, sequence) values (1, 'EXEC', 5)",
+    "update ledger.position set sequence = 7, fence = 1, owner = 'o', renewed_at = now(), suspect_after = 6",
+    "insert into ledger.counted (epoch, through, counted_at) values (1, 3, now());
+        update ledger.counted set through = 4, counted_at = now()",
+    "insert into ledger.gap (epoch, lane, first_sequence, last_sequence, why) values (1, 'EXEC', 1, 2, 'w')",
+    "insert into ledger.refusal (slot, status, webhook, address, calls, first_at, last_at)
+        values (1, 401, 'audit', '127.0.0.1', 1, now(), now())",
+    "update ledger.refusal set status = 403, webhook = 'usage', address = 'others', calls = 2, first_at = now(), last_at = now()",
     "update ledger.dead_letter set published_at = now() where leaf_index = 999",
     "insert into ledger.resolution (leaf_index, round, action, decided_by, why, replacement, stream, stream_created_ns, after_sequence,
         message_id, event_id) values (999, 1, 'REQUEUED', 'b', 'w', 'r', 'LEDGER', 1, 0, 'requeue-1', 'z')",
@@ -103,19 +114,22 @@ const REMOVED: &str = "
     alter table ledger.export disable trigger all;
     alter table ledger.erasure disable trigger all;
     alter table ledger.removal disable trigger all;
+    alter table ledger.erased disable trigger all;
     insert into ledger.export
         (table_name, cutoff, row_count, first_key, last_key, oldest, newest, location, file, file_bytes, file_sha256, lines_bytes,
         lines_sha256, manifest, manifest_sha256, event_id)
     values ('token_ledger', '2026-01-01', 1, 'a', 'a', 'a', 'a', 'file:///a', 'f', 1, sha256('x'), 1, sha256('x'), 'm', sha256('x'), 'x');
     insert into ledger.erasure (table_name, authorized_by, row_count, event_id) values ('audit_events', 'a', 1, 'y');
     insert into ledger.removal (table_name, row_key, erasure_id) values ('audit_events', 'gone', 1);
+    insert into ledger.erased (leaf_index, erasure_id, payload_sha256) values (1000, 1, sha256('x'));
     do $$
     declare it record;
     begin
         for it in
             select tgrelid::regclass as relation, tgname
             from pg_trigger
-            where tgrelid in ('ledger.export'::regclass, 'ledger.erasure'::regclass, 'ledger.removal'::regclass) and not tgisinternal
+            where tgrelid in ('ledger.export'::regclass, 'ledger.erasure'::regclass, 'ledger.removal'::regclass,
+                'ledger.erased'::regclass) and not tgisinternal
         loop execute format('alter table %s enable always trigger %I', it.relation, it.tgname); end loop;
     end $$";
 

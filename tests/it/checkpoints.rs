@@ -1,6 +1,7 @@
 //! Signed checkpoints: released as the tree grows, and never over a tree that is not the one that was signed before.
 
 use crate::support::events::{good_events, next_event};
+use crate::support::forge;
 use crate::support::ledger::{check_ledger, settled};
 use crate::support::process::scratch_folder;
 use crate::support::proxy::{Direction, TcpProxy};
@@ -166,14 +167,9 @@ async fn a_tree_that_was_rewritten_is_not_signed_over() {
     check_ledger(&log.world, &published).await;
     log.signed_up_to_date().await;
     let signed_before = log.anchored().len();
-    log.world
-        .database
-        .execute(
-            "alter table ledger.entry disable trigger all;
-            update ledger.entry set leaf_hash = sha256('forged') where leaf_index = 7;
-            alter table ledger.entry enable always trigger append_only",
-        )
-        .await;
+    forge::arm(&log.world.database).await;
+    log.world.database.execute("update ledger.entry set leaf_hash = sha256('forged') where leaf_index = 7").await;
+    forge::disarm_and_guard(&log.world.database).await;
     published.publish_all(&log.world.publisher, good_events(15)).await;
     daemon.says("refusing to sign the tree").await;
     assert_eq!(log.anchored().len(), signed_before, "nothing was signed");

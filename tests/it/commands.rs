@@ -1,5 +1,6 @@
 //! The commands around the daemon, as a person or a script meets them.
 
+use crate::starting::change_consumer;
 use crate::support::daemon::{ledgerd_with_input, text_of};
 use crate::support::events::{event, next_event};
 use crate::support::ledger::check_ledger;
@@ -76,15 +77,18 @@ async fn check_says_line_by_line_what_is_right_and_what_is_not() {
         bad_lines(&lines(&output)).into_iter().filter(|line| !line.contains("fsync is off")).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
 
-    world.database.execute(&format!("revoke insert on ledger.entry from {}", world.role)).await;
+    world.database.execute(&format!("revoke insert on ledger.batch from {}", world.role)).await;
+    change_consumer(&world, "VOTE", "headers_only", true).await;
     let stream = world.jetstream().await.get_stream("LEDGER").await.expect("setup made it");
-    stream.delete_consumer("ledgerd-VOTE").await.expect("setup made it");
+    stream.delete_consumer("ledgerd-PROP").await.expect("setup made it");
     let output = check().await;
     assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
     let bad = bad_lines(&lines(&output)).join("\n");
-    for says in ["INSERT on ledger.entry", "consumer ledgerd-VOTE: missing"] {
+    for says in ["INSERT on ledger.batch", "consumer ledgerd-VOTE: headers_only"] {
         assert!(bad.contains(says), "{says}: {bad}");
     }
+    // The daemon makes it.
+    assert!(text_of(&output).contains("consumer ledgerd-PROP: not there; it is made"), "{}", text_of(&output));
     world.nats().kill();
     assert_eq!(check().await.status.code(), Some(69));
 }
@@ -112,9 +116,11 @@ async fn the_ledger_is_append_only_even_for_its_owner() {
         "update audit_events set actor = 'x'",
         "delete from audit_events",
         "truncate audit_events",
-        "update ledger.entry set payload = ''",
+        "update ledger.batch set payloads = array_fill(''::bytea, array[leaves])",
+        "delete from ledger.batch",
         "delete from ledger.entry",
-        "truncate ledger.entry",
+        "truncate ledger.batch",
+        "truncate ledger.erased",
         "update ledger.dead_letter set reason = 'x'",
         "update ledger.dead_letter set published_at = null",
         "delete from ledger.dead_letter",

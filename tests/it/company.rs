@@ -6,16 +6,7 @@ use crate::support::ledger::check_ledger;
 use crate::support::published::Published;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
-use bytes::Bytes;
-use ledgerd::domain::budget::Budget;
-use ledgerd::domain::message::{Headers, Incarnation, Message};
-use ledgerd::domain::reject::{Reason, Rejection};
-use ledgerd::domain::rules::Verdict;
-use ledgerd::lifecycle::{Judged, References, Store as _};
-use ledgerd::postgres::{Connections, Ledger, Limits};
 use sqlx::Executor as _;
-use std::sync::Arc;
-use std::time::Duration;
 
 const LANES: usize = 11;
 
@@ -52,7 +43,7 @@ async fn lanes_that_wait_for_a_connection_commit_together() {
         when((counted - 11.0).abs() < 0.5, || format!("{counted} are counted"))
     })
     .await;
-    let transactions = "select count(distinct xmin::text) from ledger.entry where subject like 'ledger.%.%'";
+    let transactions = "select count(distinct xmin::text) from ledger.batch where subjects[1] like 'ledger.%.%'";
     let transactions = world.database.count(transactions).await;
     // Who was first in line, who waited too long for a turn, and who came late.
     assert!(transactions <= 5, "{transactions} transactions for {LANES} lanes");
@@ -69,34 +60,4 @@ async fn a_record_that_the_database_refuses_takes_no_other_lane_with_it() {
     publish_into_a_line(&world, &daemon, &mut published, outgoing).await;
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.rejects), (LANES - 1, 1));
-}
-
-/// A stream that went back to an older copy of itself gives a sequence again, while the message that had it is still held.
-#[tokio::test]
-async fn two_messages_that_had_one_sequence_are_both_stored_though_they_commit_together() {
-    let world = World::start().await;
-    let message = |server_time_ns, payload: &'static [u8]| Judged {
-        message: Message {
-            incarnation: Incarnation { stream: "LEDGER".into(), created_ns: 1 },
-            sequence: 901,
-            subject: "ledger.EXEC.BRM-CTO".to_owned(),
-            server_time_ns,
-            headers: Headers::NONE,
-            payload: Bytes::from_static(payload),
-        },
-        verdict: Verdict::Reject { rejection: Rejection::new(Reason::MalformedJson, "not JSON"), record_id: None },
-    };
-    let (older, newer) = (message(10, b"older"), message(20, b"newer"));
-    let budget = Budget { yellow_percent: 70, red_percent: 90, exceeded_percent: 100, shared_groups: Vec::new() };
-    let limits = Limits { connect: Duration::from_secs(5), statement: Duration::from_secs(10) };
-    let writers = Connections::new(&world.database.url(), limits, 1).expect("a URL");
-    let ledger = Ledger::new(writers, budget);
-    let rows = Arc::new(vec![newer.clone(), older.clone(), newer]);
-    let first = ledger.commit(&rows, References::MayFollow).await.expect("it is there");
-    assert_eq!((first.rejected.values().sum::<usize>(), first.known), (2, 1));
-    let again = ledger.commit(&rows, References::MayFollow).await.expect("it is there");
-    assert_eq!(again.known, 3);
-    let stored = "select count(*) from ledger.entry join ledger.epoch using (epoch)
-        where sequence = 901 and server_time_ns = 10 * (regressions + 1)";
-    assert_eq!(world.database.count(stored).await, 2, "the older one is of the earlier epoch");
 }

@@ -118,7 +118,7 @@ const INSTANTS: [(&str, Strike); 10] = [
     ("decided, not committed", |world| world.postgres_proxy().hold_answer_after(b"insert into ledger.resolution")),
     ("before its commit", |world| before_statement(world, COMMIT)),
     ("decided, not known", |world| world.postgres_proxy().hold_answer_after(COMMIT)),
-    ("decided, not recorded", |world| before_statement(world, b"insert into ledger.entry")),
+    ("decided, not recorded", |world| before_statement(world, b"insert into ledger.batch")),
     ("recorded, not looked", |world| world.nats_proxy().hold_when(Direction::ToServer, b"last_by_subj")),
     ("before the publication", |world| world.nats_proxy().hold_when(Direction::ToServer, b"HPUB ledger.")),
     ("published, not known", |world| world.nats_proxy().hold_answer_after(b"HPUB ledger.")),

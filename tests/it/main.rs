@@ -11,6 +11,15 @@ mod support_holds;
 mod readme;
 mod records;
 
+/// Events of one id that are no conflict.
+mod repeated_ids;
+
+/// The programs of the public repository, as they are.
+mod hegemon;
+
+/// Subscribers that answer what the daemon publishes.
+mod foreign_answers;
+
 /// The tables beside `audit_events`.
 mod tables;
 
@@ -43,6 +52,10 @@ mod stalls;
 
 /// Two and three instances, a replicated stream, a standby.
 mod instances;
+
+mod owners;
+
+mod positions;
 
 /// kill -9 at every instant that matters.
 mod kills;
@@ -85,11 +98,19 @@ mod receipts;
 /// Verification by the program itself: it passes what the daemon did, and finds any tampering.
 mod verify;
 
+/// Custody in batches: what a commit writes, and how an entry is found again.
+mod batches;
 /// What must not cost more as the ledger grows.
 mod growth;
 
 /// Records that come in over HTTP.
 mod webhooks;
+
+/// Who gets in there, and who does not.
+mod webhooks_access;
+
+/// How many connections, and for how long.
+mod listener;
 
 /// The witness, and the log that asks it.
 mod witness;

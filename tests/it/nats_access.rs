@@ -43,9 +43,8 @@ async fn the_shipped_accounts_are_those_of_the_registered_agents() {
         "run `ledgerd nats-accounts > nats/agents.conf`"
     );
     let actors: std::collections::BTreeSet<_> = imported_lanes().into_iter().map(|(actor, _)| actor).collect();
-    // 31 active agents, the Architect and n8n; Astra is in development.
-    assert_eq!(actors.len(), 33);
-    assert!(!actors.contains("AST-GOV"));
+    // The 32 agents, the Architect and n8n.
+    assert_eq!(actors.len(), 34);
 }
 
 #[tokio::test]

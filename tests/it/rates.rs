@@ -1,4 +1,4 @@
-//! What does a call cost that does not say so? The rates that were in force when it was published, however late it or they are stored.
+//! What a call costs that does not say it: the rates in force when it was published, however late it or they are stored.
 
 use crate::support::events::{Event, Outgoing, next_event};
 use crate::support::ledger::{check_ledger, settled};

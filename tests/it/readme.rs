@@ -1,22 +1,24 @@
-//! The code that README.md shows to the authors of agents does what it says.
+//! The code that README.md and docs/publish.md show to the authors of agents does what it says.
 
+use crate::support::daemon::Daemon;
 use crate::support::http::ask;
 use crate::support::process::scratch_folder;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
+const PUBLISH: &str = include_str!("../../docs/publish.md");
 
 /// The one block of code in this language.
-fn code(language: &str) -> &'static str {
+fn code(document: &'static str, language: &str) -> &'static str {
     let begin = format!("```{language}\n");
-    let mut blocks = README.split(&begin).skip(1);
-    let block = blocks.next().unwrap_or_else(|| panic!("README.md has code in {language}"));
-    assert!(blocks.next().is_none(), "README.md has several blocks in {language}");
+    let mut blocks = document.split(&begin).skip(1);
+    let block = blocks.next().unwrap_or_else(|| panic!("there is code in {language}"));
+    assert!(blocks.next().is_none(), "there are several blocks in {language}");
     block.split("```").next().expect("a block ends")
 }
 
@@ -32,72 +34,122 @@ async fn run(mut command: Command) -> String {
     String::from_utf8(output.stdout).expect("it prints UTF-8")
 }
 
-fn write(folder: &Path, name: &str, language: &str) -> PathBuf {
-    let file = folder.join(name);
-    std::fs::write(&file, code(language)).expect("the code can be written");
-    file
+/// A program in a folder of its own, beside the packages that it imports.
+async fn run_python(block: &str, packages_in: &str, arguments: &[&str]) -> String {
+    let folder = scratch_folder("readme");
+    let file = folder.path().join("publish.py");
+    std::fs::write(&file, block).expect("the code can be written");
+    let mut python = Command::new("python3");
+    python.arg(file).args(arguments).env("PYTHONPATH", packages(packages_in));
+    run(python).await
 }
 
-#[tokio::test]
-async fn what_it_shows_to_authors_in_python_and_node_is_recorded() {
-    let world = World::start().await;
-    let _daemon = world.daemon().await;
+async fn run_node(block: &str, packages_in: &str, arguments: &[&str]) -> String {
     let folder = scratch_folder("readme");
-    let url = world.nats().url();
-
-    let mut python = Command::new("python3");
-    python.arg(write(folder.path(), "publish.py", "python")).args([&url, "BRM-CTO"]);
-    python.env("PYTHONPATH", packages("LEDGERD_TEST_PYTHON_CLIENTS"));
-    assert!(run(python).await.contains("is in the stream as"));
-
-    std::os::unix::fs::symlink(packages("LEDGERD_TEST_NODE_CLIENTS"), folder.path().join("node_modules"))
-        .expect("the packages can be linked");
+    let file = folder.path().join("publish.mjs");
+    std::fs::write(&file, block).expect("the code can be written");
+    std::os::unix::fs::symlink(packages(packages_in), folder.path().join("node_modules")).expect("they can be linked");
     let mut node = Command::new("node");
-    node.arg(write(folder.path(), "publish.mjs", "js")).args([&url, "BRM-CTO"]);
-    assert!(run(node).await.contains("is in the stream as"));
+    node.arg(file).args(arguments);
+    run(node).await
+}
 
-    eventually("both are recorded", SOON, async || {
-        let events = "select count(*) from audit_events where actor = 'BRM-CTO' and action = 'EXECUTION_STARTED'";
-        let days = "select count(*) from token_ledger where agent_name = 'BRM-CTO' and total_tokens_input = 1200";
-        let found = (world.database.count(events).await, world.database.count(days).await);
-        when(found == (1, 1), || format!("{found:?}"))
+/// A server that lets in whoever has the login, which stands in the URL.
+async fn start_with_login() -> (World, String) {
+    let world = World::builder().nats_login("agent", "a-password").start().await;
+    let url = world.nats().url_of(world.nats().login().expect("it has one"));
+    (world, url)
+}
+
+async fn is_counted(world: &World, select: &str, expected: i64) {
+    eventually(select, SOON, async || {
+        let found = world.database.count(select).await;
+        when(found == expected, || found.to_string())
     })
     .await;
 }
 
-/// What n8n does with the two nodes: the code of the first, then the second's expressions over its result and the environment.
+const STARTED: &str = "select count(*) from audit_events where actor = 'BRM-CTO' and action = 'EXECUTION_STARTED'";
+
+#[tokio::test]
+async fn the_programs_in_python_and_node_publish_with_a_login() {
+    let (world, url) = start_with_login().await;
+    let _daemon = world.daemon().await;
+    let printed = run_python(code(README, "python"), "LEDGERD_TEST_PYTHON_CLIENTS", &[&url, "BRM-CTO"]).await;
+    assert!(printed.contains("is in the stream as"), "{printed}");
+    is_counted(&world, STARTED, 1).await;
+    let printed = run_node(code(README, "js"), "LEDGERD_TEST_NODE_CLIENTS", &[&url, "BRM-CTO"]).await;
+    assert!(printed.contains("is in the stream as"), "{printed}");
+    let days = "select count(*) from token_ledger where agent_name = 'BRM-CTO' and total_tokens_input = 1200";
+    is_counted(&world, days, 1).await;
+}
+
+#[tokio::test]
+async fn the_programs_with_faststream_and_nestjs_publish_with_a_login() {
+    let (world, url) = start_with_login().await;
+    let _daemon = world.daemon().await;
+    let block = code(PUBLISH, "python faststream");
+    let printed = run_python(block, "LEDGERD_TEST_FASTSTREAM", &[&url, "BRM-CTO"]).await;
+    assert!(printed.contains("is in the stream as"), "{printed}");
+    is_counted(&world, STARTED, 1).await;
+    let printed = run_node(code(PUBLISH, "js nestjs"), "LEDGERD_TEST_NESTJS", &[&url, "BRM-CTO"]).await;
+    assert!(printed.contains("is in the stream as"), "{printed}");
+    is_counted(&world, STARTED, 2).await;
+}
+
+const TOKEN: &str = "a-secret";
+const AUDIT: &str = "/webhook/hegemon-audit-log";
+
+async fn start_with_token() -> (World, Daemon) {
+    let hash: String = Sha256::digest(TOKEN).iter().map(|byte| format!("{byte:02x}")).collect();
+    let world =
+        World::builder().env("LEDGERD__WEBHOOKS__TOKENS", &format!("{hash} N8N_SANITIZER BRM-CTO")).start().await;
+    let daemon = world.daemon().await;
+    (world, daemon)
+}
+
+#[tokio::test]
+async fn the_request_with_curl_is_committed() {
+    let (world, daemon) = start_with_token().await;
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", code(PUBLISH, "sh")]).env("TOKEN", TOKEN);
+    shell.env("LEDGER", format!("http://127.0.0.1:{}", daemon.http_port()));
+    let answer = run(shell).await;
+    assert!(answer.contains("LOGGED"), "{answer}");
+    is_counted(&world, STARTED, 1).await;
+}
+
+/// The request that the node Ledger of a workflow makes, after a node that yields `$json`. What n8n itself does with the workflows,
+/// `make test-n8n` shows.
 const N8N: &str = r#"
-const [nodes, $env] = process.argv.slice(2).map(JSON.parse);
-const [{ json: $json }] = new Function(nodes.nodes[0].parameters.jsCode)();
+const [workflow, given, $execution] = process.argv.slice(1).map((text) => JSON.parse(text));
+const node = (name) => workflow.nodes.find((node) => node.name === name).parameters;
+const json = given ?? new Function(node("Event").jsCode)()[0].json;
+const $ = () => ({ item: { json } });
 const value = (text) => (text.startsWith("=") ? text.slice(1).replace(/\{\{(.*?)\}\}/g, (_, code) => eval(code)) : text);
-const { url, headerParameters, jsonBody } = nodes.nodes[1].parameters;
+const { url, headerParameters, jsonBody } = node("Ledger");
 const headers = headerParameters.parameters.map(({ name, value: text }) => [name, value(text)]);
 console.log(JSON.stringify({ url: value(url), headers, body: value(jsonBody) }));
 "#;
 
 #[tokio::test]
-async fn the_nodes_that_it_shows_to_n8n_are_answered_with_logged() {
-    let token = "a-secret";
-    let hash: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
-    let world = World::builder().env("LEDGERD__WEBHOOKS__TOKENS", &format!("{hash} N8N_SANITIZER")).start().await;
-    let daemon = world.daemon().await;
-    let folder = scratch_folder("n8n");
-    let script = folder.path().join("n8n.js");
-    std::fs::write(&script, N8N).expect("the script can be written");
-    let environment = serde_json::json!({
-        "HEGEMON_AUDIT_WEBHOOK": format!("http://127.0.0.1:{}/webhook/hegemon-audit-log", daemon.http_port()), "HEGEMON_TOKEN": token,
+async fn what_the_workflows_for_n8n_post_is_committed() {
+    let (_world, daemon) = start_with_token().await;
+    let event = json!({
+        "event_id": "EXEC-BRM-CTO-1708451234567", "actor": "BRM-CTO", "action": "EXECUTION_STARTED", "outcome": "SUCCESS",
+        "timestamp": "2026-02-20T17:47:14.567Z",
     });
-    let mut node = Command::new("node");
-    node.arg(script).args([code("json n8n"), &environment.to_string()]);
-    let request: Value = serde_json::from_str(&run(node).await).expect("JSON");
-
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let header = (text(&request["headers"][0][0]), text(&request["headers"][0][1]));
-    let url = text(&request["url"]);
-    let path = &url[url.find("/webhook").expect("a path")..];
-    let body = text(&request["body"]);
-    let answer =
-        ask(daemon.http_port(), "POST", path, &[(&header.0, &header.1)], body.as_bytes()).await.expect("an answer");
-    let said: Value = serde_json::from_slice(&answer.body).expect("JSON");
-    assert_eq!((answer.status, said["status"].as_str()), (200, Some("LOGGED")), "{said}");
+    let forwarded = json!({ "body": event }).to_string();
+    for (workflow, given) in [(code(README, "json n8n"), "null"), (code(PUBLISH, "json n8n-forward"), &forwarded)] {
+        let mut node = Command::new("node");
+        node.args(["-e", N8N, workflow, given, r#"{"id":"7"}"#]);
+        let request: Value = serde_json::from_str(&run(node).await).expect("JSON");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        assert_eq!(text(&request["url"]), format!("http://127.0.0.1:9465{AUDIT}"));
+        let key = (text(&request["headers"][0][0]), text(&request["headers"][0][1]));
+        let headers = [(key.0.as_str(), key.1.as_str()), ("X-Hegemon-Token", TOKEN)];
+        let answer = ask(daemon.http_port(), "POST", AUDIT, &headers, text(&request["body"]).as_bytes()).await;
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status, answer.text().contains("LOGGED")), (200, true), "{}", answer.text());
+    }
 }

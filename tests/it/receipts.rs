@@ -118,6 +118,20 @@ async fn a_reply_subject_that_names_a_receipt_makes_none() {
 
 #[tokio::test]
 async fn killed_between_the_commit_and_the_receipt() {
+    kill_between_the_commit_and_the_receipt(async |_| {}).await;
+}
+
+/// The restarted server has forgotten the consumers, and so what was acknowledged.
+#[tokio::test]
+async fn killed_between_the_commit_and_the_receipt_and_the_server_is_restarted_too() {
+    kill_between_the_commit_and_the_receipt(async |world| {
+        world.nats().kill();
+        world.nats().restart().await;
+    })
+    .await;
+}
+
+async fn kill_between_the_commit_and_the_receipt(meanwhile: impl AsyncFnOnce(&World)) {
     let world = World::builder().nats_proxy().start().await;
     let mut daemon = world.daemon().await;
     let mut held = world.nats_proxy().hold_when(Direction::ToServer, b"PUB receipt.");
@@ -129,6 +143,7 @@ async fn killed_between_the_commit_and_the_receipt() {
     world.nats_proxy().drop_held().await;
     let committed = format!("select count(*) from audit_events where event_id = '{}'", record.event_id());
     assert_eq!(world.database.count(&committed).await, 1);
+    meanwhile(&world).await;
     world.nats_proxy().release();
     let _again = world.daemon().await;
     let subject = format!("receipt.BRM-CTO.{}", record.event_id());

@@ -37,7 +37,7 @@ pub(crate) async fn world_that_deletes() -> World {
 }
 
 /// An empty database on the same server, with the schema.
-async fn use_another_database(world: &mut World) {
+pub(crate) async fn use_another_database(world: &mut World) {
     world.use_database(Database::on(Arc::clone(world.database.cluster())).await);
     world.ledgerd_ok(&["migrate"]).await;
 }

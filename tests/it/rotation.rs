@@ -4,7 +4,7 @@ use crate::support::busy::while_publishing;
 use crate::support::certificates::{Authority, Identity};
 use crate::support::daemon::{Daemon, Environment};
 use crate::support::jwt::{Claims, Operator};
-use crate::support::ledger::check_ledger;
+use crate::support::ledger::{all_lanes_are_owned, check_ledger};
 use crate::support::nats::{NatsSettings, TlsFiles};
 use crate::support::process::scratch_folder;
 use crate::support::published::Published;
@@ -215,6 +215,7 @@ async fn certificates_and_their_authority_are_rotated() {
         ("LEDGERD__NATS__KEY_FILE", &daemons.key),
     ]);
     daemon.ready().await;
+    all_lanes_are_owned(&world).await;
     let work = async {
         // Both sides come to trust the new authority,
         write("clients.pem", &[&old.certificate(), &new.certificate(), &tests.certificate()]);

@@ -1,15 +1,17 @@
 //! Records wait, nothing is stored, and both servers are there: that too is noticed, told, and answered.
 
-use crate::support::daemon::Daemon;
-use crate::support::events::{event, next_event};
+use crate::support::daemon::{Daemon, text_of};
+use crate::support::events::{event, good_events, next_event};
 use crate::support::ledger::{STREAM, check_ledger, settled};
 use crate::support::notify::NotifySocket;
+use crate::support::process::scratch_folder;
 use crate::support::proxy::Direction;
 use crate::support::published::Published;
 use crate::support::records::metric;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -73,18 +75,43 @@ async fn a_lane_that_stands_still_is_told_and_the_watchdog_may_bite_unless_it_wa
     assert_eq!((count("lane EXEC stands still"), count("lane EXEC moves again")), (2, 1), "{}", daemon.log());
 }
 
+/// The socket takes ten messages, and then a sender waits for the reader.
+#[tokio::test]
+async fn a_systemd_that_reads_nothing_stops_nothing() {
+    let folder = scratch_folder("systemd");
+    let path = folder.path().join("socket");
+    let nobody_reads = UnixDatagram::bind(&path).expect("the folder is ours");
+    let world = World::builder()
+        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
+        .env("WATCHDOG_USEC", "200000")
+        .start()
+        .await;
+    let _daemon = world.daemon().await;
+    let another = UnixDatagram::unbound().expect("a socket");
+    another.set_nonblocking(true).expect("a socket");
+    eventually("the socket is full", SOON, async || {
+        let sent = another.send_to(b"x", &path);
+        when(sent.is_err(), || format!("{sent:?}"))
+    })
+    .await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(30)).await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 30);
+    drop(nobody_reads);
+}
+
 async fn pause_vote(world: &World, until: &str) {
     ask(world, "CONSUMER.PAUSE.LEDGER.ledgerd-VOTE", &json!({"pause_until": until})).await;
 }
 
 /// Whether the watchdog is fed within a few of its rounds from now on.
 async fn is_fed(socket: &NotifySocket) -> bool {
-    socket.forget();
+    socket.forget().await;
     timeout(Duration::from_millis(2500), socket.says("WATCHDOG=1")).await.is_ok()
 }
 
 /// Sends one request of the JetStream API, which must succeed.
-async fn ask(world: &World, subject: &str, request: &Value) -> Value {
+pub(crate) async fn ask(world: &World, subject: &str, request: &Value) -> Value {
     let answer: Value = world.jetstream().await.request(subject.to_owned(), request).await.expect("the server answers");
     assert!(answer.get("error").is_none(), "{subject}: {answer}");
     answer
@@ -99,76 +126,55 @@ async fn change(world: &World, lane: &str, setting: &str, value: Value) {
     ask(world, &format!("CONSUMER.CREATE.LEDGER.ledgerd-{lane}"), &request).await;
 }
 
-/// Waits until a consumer that is wrong has come to the end of the stream, and so has passed over what its filter leaves out; the
-/// stream's last sequence.
-async fn comes_to_the_end(world: &World, lane: &str) -> u64 {
-    let jetstream = world.jetstream().await;
-    let mut stream = jetstream.get_stream(STREAM).await.expect("setup made it");
-    let last = stream.info().await.expect("it is there").state.last_sequence;
-    eventually("the consumer has come to the end of the stream", SOON, async || {
-        let info = stream.consumer_info(format!("ledgerd-{lane}")).await.expect("it is there");
-        when(info.delivered.stream_sequence >= last, || format!("{:?} of {last}", info.delivered))
-    })
-    .await;
-    last
-}
-
-/// Such a consumer says that nothing waits, or brings messages without their bytes.
+/// Such a consumer says that nothing waits, or brings messages without their bytes. It is made anew at the next look, and what it may
+/// have passed over is read again.
 #[tokio::test]
-async fn a_consumer_that_is_changed_while_the_daemon_runs_is_noticed_and_no_record_suffers() {
+async fn a_consumer_that_is_changed_while_the_daemon_runs_is_made_anew_and_no_record_suffers() {
     let world = World::start().await;
     let daemon = world.daemon().await;
     let mut published = Published::default();
+    published.publish(&world.publisher, next_event("EXEC").good()).await;
+    settled(&world, &published).await;
     for (setting, value) in [("filter_subject", json!("ledger.EXEC.NOBODY")), ("headers_only", json!(true))] {
         change(&world, "EXEC", setting, value).await;
         for _ in 0..5 {
             published.publish(&world.publisher, next_event("EXEC").good()).await;
         }
-        answers(&daemon, "/readyz", 503, &format!("{setting} is")).await;
-        world.ledgerd_ok(&["setup", "--apply"]).await;
+        daemon.says(&format!("{setting} is")).await;
         let counts = check_ledger(&world, &published).await;
         assert_eq!((counts.rows, counts.rejects), (published.all().len(), 0));
         answers(&daemon, "/readyz", 200, "").await;
     }
+    let check = text_of(&world.ledgerd(&["check"]).await);
+    assert!(check.contains("consumer ledgerd-EXEC: as in nats/"), "{check}");
 }
 
-/// The connection breaks when what the consumer had passed over was read, and before it was handed on.
+/// A wrong consumer has moved the position over messages that it passed over. The daemon is killed before it has read them.
 #[tokio::test]
-async fn what_a_wrong_consumer_has_passed_over_is_stored_though_the_connection_breaks_meanwhile() {
+async fn what_a_wrong_consumer_has_passed_over_is_stored_though_the_daemon_is_killed_meanwhile() {
     let world = World::builder().nats_proxy().start().await;
-    let daemon = world.daemon().await;
-    let mut published = Published::default();
-    published.publish(&world.publisher, next_event("EXEC").good()).await;
-    settled(&world, &published).await;
-    change(&world, "EXEC", "filter_subject", json!("ledger.EXEC.VRA-CFO")).await;
-    for _ in 0..5 {
-        published.publish(&world.publisher, next_event("EXEC").good()).await;
-    }
-    published.publish(&world.publisher, event("EXEC", "VRA-CFO", 1).good()).await;
-    let last = comes_to_the_end(&world, "EXEC").await;
-    answers(&daemon, "/readyz", 503, "filter_subject is").await;
-    let after_the_last = format!("\"ledger.EXEC.*\",\"seq\":{}}}", last + 1);
-    let mut held = world.nats_proxy().hold_when(Direction::ToServer, after_the_last.as_bytes());
-    world.ledgerd_ok(&["setup", "--apply"]).await;
-    held.happened().await;
-    world.nats_proxy().drop_held().await;
-    // The consumer's floor moves on.
-    published.publish(&world.publisher, next_event("EXEC").good()).await;
-    assert_eq!(check_ledger(&world, &published).await.rows, 8);
-}
-
-#[tokio::test]
-async fn a_stop_says_what_a_wrong_consumer_may_have_passed_over() {
-    let world = World::start().await;
     let mut daemon = world.daemon().await;
     let mut published = Published::default();
     published.publish(&world.publisher, next_event("EXEC").good()).await;
     settled(&world, &published).await;
-    change(&world, "EXEC", "filter_subject", json!("ledger.EXEC.NOBODY")).await;
-    answers(&daemon, "/readyz", 503, "filter_subject is").await;
-    daemon.sigterm();
-    assert_eq!(daemon.wait_exit().await, 0);
-    assert!(daemon.log_contains("`ledgerd reconcile` says what is missing"), "{}", daemon.log());
+    let passed_over = published.all().len() + 1;
+    change(&world, "EXEC", "filter_subject", json!("ledger.EXEC.VRA-CFO")).await;
+    // The first of them is asked for when the range is read.
+    let asks = format!("\"ledger.EXEC.*\",\"seq\":{passed_over}}}");
+    for _ in 0..5 {
+        published.publish(&world.publisher, next_event("EXEC").good()).await;
+    }
+    published.publish(&world.publisher, event("EXEC", "VRA-CFO", 1).good()).await;
+    let suspect = "select count(*) from ledger.position where lane = 'EXEC' and suspect_after is not null";
+    let mut held = world.nats_proxy().hold_when(Direction::ToServer, asks.as_bytes());
+    eventually("it is suspect", SOON, async || when(world.database.count(suspect).await == 1, String::new)).await;
+    held.happened().await;
+    daemon.sigkill();
+    world.nats_proxy().drop_held().await;
+    assert_eq!(world.database.count(suspect).await, 1, "and stays so");
+    let _daemon = world.daemon().await;
+    assert_eq!(check_ledger(&world, &published).await.rows, 7);
+    eventually("nothing is suspect", SOON, async || when(world.database.count(suspect).await == 0, String::new)).await;
 }
 
 /// Such a consumer counts a rate that it has passed over as done.
@@ -184,11 +190,9 @@ async fn usage_waits_while_the_consumer_of_its_rates_is_wrong() {
     published.publish(&world.publisher, metric("VRA-CFO", "token_rate_STANDARD_output", 0.015).good()).await;
     let not_theirs = metric("BRM-CTO", "token_rate_STANDARD_input", 0.0).bad("action_not_allowed");
     published.publish(&world.publisher, not_theirs).await;
-    comes_to_the_end(&world, "METRIC").await;
     let usage = next_event("TOKENS").without("cost_usd").with("model_tier", "STANDARD");
     published.publish(&world.publisher, usage.good()).await;
-    answers(&daemon, "/readyz", 503, "TOKENS waits before charging usage at its rates: consumer ledgerd-METRIC").await;
-    world.ledgerd_ok(&["setup", "--apply"]).await;
+    daemon.says("consumer ledgerd-METRIC: filter_subject is").await;
     let counts = check_ledger(&world, &published).await;
     assert_eq!((counts.rows, counts.rejects), (4, 1));
 }

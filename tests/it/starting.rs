@@ -5,6 +5,7 @@ use crate::support::events::good_events;
 use crate::support::ledger::{STREAM, check_ledger};
 use crate::support::published::Published;
 use crate::support::world::World;
+use crate::support::{SOON, eventually, when};
 use async_nats::jetstream::stream;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -107,17 +108,20 @@ async fn drift_that_can_lose_messages_is_refused() {
     let world = World::start().await;
     let jetstream = world.jetstream().await;
     let stream = jetstream.get_stream(STREAM).await.expect("setup made it");
-    change_consumer(&world, "EXEC", "max_deliver", 3).await;
-    refuses_to_run(&world, &[], "max_deliver is 3").await;
-    world.ledgerd_ok(&["setup", "--apply"]).await;
-
     let discarding = stream::Config { discard: stream::DiscardPolicy::Old, ..stream.cached_info().config.clone() };
     jetstream.update_stream(&discarding).await.expect("changed");
     refuses_to_run(&world, &[], "stream LEDGER: discard is").await;
     let output = world.ledgerd(&["setup"]).await;
     assert_eq!(output.status.code(), Some(3), "without --apply it changes nothing");
     world.ledgerd_ok(&["setup", "--apply"]).await;
-    world.daemon().await;
+    // A consumer is made anew from its lane's position, whatever it is.
+    change_consumer(&world, "EXEC", "max_deliver", 3).await;
+    let _daemon = world.daemon().await;
+    eventually("the consumer is as it must be", SOON, async || {
+        let info = stream.consumer_info("ledgerd-EXEC").await.map_err(|error| error.to_string())?;
+        when(info.config.max_deliver == -1, || info.config.max_deliver.to_string())
+    })
+    .await;
 }
 
 #[tokio::test]

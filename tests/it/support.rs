@@ -10,6 +10,7 @@ pub(crate) mod busy;
 pub(crate) mod certificates;
 pub(crate) mod daemon;
 pub(crate) mod events;
+pub(crate) mod forge;
 pub(crate) mod http;
 pub(crate) mod proxy;
 pub(crate) mod published;

@@ -11,16 +11,15 @@ use crate::support::{SOON, eventually, when};
 use sqlx::Executor as _;
 
 /// Every statement of a commit that writes, or that the outcome hangs on, in their order.
-const STATEMENTS: [&[u8]; 10] = [
+const STATEMENTS: [&[u8]; 9] = [
     b"begin isolation level read committed",
-    b"select epoch.epoch, regressions",
     b"insert into public.audit_events",
     b"insert into ledger.token_usage",
     b"select size, frontier",
     b"insert into public.token_ledger",
     b"insert into ledger.budget_alert",
-    // Together with the subtrees and the head.
-    b"insert into ledger.entry",
+    // Together with the subtrees, the head and the positions.
+    b"insert into ledger.batch",
     b"insert into ledger.dead_letter",
     COMMIT,
 ];
@@ -91,7 +90,7 @@ async fn three_instances_of_which_each_is_frozen_and_woken_in_turn() {
 async fn a_holder_of_the_heads_lock_that_stands_still_delays_the_others_by_seconds() {
     let world = World::builder().postgres_proxy().env("LEDGERD__DATABASE__STATEMENT_TIMEOUT", "2s").start().await;
     let holder = world.daemon().await;
-    let mut hold = world.postgres_proxy().hold_when(Direction::ToServer, b"insert into ledger.entry");
+    let mut hold = world.postgres_proxy().hold_when(Direction::ToServer, b"insert into ledger.batch");
     let mut published = Published::default();
     published.publish_all(&world.publisher, good_events(150)).await;
     hold.happened().await;

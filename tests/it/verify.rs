@@ -2,6 +2,7 @@
 
 use crate::support::daemon::{ledgerd, text_of};
 use crate::support::events::{bad_events, good_events, next_event};
+use crate::support::forge;
 use crate::support::ledger::check_ledger;
 use crate::support::postgres::Database;
 use crate::support::published::Published;
@@ -54,7 +55,7 @@ pub(crate) async fn settled_world() -> World {
     published.publish_all(&world.publisher, vec![twice.good(), twice.again()]).await;
     published.publish_with_headers(&world.publisher, &[("Trace", "again")], twice.again()).await;
     let mut written_differently = twice.again();
-    let text = String::from_utf8(written_differently.payload).expect("JSON").replace("1.1", "11e-1");
+    let text = String::from_utf8(written_differently.payload).expect("JSON").replace("\"cost\":1.1", "\"cost\":11e-1");
     written_differently.payload = text.into_bytes();
     published.publish_all(&world.publisher, vec![written_differently]).await;
     check_ledger(&world, &published).await;
@@ -131,7 +132,7 @@ async fn remove_some(world: &World, published: &mut Published) {
     .await;
 }
 
-/// A copy of the database in which every trigger sleeps.
+/// A copy of the database in which every trigger sleeps, and entries can be changed one by one.
 pub(crate) async fn unguarded(database: &Database) -> Database {
     let copy = database.copy().await;
     copy.execute(
@@ -142,6 +143,7 @@ pub(crate) async fn unguarded(database: &Database) -> Database {
         end $$",
     )
     .await;
+    forge::arm(&copy).await;
     copy
 }
 
@@ -276,6 +278,15 @@ fn other_value(column: &str, data_type: &str) -> String {
         "bigint" | "integer" | "smallint" | "numeric" => format!("coalesce({column}, 0) + 1000"),
         "text" | "character varying" => format!("coalesce('X' || substr({column}, 2), 'X')"),
         "bytea" => format!("coalesce({column}, '') || '\\x00'"),
+        // An array, of which the first element is changed.
+        "ARRAY" if column == "\"dispositions\"" => format!("array['z']::\"char\"[] || {column}[2:]"),
+        "ARRAY" if ["\"sequences\"", "\"server_times_ns\"", "\"row_ids\""].contains(&column) => {
+            format!("array[coalesce({column}[1], 0) + 1000] || {column}[2:]")
+        }
+        "ARRAY" if ["\"subjects\"", "\"record_ids\""].contains(&column) => {
+            format!("array['X' || {column}[1]] || {column}[2:]")
+        }
+        "ARRAY" => format!("array[coalesce({column}[1], '') || '\\x00'] || {column}[2:]"),
         "boolean" => format!("not {column}"),
         "jsonb" => format!("coalesce({column}, '{{}}') || '{{\"forged\": 1}}'"),
         "uuid" => "'11111111-2222-4333-8444-555555555555'".to_owned(),
@@ -293,7 +304,6 @@ fn names(table: &str, column: &str, id: &str, differences: &[String]) -> bool {
         (_, "id" | "leaf_index" | "level" | "index" | "date" | "agent_name" | "event_id" | "version") => {
             &["id", "leaf_index", "hash", "index", "agent_name", "version"]
         }
-        ("ledger.entry", _) => &["leaf_hash"],
         ("ledger.epoch", _) => &["stream, stream_created_ns, regressions", "epoch"],
         ("ledger.dead_letter", _) => &["reason, detail"],
         ("ledger.migration", _) => &["version"],
@@ -310,12 +320,15 @@ fn names(table: &str, column: &str, id: &str, differences: &[String]) -> bool {
     // Entries name the epoch that is not there; the sums of a day its usages.
     let any = |starts: &[&str]| differences.iter().any(|it| starts.iter().any(|start| it.starts_with(start)));
     let elsewhere = match table {
+        // Its entries name what a batch's own columns do not. What is kept of bytes that are gone: the leaf has the hashes, and
+        // the removal the authority.
+        "ledger.batch" | "ledger.erased" => any(&[&format!("ledger.entry {id}: ")]),
         "ledger.epoch" => differences.iter().any(|it| it.starts_with("ledger.entry") && it.ends_with(": epoch")),
         // What they explained is named, which now nothing explains.
         "ledger.erasure" => any(&["audit_events ", "ledger.entry "]),
         "ledger.export" => any(&["token_ledger ", "ledger.removal "]),
         "ledger.removal" => any(&["audit_events ", "ledger.entry ", "token_ledger "]),
-        _ => column == "erasure_id" && named("payload"),
+        _ => false,
     };
     named(column) || covered_by.iter().any(|field| named(field)) || elsewhere
 }
@@ -323,7 +336,8 @@ fn names(table: &str, column: &str, id: &str, differences: &[String]) -> bool {
 /// Which row is changed: one in whose column there is something, where there is one.
 fn key_of(table: &str) -> &'static str {
     match table {
-        "ledger.entry" | "ledger.dead_letter" => "leaf_index::text",
+        "ledger.dead_letter" | "ledger.erased" => "leaf_index::text",
+        "ledger.batch" => "first_leaf::text",
         "ledger.epoch" => "epoch::text",
         "ledger.subtree" => "level || '/' || index",
         "ledger.tree_head" => "'the one row'",
@@ -360,8 +374,10 @@ async fn a_change_of_any_column_of_any_table_is_found_and_named() {
         "select table_schema || '.' || table_name || ' ' || column_name || ' ' || data_type
         from information_schema.columns join information_schema.tables using (table_schema, table_name)
         where table_schema in ('ledger', 'public') and table_type = 'BASE TABLE'
-            -- Not ours; what a witness says, for those who trust it; and what `reconcile --all` proves anew.
-            and table_name not in ('agent_registry', 'tool_registry', 'ventures', 'cosignature', 'reconciled')
+            -- Not ours; what a witness says, for those who trust it; what `reconcile --all` proves anew; and what is no evidence.
+            and table_name not in ('agent_registry', 'tool_registry', 'ventures', 'cosignature', 'reconciled', 'refusal',
+                -- Where the daemon goes on.
+                'position', 'gap', 'counted', 'identity')
         order by table_schema, table_name, ordinal_position",
     )
     .await;
@@ -414,14 +430,16 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
         ("event", original.count("select row_id from ledger.entry where subject like 'ledger.EXEC.%' and disposition = 'recorded' order by 1 limit 1").await),
         ("rejected", original.count("select min(leaf_index) from ledger.dead_letter").await),
         ("usage", original.count("select min(id) from ledger.token_usage").await),
+        ("metric", original.count("select min(id) from economic_metrics").await),
+        ("trail", original.count("select min(id) from decision_trails").await),
     ]);
     let fill = |text: &str| {
         ids.iter().fold(text.to_owned(), |text, (name, id)| text.replace(&format!("{{{name}}}"), &id.to_string()))
     };
     let damages = [
         ("delete from audit_events where id = {event}", "audit_events {event}: id"),
-        ("delete from decision_trails where id = (select min(id) from decision_trails)", "decision_trails 1: id"),
-        ("delete from economic_metrics where id = 1", "economic_metrics 1: id"),
+        ("delete from decision_trails where id = (select min(id) from decision_trails)", "decision_trails {trail}: id"),
+        ("delete from economic_metrics where id = {metric}", "economic_metrics {metric}: id"),
         ("delete from tool_usage_ledger where ctid = (select ctid from tool_usage_ledger limit 1)", "tool_usage_ledger 0"),
         ("delete from token_ledger where agent_name = 'RXY-CEO'", "token_ledger RXY-CEO/2026-02-20: agent_name"),
         ("delete from ledger.token_usage where id = {usage}", "ledger.token_usage {usage}: id"),
@@ -448,9 +466,9 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
             event_id, settled_at, new_created_ns, new_sequence) values (9, 1, 1, 'REQUEUED', 'x', 'x', 1, 1, 'x', 'x', now(), 1, 1)", "ledger.resolution 9: id"),
         ("insert into ledger.dead_letter values (0, 'conflict', 'x', 'x', now())", "ledger.dead_letter 0: leaf_index"),
         ("insert into ledger.dead_letter values (100000, 'conflict', 'x', 'x', now())", "ledger.dead_letter 100000: leaf_index"),
-        ("insert into ledger.entry select max(leaf_index) over () + 1, epoch, sequence + 1000000, subject, server_time_ns, headers, payload, payload_sha256,
+        ("drop index ledger.batch_row; insert into ledger.entry select max(leaf_index) over () + 1, epoch, sequence + 1000000, subject, server_time_ns, headers, payload, payload_sha256,
             disposition, record_id, row_id, leaf_hash, committed_at from ledger.entry where disposition = 'recorded' order by leaf_index limit 1", "ledger.tree_head the one row: size"),
-        ("insert into ledger.entry select 9000000000000000000, epoch, sequence + 1000000, subject, server_time_ns, headers, payload, payload_sha256,
+        ("drop index ledger.batch_row; insert into ledger.entry select 9000000000000000000, epoch, sequence + 1000000, subject, server_time_ns, headers, payload, payload_sha256,
             disposition, record_id, row_id, leaf_hash, committed_at from ledger.entry where leaf_index = 0", "ledger.entry 9000000000000000000: leaf_index"),
         ("insert into ledger.subtree values (1, 77, sha256('x')), (9, 0, sha256('x'))", "ledger.subtree 1/77: index"),
         ("update audit_events as a set (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, timestamp_text) =
@@ -461,39 +479,64 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
             "audit_events {event}: event_id"),
         ("alter table audit_events drop constraint audit_events_pkey;
             update audit_events set id = 2 * {event} + 1 - id where id in ({event}, {event} + 1)", "audit_events {event}: event_id"),
-        ("alter table ledger.entry drop constraint entry_pkey; update ledger.entry set leaf_index = 201 - leaf_index where leaf_index in (100, 101)", "ledger.subtree 1/0: hash"),
+        ("select forged.swap(100, 101)", "ledger.subtree 1/0: hash"),
         ("update ledger.entry set disposition = 'duplicate' where leaf_index = 200", "ledger.entry 200: disposition"),
         ("update ledger.entry set epoch = (select max(epoch) + 1 from ledger.epoch) where leaf_index = 200", "ledger.entry 200: epoch"),
         ("update ledger.entry set epoch = (select min(epoch) from ledger.epoch) where leaf_index = 200", "ledger.entry 200: epoch"),
         ("update ledger.entry set record_id = 'X' where leaf_index = 200", "ledger.entry 200: record_id"),
-        ("update ledger.entry set payload = payload || ' ' where leaf_index = 200", "ledger.entry 200: payload"),
-        ("update ledger.entry set payload_sha256 = sha256('x') where leaf_index = 200", "ledger.entry 200: payload_sha256"),
+        // Nothing but the leaf says which bytes these were.
+        ("update ledger.entry set payload = payload || ' ' where leaf_index = 200", "ledger.entry 200: leaf_hash"),
         ("update ledger.entry set payload = null where leaf_index = 200", "ledger.entry 200: payload"),
         // Removals that nothing entitles to.
         ("insert into ledger.removal (table_name, row_key, erasure_id, leaf_index)
             select 'audit_events', record_id, 1, leaf_index from ledger.entry where row_id = {event} and subject like 'ledger.EXEC.%';
             delete from audit_events where id = {event}", "audit_events {event}: id"),
-        ("insert into ledger.removal (table_name, row_key, export_id, line_sha256) values ('economic_metrics', '1', 1, sha256('x'));
-            delete from economic_metrics where id = 1", "economic_metrics 1: id"),
+        ("insert into ledger.removal (table_name, row_key, export_id, line_sha256) values ('economic_metrics', '{metric}', 1, sha256('x'));
+            delete from economic_metrics where id = {metric}", "economic_metrics {metric}: id"),
         ("insert into ledger.export select 2, table_name, cutoff, 9, '1', '9', '1', '9', location, file || '2', 1, file_sha256, 1, file_sha256, 'm',
             file_sha256, 'SYS-ARCHITECT-1', now(), now(), 1 from ledger.export where id = 1;
-            insert into ledger.removal (table_name, row_key, export_id, line_sha256) values ('economic_metrics', '1', 2, sha256('x'));
-            delete from economic_metrics where id = 1", "ledger.export 2: event_id"),
+            insert into ledger.removal (table_name, row_key, export_id, line_sha256) values ('economic_metrics', '{metric}', 2, sha256('x'));
+            delete from economic_metrics where id = {metric}", "ledger.export 2: event_id"),
         ("update ledger.entry set payload = null, headers = null, headers_sha256 = sha256(headers), erasure_id = 1 where leaf_index = 200", "ledger.entry 200: payload"),
         ("delete from ledger.removal where table_name = 'audit_events'", "audit_events "),
         ("delete from ledger.removal where table_name = 'token_ledger'", "token_ledger WRK-001/2020-02-20: total_tokens_input"),
         ("update ledger.entry set headers_sha256 = sha256('x') where erasure_id = 1", "ledger.entry "),
-        ("update ledger.entry set headers = null, headers_sha256 = sha256(headers)
-            where disposition = 'duplicate' and payload is null and headers is not null", ": headers_sha256"),
+        // Hashes of bytes that are there, which would excuse their loss; of a leaf that there is not; bytes in an erasure's place.
+        ("insert into ledger.erased select leaf_index, 1, payload_sha256 from ledger.entry where leaf_index = 200", "ledger.erased 200: leaf_index"),
+        ("insert into ledger.erased values (100000, 1, sha256('x'))", "ledger.erased 100000: leaf_index"),
+        ("delete from ledger.erased", ": payload"),
+        ("update ledger.batch set erased = 0 where erased > 0", ": erased"),
+        // What came again after nothing.
+        ("update ledger.entry set disposition = 'rejected' where disposition = 'recorded'
+            and record_id in (select record_id from ledger.entry where disposition = 'duplicate')", ": record_id"),
+        // Batches: their parts, their order, their layers.
+        ("delete from ledger.batch where first_leaf = (select max(first_leaf) from ledger.batch where first_leaf <= 200)", ": leaf_index"),
+        ("update ledger.batch set leaves = leaves - 1, sequences = sequences[2:], subjects = subjects[2:], server_times_ns = server_times_ns[2:],
+            headers = headers[2:], payloads = payloads[2:], dispositions = dispositions[2:], record_ids = record_ids[2:], row_ids = row_ids[2:],
+            leaf_hashes = leaf_hashes[2:] where leaves > 5", ": leaf_index"),
+        ("update ledger.batch set payloads = payloads[2:] where leaves > 5", ": payloads"),
+        ("update ledger.batch set sequences = sequences || 1000000::bigint where leaves > 5", ": sequences"),
+        ("update ledger.batch set leaf_hashes = leaf_hashes[1:2] where leaves > 5", ": leaf_hashes"),
+        ("update ledger.batch set layer = layer + 1", ": layer"),
+        ("drop index ledger.batch_sequence; insert into ledger.batch select first_leaf + 100000, leaves, epoch, lane, layer, first_sequence, last_sequence, null, null,
+            duplicates, rejected, erased, committed_at, sequences, subjects, server_times_ns, headers, payloads, dispositions, record_ids, row_ids, leaf_hashes
+            from ledger.batch where leaves > 5 limit 1", ": layer"),
+        ("insert into ledger.batch select first_leaf + 100000, leaves, epoch, lane, layer + 1::smallint, first_sequence, last_sequence, null, null,
+            duplicates, rejected, erased, committed_at, sequences, subjects, server_times_ns, headers, payloads, dispositions, record_ids, row_ids, leaf_hashes
+            from ledger.batch where leaves > 5 limit 1", ": sequences"),
+        ("alter table ledger.batch drop constraint batch_pkey; update ledger.batch set first_leaf = first_leaf - 1 where first_leaf > 200", "ledger.entry "),
+        ("update ledger.batch set first_leaf = first_leaf + 1 where first_leaf = (select max(first_leaf) from ledger.batch)", ": leaf_index"),
+        ("update ledger.batch set first_leaf = first_leaf - 1 where first_leaf = (select it.first_leaf from ledger.batch as before
+            join ledger.batch as it on it.first_leaf = before.first_leaf + before.leaves where before.leaves > 1 order by 1 limit 1)", ": leaf_index"),
         ("truncate ledger.removal, ledger.erasure, ledger.export", "audit_events "),
         ("truncate audit_events", "audit_events {event}: id"),
-        ("truncate decision_trails", "decision_trails 1: id"),
-        ("truncate economic_metrics", "economic_metrics 1: id"),
+        ("truncate decision_trails", "decision_trails {trail}: id"),
+        ("truncate economic_metrics", "economic_metrics {metric}: id"),
         ("truncate tool_usage_ledger", "tool_usage_ledger 0"),
         ("truncate token_ledger", "token_ledger RXY-CEO/2026-02-20: agent_name"),
         ("truncate ledger.token_usage", "ledger.token_usage {usage}: id"),
         ("truncate ledger.dead_letter", "ledger.dead_letter {rejected}: leaf_index"),
-        ("truncate ledger.entry", "ledger.tree_head the one row: size"),
+        ("truncate ledger.batch", "ledger.tree_head the one row: size"),
         ("truncate ledger.epoch", "ledger.entry 0: epoch"),
         ("truncate ledger.subtree", "ledger.subtree 1/0: hash"),
         ("truncate ledger.tree_head", "ledger.tree_head the one row: size"),

@@ -1,6 +1,7 @@
 //! `ledgerd verify --repair-projection`: each damaged row is made anew from custody, and that is on record.
 
 use crate::support::daemon::{ledgerd, text_of};
+use crate::support::forge;
 use crate::support::postgres::Database;
 use crate::support::world::World;
 use crate::verify::{Said, settled_world, unguarded, verify};
@@ -17,6 +18,7 @@ async fn damaged(world: &World, damage: &str) -> Database {
         alter table audit_events alter id set generated always"
     ))
     .await;
+    forge::disarm(&copy).await;
     copy.execute(
         "do $$ declare it record; begin
             for it in select tgrelid::regclass as tab, tgname from pg_trigger join pg_class c on c.oid = tgrelid

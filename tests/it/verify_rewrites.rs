@@ -42,15 +42,9 @@ async fn forge(database: &Database, id: i64) {
                 integrity_hash(&text("event_id"), &text("actor"), &text("action"), "FAILURE", &text("timestamp"));
             let bytes = event.to_string().into_bytes();
             hash = sha256(&bytes);
-            let update = "update ledger.entry set payload = $1, payload_sha256 = $2 where leaf_index = $3";
+            let update = "update ledger.entry set payload = $1 where leaf_index = $2";
             let leaf_index: i64 = row.get("leaf_index");
-            sqlx::query(update)
-                .bind(&bytes)
-                .bind(&hash[..])
-                .bind(leaf_index)
-                .execute(&mut connection)
-                .await
-                .expect("unguarded");
+            sqlx::query(update).bind(&bytes).bind(leaf_index).execute(&mut connection).await.expect("unguarded");
             let update = "update audit_events set outcome = 'FAILURE', integrity_hash = $1 where id = $2";
             sqlx::query(update).bind(spec).bind(id).execute(&mut connection).await.expect("unguarded");
         }

@@ -31,7 +31,7 @@ fn builder() -> Builder {
     let tokens = format!("{} RXY-CEO BRM-CTO WRK-006, {} N8N_SANITIZER", hash(TOKEN), hash(OTHERS_TOKEN));
     World::builder()
         .env("LEDGERD__WEBHOOKS__TOKENS", &tokens)
-        .env("LEDGERD__AUDIT__EVENT_ID", "any_suffix")
+        .env("LEDGERD__AUDIT__EVENT_ID", "any")
         .env("LEDGERD__AUDIT__MISSING_TIMESTAMP", "stamp")
 }
 

@@ -1,4 +1,4 @@
-//! Is the ledger append-only, and is the daemon's role bound by its grants?
+//! Checks that the ledger is append-only, and that the daemon's role is bound by its grants.
 
 use super::Report;
 use crate::cli::Failure;

@@ -1,4 +1,4 @@
-//! Who decided what, and how is it on record? Each decision is an audit event in custody before anything comes of it.
+//! Decisions about dead letters: each is an audit event in custody before anything comes of it.
 
 use super::super::own_events::{self, OwnEvent, RESOLUTIONS};
 use super::{Exit, Failure};

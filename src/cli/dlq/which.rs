@@ -1,4 +1,4 @@
-//! Which dead letters are meant? Those that are named, or those that filters find.
+//! The dead letters that a command means: those that are named, or those that filters find.
 
 use super::super::{moment, output};
 use super::{Exit, Failure};

@@ -1,37 +1,42 @@
-//! How far is everything acknowledged? The lowest of the lanes decides.
+//! How far every lane is stored. The lowest of them decides.
 
-use super::super::Failure;
+use super::super::{Exit, Failure};
 use crate::config::Config;
 use crate::domain::message::Message;
 use crate::domain::subject::{Lane, Subject};
-use crate::nats::api::{Api, ApiError};
+use crate::nats::api::Api;
 use crate::nats::holdings::Holdings;
+use crate::position::Positions as _;
+use crate::postgres::positions::LanePositions;
 
-/// What the consumers have acknowledged.
+/// What the positions of the lanes say.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
-    /// Everything up to here is acknowledged, on every served lane.
+    /// Everything up to here is stored, on every served lane.
     pub(super) sequence: i64,
     /// The lane whose next message is above it; `None` where nothing waits.
     pub(super) held_back_by: Option<Lane>,
-    /// Lanes that somebody reads: those of the configuration, and all that have a consumer.
+    /// Lanes that somebody reads: those of the configuration, and all that were ever stored.
     pub(super) served: Vec<Lane>,
 }
 
 impl Floor {
-    /// Asks each lane's consumer. Its own floor may lie far below the lane's next message.
-    pub(super) async fn ask(config: &Config, api: &Api, holdings: &Holdings) -> Result<Self, Failure> {
+    /// Reads each lane's position. It may lie far below the lane's next message.
+    pub(super) async fn read(
+        config: &Config,
+        api: &Api,
+        positions: &LanePositions,
+        holdings: &Holdings,
+    ) -> Result<Self, Failure> {
         let mut floor = Self { sequence: holdings.last, held_back_by: None, served: Vec::new() };
         for lane in Lane::ALL {
-            let acknowledged = match api.consumer_info(&config.nats.stream, lane).await {
-                Ok(info) => i64::try_from(info.ack_floor.stream_sequence).unwrap_or(i64::MAX - 1),
-                // Nobody has acknowledged anything of it.
-                Err(ApiError::ConsumerNotFound) if config.lanes.contains(&lane) => 0,
-                Err(ApiError::ConsumerNotFound) => continue,
-                Err(error) => return Err(error.into()),
-            };
+            let position = positions.reliable_position(&holdings.incarnation, lane).await;
+            let position = position.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
+            if position == 0 && !config.lanes.contains(&lane) {
+                continue;
+            }
             floor.served.push(lane);
-            let next = api.next_of_lane(&holdings.incarnation, lane, acknowledged + 1).await?;
+            let next = api.next_of_lane(&holdings.incarnation, lane, position + 1).await?;
             if let Some(next) = next.filter(|next| *next <= floor.sequence) {
                 floor.sequence = next - 1;
                 floor.held_back_by = Some(lane);
@@ -40,7 +45,7 @@ impl Floor {
         Ok(floor)
     }
 
-    /// Whether a message must be in the ledger once it is acknowledged.
+    /// Whether a message must be in the ledger once its lane is stored so far.
     pub(super) fn serves(&self, message: &Message) -> bool {
         Subject::parse(&message.subject).is_some_and(|subject| self.served.contains(&subject.lane))
     }

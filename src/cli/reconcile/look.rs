@@ -1,19 +1,21 @@
-//! What became of every sequence? The stream and the consumers are asked first, then custody, then the stream again: whatever
-//! moves in between can only be settled more than it seems. What the stream holds is read, and custody must have that very
+//! What became of every sequence. The stream and the positions are read first, then custody, then the stream again: whatever
+//! moves in between can only be stored more than it seems. What the stream holds is read, and custody must have that very
 //! message.
 
 use super::super::progress::{Progress, bar};
 use super::super::{Exit, Failure};
 use super::floor::Floor;
-use super::parting::Comparison;
+
 use crate::config::Config;
 use crate::domain::message::Incarnation;
 use crate::domain::sequences::{Span, Spans};
 use crate::nats::api::Api;
+use crate::nats::divergence::Comparison;
 use crate::nats::holdings::Holdings;
 use crate::nats::reader::{Reader, Wanted};
 use crate::postgres::Connections;
 use crate::postgres::held::{self, HeldEpoch, Proof};
+use crate::postgres::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
 
 /// What was found.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Found {
     pub(super) lacking: Lacking,
     /// From here on the stream holds other messages than custody.
     pub(super) parted_at: Option<i64>,
+    /// What the stream lost before it was read, the newest first.
+    pub(super) gaps: Vec<Gap>,
     /// The last sequence that custody has of the newest epoch, where the stream does not reach it any more.
     pub(super) went_back_from: Option<i64>,
 }
@@ -44,7 +48,7 @@ pub(super) struct Lacking {
     pub(super) deleted: Spans,
     /// They are there, on subjects that nobody reads.
     pub(super) on_no_lane: Spans,
-    /// They are there, acknowledged, and not in the ledger.
+    /// They are there, below the positions of their lanes, and not in the ledger.
     pub(super) missing: Spans,
 }
 
@@ -77,11 +81,12 @@ pub(super) async fn look(
     config: &Config,
     api: &Api,
     custody: &Connections,
+    positions: &LanePositions,
     everything: bool,
 ) -> Result<Found, Failure> {
     let stream = &config.nats.stream;
     let before = api.holdings(stream).await?;
-    let floor = Floor::ask(config, api, &before).await?;
+    let floor = Floor::read(config, api, positions, &before).await?;
     let is_own = |epoch: &HeldEpoch| epoch.stream_created_ns == before.incarnation.created_ns;
     let (mut own, gone): (Vec<_>, Vec<_>) = held::epochs(custody, stream).await?.into_iter().partition(is_own);
     own.sort_by_key(|epoch| std::cmp::Reverse(epoch.regressions));
@@ -99,22 +104,28 @@ pub(super) async fn look(
     };
     let holdings = api.holdings(stream).await?;
     same_stream(&before.incarnation, &holdings.incarnation)?;
-    let comparison = Comparison { api, custody, holdings: &holdings, epochs: &numbers };
+    let custody = Custody { api, connections: custody, holdings: &holdings, epochs: &numbers };
     let lacking = match span {
         None => Lacking::default(),
-        Some(span) => Box::pin(tell_apart(&comparison, &floor, span, &gaps, &mut progress)).await?,
+        Some(span) => Box::pin(tell_apart(&custody, &floor, span, &gaps, &mut progress)).await?,
     };
-    let mut parted_at = comparison.parted_below(floor.sequence).await?;
+    let comparison = Comparison { api, positions, incarnation: &holdings.incarnation, first: holdings.first };
+    let divergence = async |through: i64| {
+        let divergence = comparison.divergence(through).await;
+        divergence.map_err(|why| Failure::new(Exit::Unavailable, why))
+    };
+    let mut parted_at = divergence(floor.sequence).await?;
     // The stream may have gone back to what was proven, and grown beyond it since.
     if parted_at.is_none() && proven > 0 {
-        parted_at = comparison.parted_below(proven).await?;
+        parted_at = divergence(proven).await?;
     }
     // Where an epoch goes on after the stream went back, what is older must still be the same.
     if let (None, Some(HeldEpoch { regressions: 1.., first: Some(first), .. })) = (parted_at, own.first()) {
-        parted_at = comparison.parted_below(first - 1).await?;
+        parted_at = divergence(first - 1).await?;
     }
     let went_back_from = own.first().and_then(|epoch| epoch.last).filter(|last| *last > holdings.last);
-    Ok(Found { holdings, floor, own, gone, span, lacking, parted_at, went_back_from })
+    let gaps = positions.gaps(stream, GAPS_SHOWN_MAX).await?;
+    Ok(Found { holdings, floor, own, gone, span, lacking, parted_at, gaps, went_back_from })
 }
 
 fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
@@ -125,16 +136,26 @@ fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failed, what))
 }
 
+/// The stream, and what custody has of it.
+#[derive(Debug)]
+struct Custody<'a> {
+    api: &'a Api,
+    connections: &'a Connections,
+    holdings: &'a Holdings,
+    /// The epochs of the stream's incarnation.
+    epochs: &'a [i32],
+}
+
 /// Asks custody for each message that the stream has. A sequence alone says little: a stream that went back uses it again for
 /// another message, and a consumer that did not go back passes over that one.
 async fn tell_apart(
-    comparison: &Comparison<'_>,
+    custody: &Custody<'_>,
     floor: &Floor,
     span: Span,
     gaps: &Spans,
     progress: &mut Progress,
 ) -> Result<Lacking, Failure> {
-    let Comparison { api, custody, holdings, epochs } = *comparison;
+    let Custody { api, connections, holdings, epochs } = *custody;
     let mut lacking = Lacking::default();
     for gap in gaps.iter() {
         lacking.expired.add_all(&holdings.expired(gap));
@@ -145,7 +166,7 @@ async fn tell_apart(
     let mut next = reader.read().await?;
     while let Some(window) = next {
         // The stream is read ahead.
-        let (read, are_held) = tokio::join!(reader.read(), held::are_held(custody, epochs, &window.messages));
+        let (read, are_held) = tokio::join!(reader.read(), held::are_held(connections, epochs, &window.messages));
         next = read?;
         window.absent.iter().for_each(|gone| absent.add_all(&gaps.within(gone)));
         let done = bar((window.through - span.first()).unsigned_abs(), span.count().unsigned_abs());

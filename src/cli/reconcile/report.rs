@@ -1,11 +1,13 @@
 //! What is said of a reconciliation: in lines for people, and as one document for machines.
 
 use super::super::replay::{engine::Replayed, ranges};
+use super::super::status::gap_value;
 use super::look::{Found, Lacking};
 use crate::domain::message::utc_text;
 use crate::domain::sequences::{Span, Spans};
 use crate::domain::subject::Lane;
 use crate::postgres::held::{HeldEpoch, Proof};
+use crate::postgres::positions::Gap;
 use serde_json::{Value, json};
 
 /// What was found, and what was done about it.
@@ -24,7 +26,7 @@ impl Report<'_> {
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        let Found { holdings, floor, own, gone, lacking, .. } = self.found;
+        let Found { holdings, floor, own, gone, lacking, gaps, .. } = self.found;
         let mut lines = vec![format!(
             "{}, {}: proven through sequence {} of {}",
             holdings.incarnation,
@@ -43,7 +45,7 @@ impl Report<'_> {
             (expired, "not in the ledger, and expired in the stream"),
             (deleted, "not in the ledger, and deleted from the stream"),
             (on_no_lane, "in the stream, on subjects of no served lane"),
-            (missing, "MISSING: acknowledged, in the stream, and not in the ledger"),
+            (missing, "MISSING: in the stream, below the position of their lane, and not in the ledger"),
         ] {
             if !spans.is_empty() {
                 lines.push(format!("{what}: {} sequences, {spans}", spans.count()));
@@ -51,11 +53,9 @@ impl Report<'_> {
         }
         if let Some(lane) = floor.held_back_by {
             let waiting = holdings.last - floor.sequence;
-            lines.push(format!(
-                "{waiting} sequences above {} are not all acknowledged: lane {lane} waits",
-                floor.sequence
-            ));
+            lines.push(format!("{waiting} sequences above {} are not all stored: lane {lane} waits", floor.sequence));
         }
+        lines.extend(gaps.iter().map(Gap::to_string));
         lines.extend(self.regressions());
         lines.extend(own.iter().skip(1).zip(own).map(|(older, newer)| continued(older, newer)));
         lines.extend(gone.iter().map(gone_stream));
@@ -90,7 +90,7 @@ impl Report<'_> {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let Found { holdings, floor, own, gone, span, lacking, parted_at, went_back_from } = self.found;
+        let Found { holdings, floor, own, gone, span, lacking, parted_at, went_back_from, gaps } = self.found;
         let Lacking { expired, deleted, on_no_lane, missing } = lacking;
         let counted = |spans: &Spans| json!({ "sequences": spans.count(), "ranges": ranges(spans) });
         json!({
@@ -99,7 +99,7 @@ impl Report<'_> {
             "stream_created_ns": holdings.incarnation.created_ns,
             "epoch": own.first().map(|epoch| epoch.number),
             "last_sequence": holdings.last,
-            "acknowledged_through": floor.sequence,
+            "stored_through": floor.sequence,
             "held_back_by": floor.held_back_by.map(Lane::prefix),
             "looked_at": span.map(|span| json!({ "first": span.first(), "last": span.last() })),
             "proven_through": self.proven_through(),
@@ -109,6 +109,7 @@ impl Report<'_> {
             })),
             "expired": counted(expired), "deleted": counted(deleted), "on_no_lane": counted(on_no_lane),
             "missing": counted(missing),
+            "gaps": gaps.iter().map(gap_value).collect::<Vec<_>>(),
             "parted_at": parted_at,
             "went_back_from": went_back_from,
             "continued_epochs": own.iter().skip(1).map(epoch_value).collect::<Vec<_>>(),

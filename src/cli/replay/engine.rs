@@ -1,4 +1,4 @@
-//! What does a replay do? The daemon's own pipeline, over a source that reads the stream again.
+//! What a replay does: the daemon's own pipeline, over a source that reads the stream again.
 
 use super::super::progress::{Progress, bar, pace};
 use super::super::{Exit, Failure, connect, output, rules};
@@ -37,7 +37,7 @@ pub(in super::super) struct Job<'a> {
 }
 
 /// Tells nobody: who asked for a receipt had it when the message was acknowledged, or will have it from the daemon.
-struct Silence;
+pub(in super::super) struct Silence;
 
 impl Clerk for Silence {
     async fn tell(&self, _asked: &[Asked]) {}
@@ -69,12 +69,24 @@ pub(in super::super) struct Unfinished {
 }
 
 impl Job<'_> {
-    /// Reads, judges and stores. `custody` is asked what is stored.
+    /// Reads, judges and stores, and shows how far it is. `custody` is asked what is stored.
     pub(in super::super) async fn run<S: Store>(
         self,
         store: &S,
         custody: &Connections,
         stop: &CancellationToken,
+    ) -> Result<Replayed, Failure> {
+        self.run_with(store, &Silence, custody, stop, true).await
+    }
+
+    /// The same, with somebody to tell, and with or without a show.
+    pub(in super::super) async fn run_with<S: Store, C: Clerk>(
+        self,
+        store: &S,
+        clerk: &C,
+        custody: &Connections,
+        stop: &CancellationToken,
+        is_shown: bool,
     ) -> Result<Replayed, Failure> {
         let Some(first) = self.spans.first() else { return Ok(Replayed::of(&metrics(), Spans::default(), None)) };
         let rules = rules::load(self.config).map_err(|why| Failure::new(Exit::Configuration, why))?;
@@ -109,8 +121,8 @@ impl Job<'_> {
             stop: &stop,
         };
         tokio::select! {
-            () = Box::pin(pipeline::run(ReplaySource::start(feed, referred), store, &Silence, context)) => {}
-            () = tell(&course, &self.spans, &health) => {}
+            () = Box::pin(pipeline::run(ReplaySource::start(feed, referred), store, clerk, context)) => {}
+            () = tell(&course, &self.spans, &health), if is_shown => {}
         }
         let unfinished = match course.obstacle() {
             None if course.is_drained() => None,

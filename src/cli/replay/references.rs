@@ -1,4 +1,4 @@
-//! May usage be charged at the rates that are there, or rejected for want of one? Only if no older message of the stream can have
+//! When usage may be charged at the rates there are, or rejected for lack of one: only if no older message of the stream can have
 //! brought another: each is in custody, or is on another lane. What the stream has lost as well stands in the way of a rejection.
 
 use crate::domain::sequences::{Span, Spans};

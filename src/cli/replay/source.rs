@@ -1,4 +1,4 @@
-//! Where do replayed messages come from? A task of its own reads ahead of the commits, and hands over batches in the order of
+//! Where replayed messages come from: a task of its own reads ahead of the commits, and hands over batches in the order of
 //! the stream.
 
 use super::references::{Answer, Referred};
@@ -9,6 +9,7 @@ use crate::health::Health;
 use crate::lifecycle::{Delivery, Source};
 use crate::nats::api::{Api, ApiError};
 use crate::nats::reader::{Reader, Window};
+use crate::position::Order;
 use crate::retry::Backoff;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -260,7 +261,7 @@ impl Source for ReplaySource<'_> {
                 .into_iter()
                 .map(|message| {
                     let sequence = message.sequence;
-                    Delivery::new(message, sequence)
+                    Delivery::new(message, Order::Late, sequence)
                 })
                 .collect(),
         )
@@ -286,11 +287,14 @@ impl Source for ReplaySource<'_> {
         Ok(false)
     }
 
-    async fn acknowledge(&mut self, tickets: Vec<i64>) {
+    async fn acknowledge(&mut self, settled: i64) {
         let (last, through) = self.at_work;
-        if let Some(settled) = tickets.into_iter().max() {
-            self.course.settled.store(if settled == last { through } else { settled }, Ordering::Relaxed);
-        }
+        self.course.settled.store(if settled == last { through } else { settled }, Ordering::Relaxed);
+    }
+
+    fn rewind(&mut self, why: &str) {
+        self.course.cannot_go_on(Obstacle::for_ever(format!("{why}: run `ledgerd reconcile --repair`")));
+        self.stop.cancel();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What may change while the daemon runs? The registry, the agents and the credentials: read again on demand, all of them or none.
+//! What may change while the daemon runs: the registry, the agents and the credentials: read again on demand, all of them or none.
 
 use super::super::{Failure, connect, rules, webhooks};
 use super::{Daemon, bearers};
@@ -47,6 +47,7 @@ impl Daemon {
             self.alerts.connections(),
             &self.receipts.0,
             &self.log.0,
+            self.positions.connections(),
         ] {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }

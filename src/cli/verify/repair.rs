@@ -1,4 +1,4 @@
-//! Which damaged rows are made anew? All that custody can vouch for, once somebody has said yes.
+//! Makes damaged rows anew: all that custody can vouch for, once somebody has said yes.
 
 use super::super::{Exit, Failure, output, rules};
 use super::whole::Verified;

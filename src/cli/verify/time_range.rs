@@ -1,4 +1,4 @@
-//! Is the specification's hash right for every event of a time range?
+//! Checks the specification's hash for every event of a time range.
 
 use super::super::{Exit, Failure, moment, output};
 use crate::domain::event::integrity_hash;

@@ -1,4 +1,4 @@
-//! Is everything what it must be? Many sessions read ranges of leaves; what they find is taken in the order of the leaves.
+//! The whole verification: many sessions read ranges of leaves; what they find is taken in the order of the leaves.
 
 use super::super::Failure;
 use super::super::progress::{Progress, pace};
@@ -17,8 +17,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Leaves of a range: a multiple of 256.
-const STRIDE: usize = 4096;
+/// Leaves of a range, and up to where the next batch begins.
+const STRIDE: i64 = 4096;
 
 /// What was found, and what could be made anew.
 #[derive(Debug)]
@@ -56,15 +56,25 @@ pub(super) async fn verify(
     let (began, mut progress) = (Instant::now(), Progress::new());
     let mut all = Checked::default();
     let mut leaves = 0;
-    let ranges = (0..end).step_by(STRIDE).map(|start| {
-        let range = (start, end.min(start + i64::try_from(STRIDE).expect("small")));
+    let ranges = futures_util::stream::try_unfold(0, |start| {
+        let snapshot = snapshot.clone();
+        async move {
+            if start >= end {
+                return Ok(None);
+            }
+            let past = snapshot.batch_from(start + STRIDE, end).await?;
+            Ok::<_, DatabaseError>(Some(((start, past), past)))
+        }
+    });
+    let looking = ranges.map_ok(|range| {
         let (snapshot, background, known_roots) = (snapshot.clone(), background.clone(), known_roots.clone());
-        tokio::spawn(async move { look(&snapshot, &background, &known_roots, range).await })
+        let looking = tokio::spawn(async move { look(&snapshot, &background, &known_roots, range).await });
+        async move { looking.await.expect("nothing in it panics") }
     });
     // Twice as many ranges as sessions: one is read while another waits for its turn.
-    let mut ranges = futures_util::stream::iter(ranges).buffered(2 * snapshot.jobs());
+    let mut ranges = std::pin::pin!(looking.try_buffered(2 * snapshot.jobs()));
     while let Some(looked) = ranges.next().await {
-        let Looked { mut checked, mut stretch, findings: more, end } = looked.expect("nothing in it panics")?;
+        let Looked { mut checked, mut stretch, findings: more, end } = looked?;
         stretch.leaves = std::mem::take(&mut checked.leaves);
         leaves += stretch.leaves.len() as u64;
         tree.take(&stretch, end, &mut findings);
@@ -72,8 +82,8 @@ pub(super) async fn verify(
         all.merge(checked);
         progress.tell(|| format!("{leaves} of {total} leaves, {}", pace(leaves, total, began.elapsed())));
     }
-    drop((ranges, progress));
-    close(&snapshot, &background, Open { tree, all, findings, known_roots, leaves, end }).await
+    drop(progress);
+    close(&snapshot, &background, Open { tree, all, findings, known_roots: known_roots.clone(), leaves, end }).await
 }
 
 /// What was found in a range.
@@ -91,7 +101,7 @@ async fn look(
     (start, end): (i64, i64),
 ) -> Result<Looked, DatabaseError> {
     let mut checked = Checked::default();
-    snapshot.pages(start, end, |entries, page| checked.take(entries, page, background)).await?;
+    snapshot.pages((start, end), background, &mut checked).await?;
     let beside = snapshot.beside(start, end).await?;
     let is_here = |known: &&KnownRoot| i64::try_from(known.size).is_ok_and(|size| size > start && size <= end);
     let mut known_roots: Vec<KnownRoot> = known_roots.iter().filter(is_here).cloned().collect();
@@ -126,6 +136,10 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
     beyond.extend(known_roots.iter().filter(is_beyond).cloned());
     tree.finish(snapshot.head().await?.as_ref(), &beyond, &mut findings);
     snapshot.superfluous(&tree, end, &mut findings).await?;
+    snapshot.layers(&mut findings).await?;
+    if all.duplicates > 0 {
+        snapshot.duplicates_of_nothing(&mut findings).await?;
+    }
 
     check_claims(snapshot, background, &all, &mut findings).await?;
     let mut days = Days::new(&background.authorities);
@@ -166,7 +180,7 @@ async fn check_claims(
     findings: &mut Findings,
 ) -> Result<(), DatabaseError> {
     let tables = Table::ALL.map(|table| (Claimed::Rows(table), all.rows.get(&table).copied().unwrap_or_default()));
-    let claims = tables.into_iter().chain([(Claimed::DeadLetters, all.dead_letters)]);
+    let claims = tables.into_iter().chain([(Claimed::DeadLetters, all.dead_letters), (Claimed::Erased, all.erased)]);
     let differing = futures_util::stream::iter(claims)
         .map(async |(claimed, claims)| {
             let there = snapshot.fingerprint(claimed, &background.key).await?;

@@ -6,8 +6,13 @@ select schema, name, privilege, columns::text[]
 from (
     values
         ('ledger', 'epoch', 'INSERT', '{stream, stream_created_ns, regressions}'),
-        ('ledger', 'entry', 'INSERT', null),
+        ('ledger', 'batch', 'INSERT', null),
         ('ledger', 'subtree', 'INSERT', null),
+        ('ledger', 'position', 'INSERT', '{epoch, lane, sequence}'),
+        ('ledger', 'position', 'UPDATE', '{sequence, fence, owner, renewed_at, suspect_after}'),
+        ('ledger', 'counted', 'INSERT', '{epoch, through, counted_at}'),
+        ('ledger', 'counted', 'UPDATE', '{through, counted_at}'),
+        ('ledger', 'gap', 'INSERT', '{epoch, lane, first_sequence, last_sequence, why}'),
         ('ledger', 'tree_head', 'UPDATE', '{size, root, frontier}'),
         ('ledger', 'dead_letter', 'INSERT', '{leaf_index, reason, detail, dlq_subject, rejected_at}'),
         ('ledger', 'dead_letter', 'UPDATE', '{published_at}'),
@@ -41,6 +46,10 @@ from (
         ('ledger', 'cosignature', 'INSERT', '{origin, tree_size, witness, line}'),
 
         ('ledger', 'reconciled', 'INSERT', '{epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane}'),
+
+        -- For the operator, and no evidence: rows are replaced, and none is deleted.
+        ('ledger', 'refusal', 'INSERT', null),
+        ('ledger', 'refusal', 'UPDATE', '{status, webhook, address, calls, first_at, last_at}'),
 
         -- Through the view alone: the table and its policies know nothing of the daemon.
         ('ledger', 'tool_usage', 'INSERT', null)

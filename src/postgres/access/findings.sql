@@ -60,7 +60,7 @@ cross join lateral (
     from aclexplode(pg_class.relacl) as acl
     where acl.grantee not in (relation.relowner, current_user::regrole)
         and acl.privilege_type <> 'SELECT'
-        and not (acl.privilege_type = 'INSERT' and has_table_privilege(acl.grantee, 'ledger.entry', 'INSERT'))
+        and not (acl.privilege_type = 'INSERT' and has_table_privilege(acl.grantee, 'ledger.batch', 'INSERT'))
 ) as others
 where (schema, name) <> ('public', 'tool_usage_ledger')
 group by grantee, schema, name
@@ -73,8 +73,8 @@ select 'unrefused', format('%s on %s.%s', statement, schema, name)
 from (:relations) as relation
 cross join (values ('UPDATE', 16 | 3), ('DELETE', 8 | 3), ('TRUNCATE', 32 | 2)) as wanted (statement, bits)
 where relkind in ('r', 'p')
-    -- Where migrations are noted, by a program that others wrote.
-    and (schema, name) <> ('ledger', 'migration')
+    -- Where migrations are noted, by a program that others wrote; and who was refused, which is no evidence.
+    and (schema, name) not in (('ledger', 'migration'), ('ledger', 'refusal'))
     and not exists (
         select
         from pg_trigger

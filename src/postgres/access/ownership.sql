@@ -3,7 +3,7 @@
 do $$
 declare
     found    record;
-    migrator constant oid := (select relowner from pg_class where oid = 'ledger.entry'::regclass);
+    migrator constant oid := (select relowner from pg_class where oid = 'ledger.batch'::regclass);
 begin
     -- A new owner must be allowed to create in the schema, unless a superuser says so.
     if not (select rolsuper from pg_roles where rolname = current_user) then

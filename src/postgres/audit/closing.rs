@@ -1,4 +1,4 @@
-//! What does no entry claim? The questions that are asked of whole tables, once all entries were looked at.
+//! What no entry claims: the questions that are asked of whole tables, once all entries were looked at.
 
 use super::super::remedy::DatabaseError;
 use super::pages::{key_of, read_key};
@@ -29,19 +29,32 @@ pub enum Claimed {
     Rows(Table),
     /// The dead letters.
     DeadLetters,
+    /// What is kept of bytes that were given up.
+    Erased,
 }
+
+/// What entries claim: all of custody but the bytes.
+const CLAIMS: &str = "
+    select batch.first_leaf + item.position - 1 as leaf_index, item.*
+    from ledger.batch
+    cross join lateral unnest(batch.subjects, batch.dispositions, batch.record_ids, batch.row_ids)
+        with ordinality as item (subject, disposition, record_id, row_id, position)";
 
 /// Lanes whose records are in other tables than `audit_events`.
 const OTHER_LANES: &str = "'TOKENS', 'TRAIL', 'METRIC', 'USAGE'";
 
 impl Snapshot {
     fn claimed(&self, claimed: Claimed) -> (&'static str, &'static str, &'static str, String) {
-        let lane = |name: &str| format!("split_part(entry.subject, '.', 2) = '{name}'");
+        let lane = |name: &str| format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) = '{name}'");
         match claimed {
-            Claimed::DeadLetters => ("ledger.dead_letter", "leaf_index", "leaf_index", "true".to_owned()),
+            Claimed::DeadLetters => {
+                ("ledger.dead_letter", "leaf_index", "leaf_index", "entry.disposition = 'x'".to_owned())
+            }
+            Claimed::Erased => ("ledger.erased", "leaf_index", "leaf_index", "true".to_owned()),
             Claimed::Rows(table) => match table {
                 Table::AuditEvents => {
-                    let lanes = format!("split_part(entry.subject, '.', 2) not in ({OTHER_LANES})");
+                    let lanes =
+                        format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) not in ({OTHER_LANES})");
                     ("public.audit_events", "id", "row_id", lanes)
                 }
                 Table::TokenLedger => ("ledger.token_usage", "id", "row_id", lane("TOKENS")),
@@ -57,11 +70,11 @@ impl Snapshot {
         let (table, ..) = self.claimed(claimed);
         let id = match claimed {
             Claimed::Rows(table) => key_of(table),
-            Claimed::DeadLetters => "leaf_index::bigint",
+            Claimed::DeadLetters | Claimed::Erased => "leaf_index::bigint",
         };
         let read = |row: &PgRow| match claimed {
             Claimed::Rows(table) => read_key(row, table),
-            Claimed::DeadLetters => row.try_get(0).map(RowKey::Number),
+            Claimed::DeadLetters | Claimed::Erased => row.try_get(0).map(RowKey::Number),
         };
         let query = format!("select {id} from {table}");
         self.with(async |reader| {
@@ -80,24 +93,23 @@ impl Snapshot {
 
     /// Names the rows that no entry claims, and those that several do.
     pub async fn unclaimed(&self, claimed: Claimed, findings: &mut Findings) -> Result<(), DatabaseError> {
-        let (table, id, claim, lanes) = self.claimed(claimed);
-        let (name, disposition) = match claimed {
-            Claimed::Rows(table) => (table_name(table), "recorded"),
-            Claimed::DeadLetters => ("ledger.dead_letter", "rejected"),
+        let (table, id, claim, claims) = self.claimed(claimed);
+        let name = match claimed {
+            Claimed::Rows(table) => table_name(table),
+            Claimed::DeadLetters | Claimed::Erased => table,
         };
         let orphans = format!(
             "select it.{id}::text, count(*) over (), null::text
             from {table} as it
             where not exists (
-                select from ledger.entry
-                where entry.disposition = '{disposition}' and {lanes} and entry.{claim}::text = it.{id}::text
+                select from ({CLAIMS}) as entry where {claims} and entry.{claim}::text = it.{id}::text
             )
             order by 1 limit {LISTED_MAX}"
         );
         let shared = format!(
             "select entry.{claim}::text, count(*) over (), string_agg(entry.leaf_index::text, ', ' order by entry.leaf_index)
-            from ledger.entry
-            where entry.disposition = '{disposition}' and {lanes} and entry.{claim} is not null
+            from ({CLAIMS}) as entry
+            where {claims} and entry.{claim} is not null
             group by entry.{claim} having count(*) > 1
             order by 1 limit {LISTED_MAX}"
         );
@@ -135,7 +147,7 @@ impl Snapshot {
         for (level, index) in subtrees {
             findings.add(superfluous(level, index));
         }
-        let query = "select leaf_index from ledger.entry where leaf_index >= $1 or leaf_index < 0 order by 1 limit $2";
+        let query = "select first_leaf from ledger.batch where first_leaf >= $1 or first_leaf < 0 order by 1 limit $2";
         let ask = async |reader: &mut sqlx::PgConnection| {
             answer(sqlx::query_scalar(query).bind(end).bind(LISTED_MAX).fetch_all(reader)).await
         };

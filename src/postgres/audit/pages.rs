@@ -1,15 +1,17 @@
-//! What stands beside these leaves? Entries in pages of bounded size, each with its rows, its dead letter, its siblings and removals.
+//! Reads entries in pages of bounded size, each with its rows, its dead letter and its removals; and what stands beside a range.
 
 use super::super::remedy::DatabaseError;
+use super::batches::{BATCHES, DEAD_LETTERS, ERASED, read_dead_letters, read_erased, unfold};
 use super::{Shape, Snapshot, answer};
 use crate::domain::leaf::Disposition;
-use crate::domain::subject::{Subject, Table};
+use crate::domain::subject::Table;
 use crate::domain::tool_usage::as_uuid;
 use crate::verify::checkpoint::{KnownRoot, Signer};
+use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Finding;
 use crate::verify::removal::Removal;
 use crate::verify::rows::table_name;
-use crate::verify::stored::{DeadLetter, Entry, Page, RowKey, Sibling, StoredHash, Subtree, Values};
+use crate::verify::stored::{Entry, Page, RowKey, Subtree, Values};
 use crate::verify::tree::{LEVEL_MAX, subtrees_ending_in};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -18,9 +20,11 @@ use sqlx::{AssertSqlSafe, Row as _, ValueRef as _};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 
-/// A page ends with the row that makes it larger than one of these.
+/// A page ends with the batch that makes it larger than one of these.
 const PAGE_BYTES: usize = 8 << 20;
-pub(super) const PAGE_ROWS: usize = 1024;
+const PAGE_LEAVES: i64 = 1024;
+/// A batch has at least one leaf.
+pub(super) const PAGE_BATCHES: usize = 1024;
 
 /// So many entries are looked at before the server's answers are.
 const LOOKED_AT: usize = 128;
@@ -37,22 +41,29 @@ pub struct Beside {
 }
 
 impl Snapshot {
-    /// Reads all entries of a range, page by page, and has each page looked at, some entries at a time.
+    /// Where the first batch begins that does so at this leaf or later, and before the end; the end, where none does.
+    pub async fn batch_from(&self, leaf: i64, end: i64) -> Result<i64, DatabaseError> {
+        let query = "select coalesce(min(first_leaf), $2) from ledger.batch where first_leaf >= $1 and first_leaf < $2";
+        self.with(async |reader| answer(sqlx::query_scalar(query).bind(leaf).bind(end).fetch_one(reader)).await).await
+    }
+
+    /// Reads all batches that begin in a range, page by page, and looks at them, some entries at a time.
     pub async fn pages(
         &self,
-        start: i64,
-        end: i64,
-        mut look: impl FnMut(&[Entry], &Page) + Send,
+        (start, end): (i64, i64),
+        background: &Background,
+        checked: &mut Checked,
     ) -> Result<(), DatabaseError> {
         let mut next = start;
         while next < end {
-            let rows_max = self.page_rows.load(Ordering::Relaxed);
-            let page = self.with(async |reader| page(reader, &self.shape, (next, end), rows_max).await).await?;
-            let Some(last) = page.entries.last() else { break };
-            next = last.leaf_index + 1;
-            self.page_rows.store(rows_of_next(&page, rows_max), Ordering::Relaxed);
+            let batches_max = self.page_batches.load(Ordering::Relaxed);
+            let page = self.with(async |reader| page(reader, &self.shape, (next, end), batches_max).await).await?;
+            let Some((last, _)) = page.batches.last() else { break };
+            next = last.first_leaf + 1;
+            self.page_batches.store(batches_of_next(&page, batches_max), Ordering::Relaxed);
+            checked.take_batches(&page);
             for entries in page.entries.chunks(LOOKED_AT) {
-                look(entries, &page);
+                checked.take(entries, &page, background);
                 // Whoever reads another page asks the server for more of it, which works while we do.
                 tokio::task::yield_now().await;
             }
@@ -60,7 +71,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Reads what belongs to a range besides its entries. The range begins at a multiple of 256.
+    /// Reads what belongs to a range besides its entries.
     pub async fn beside(&self, start: i64, end: i64) -> Result<Beside, DatabaseError> {
         self.with(async |reader| {
             let mut beside = Beside { subtrees: subtrees(reader, start, end).await?, ..Beside::default() };
@@ -131,28 +142,28 @@ async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec
     Ok(rows.into_iter().map(|(level, index, hash)| Subtree { level, index, hash }).collect())
 }
 
-/// How many rows to ask for: no more than filled the last page, for what the server sends beyond that is thrown away.
-fn rows_of_next(page: &Page, rows_max: usize) -> usize {
+/// How many batches to ask for: no more than filled the last page, for what the server sends beyond that is thrown away.
+fn batches_of_next(page: &Page, batches_max: usize) -> usize {
     let is_full = page.entries.iter().map(bytes_of).sum::<usize>() >= PAGE_BYTES;
-    if is_full { page.entries.len() } else { (rows_max * 2).min(PAGE_ROWS) }
+    if is_full { page.batches.len() } else { (batches_max * 2).min(PAGE_BATCHES) }
 }
 
 fn bytes_of(entry: &Entry) -> usize {
     entry.payload.as_ref().map_or(0, Bytes::len) + entry.headers.as_ref().map_or(0, Vec::len)
 }
 
+/// The batches that begin in a range, as many as a page has, with all that stands beside their entries.
 pub(super) async fn page(
     reader: &mut PgConnection,
     shape: &Shape,
     range: (i64, i64),
-    rows_max: usize,
+    batches_max: usize,
 ) -> Result<Page, DatabaseError> {
-    let entries = answer(read_entries(reader, shape, range, rows_max)).await?;
-    let mut page = Page { entries, ..Page::default() };
+    let mut page = answer(read_batches(reader, range, batches_max)).await?;
+    read_dead_letters_and_erasures(reader, &mut page).await?;
     for (table, keys) in row_keys(&page.entries) {
         read_rows(reader, shape, table, &keys, &mut page).await?;
     }
-    read_siblings(reader, &mut page).await?;
     read_ventures(reader, &mut page).await?;
     if shape.retention {
         read_removals(reader, &mut page).await?;
@@ -160,89 +171,43 @@ pub(super) async fn page(
     Ok(page)
 }
 
-async fn read_entries(
+async fn read_batches(
     reader: &mut PgConnection,
-    shape: &Shape,
     (start, end): (i64, i64),
-    rows_max: usize,
-) -> Result<Vec<Entry>, sqlx::Error> {
-    let erased = if shape.retention { "erasure_id, headers_sha256" } else { "null::bigint, null::bytea" };
-    let query = format!(
-        "select leaf_index, epoch, sequence, subject, server_time_ns, headers, payload, payload_sha256, disposition, record_id,
-            row_id, leaf_hash, committed_at,
-            letter.leaf_index is not null, letter.reason, letter.detail, letter.dlq_subject, letter.rejected_at,
-            coalesce(letter.published_at < letter.rejected_at, false),
-            {erased}
-        from (
-            select * from ledger.entry where leaf_index >= $1 and leaf_index < $2 order by leaf_index limit $3
-        ) as entry
-        left join ledger.dead_letter as letter using (leaf_index)
-        order by leaf_index"
-    );
-    let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let mut rows = sqlx::query(AssertSqlSafe(query)).bind(start).bind(end).bind(rows_max).fetch(reader);
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    batches_max: usize,
+) -> Result<Page, sqlx::Error> {
+    let batches_max = i64::try_from(batches_max).unwrap_or(i64::MAX);
+    let query = sqlx::query(BATCHES).bind(start).bind(end).bind(PAGE_LEAVES).bind(batches_max);
+    let mut rows = query.fetch(reader);
+    let (mut page, mut bytes) = (Page::default(), 0);
     while let Some(row) = rows.try_next().await? {
-        let entry = read_entry(&row)?;
-        bytes += bytes_of(&entry);
-        entries.push(entry);
+        let first = page.entries.len();
+        let batch = unfold(&row, &mut page.entries)?;
+        page.batches.push((batch, first));
+        bytes += page.entries[first..].iter().map(bytes_of).sum::<usize>();
         if bytes >= PAGE_BYTES {
             break;
         }
     }
-    Ok(entries)
+    Ok(page)
 }
 
-fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
-    let has_letter: bool = row.try_get(13)?;
-    let dead_letter = has_letter.then(|| {
-        Ok::<_, sqlx::Error>(DeadLetter {
-            reason: row.try_get(14)?,
-            detail: row.try_get(15)?,
-            dlq_subject: row.try_get(16)?,
-            rejected_at_us: unix_us(row, 17)?,
-            published_too_early: row.try_get(18)?,
-        })
-    });
-    let disposition: &str = row.try_get(8)?;
-    let headers_sha256: Option<&[u8]> = row.try_get(20)?;
-    let subject: String = row.try_get(3)?;
-    Ok(Entry {
-        leaf_index: row.try_get(0)?,
-        epoch: row.try_get(1)?,
-        sequence: row.try_get(2)?,
-        table: Subject::parse(&subject).map(|subject| subject.lane.table()),
-        subject,
-        server_time_ns: row.try_get(4)?,
-        headers: row.try_get(5)?,
-        payload: row.try_get::<Option<&[u8]>, _>(6)?.map(Bytes::copy_from_slice),
-        payload_sha256: StoredHash::of(row.try_get(7)?),
-        disposition: Disposition::named(disposition).ok_or_else(|| disposition.to_owned()),
-        record_id: row.try_get(9)?,
-        row_id: row.try_get(10)?,
-        leaf_hash: StoredHash::of(row.try_get(11)?),
-        committed_at_us: unix_us(row, 12)?,
-        dead_letter: dead_letter.transpose()?,
-        erasure_id: row.try_get(19)?,
-        headers_sha256: headers_sha256.map(StoredHash::of),
-    })
-}
-
-/// 2000-01-01, from which PostgreSQL counts.
-const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
-
-/// A `timestamptz` in microseconds since 1970; nothing for null and infinity.
-fn unix_us(row: &PgRow, index: usize) -> Result<Option<i64>, sqlx::Error> {
-    let value = row.try_get_raw(index)?;
-    if value.is_null() {
-        return Ok(None);
+/// What two small tables say of some of the entries.
+async fn read_dead_letters_and_erasures(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
+    let Some(range) = page.entries.first().zip(page.entries.last()) else { return Ok(()) };
+    let (first, last) = (range.0.leaf_index, range.1.leaf_index);
+    let letters = answer(sqlx::query(DEAD_LETTERS).bind(first).bind(last).fetch_all(&mut *reader)).await?;
+    let erased = answer(sqlx::query(ERASED).bind(first).bind(last).fetch_all(reader)).await?;
+    let mut letters = read_dead_letters(&letters).map_err(DatabaseError::new)?;
+    let mut erased = read_erased(&erased).map_err(DatabaseError::new)?;
+    if letters.is_empty() && erased.is_empty() {
+        return Ok(());
     }
-    let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
-    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a timestamptz has 8 bytes".into()))?;
-    Ok(match i64::from_be_bytes(bytes) {
-        i64::MIN | i64::MAX => None,
-        microseconds => microseconds.checked_add(POSTGRES_EPOCH_US),
-    })
+    for entry in &mut page.entries {
+        entry.dead_letter = letters.remove(&entry.leaf_index);
+        entry.erased = erased.remove(&entry.leaf_index);
+    }
+    Ok(())
 }
 
 /// The keys of the rows that entries name, by table.
@@ -321,24 +286,6 @@ fn rows_query(shape: &Shape, table: Table) -> String {
     format!("select {}, {} from {from} where id = any($1::{ids}[])", key_of(table), columns.join(", "))
 }
 
-/// The first copies of the records that came again.
-async fn read_siblings(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
-    let duplicates = page.entries.iter().filter(|entry| entry.was(Disposition::Duplicate));
-    let names: Vec<&str> = duplicates.filter_map(|entry| entry.record_id.as_deref()).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let query = "select distinct record_id, subject, payload_sha256
-        from ledger.entry
-        where record_id = any($1) and disposition = 'recorded'";
-    let rows: Vec<(String, String, Vec<u8>)> = answer(sqlx::query_as(query).bind(names).fetch_all(reader)).await?;
-    for (name, subject, payload_sha256) in rows {
-        let payload_sha256 = StoredHash::of(&payload_sha256);
-        page.siblings.entry(name).or_default().push(Sibling { subject, payload_sha256 });
-    }
-    Ok(())
-}
-
 /// Which ventures there are, of those that rows no longer name.
 async fn read_ventures(reader: &mut PgConnection, page: &mut Page) -> Result<(), DatabaseError> {
     const VENTURE: usize = 1;
@@ -371,7 +318,7 @@ async fn read_removals(reader: &mut PgConnection, page: &mut Page) -> Result<(),
         let key = entry.row_key(table);
         let is_gone = entry.was(Disposition::Recorded)
             && key.as_ref().is_none_or(|key| !page.rows.contains_key(&(table, key.clone())));
-        if is_gone || entry.erasure_id.is_some() {
+        if is_gone || entry.erased.is_some() {
             tables.push(table_name(table));
             keys.push(match table {
                 Table::AuditEvents | Table::DecisionTrails => entry.record_id.clone(),

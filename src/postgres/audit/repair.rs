@@ -1,11 +1,12 @@
-//! How is a damaged row made anew? From the bytes in custody, in one transaction with the audit event that says so. Custody itself
+//! How a damaged row is made anew: from the bytes in custody, in one transaction with the audit event that says so. Custody itself
 //! is never touched.
 
 use super::super::commit::project;
 use super::super::connections::Connections;
+use super::super::projection::Ids;
 use super::super::remedy::DatabaseError;
 use super::super::{custody, epochs, failure::Failure};
-use super::pages::{PAGE_ROWS, page};
+use super::pages::{PAGE_BATCHES, page};
 use super::{Shape, answer, rates, shape};
 use crate::domain::leaf::Disposition;
 use crate::domain::message::{Headers, Message};
@@ -13,6 +14,7 @@ use crate::domain::row::{Expected, Pricing, Row, columns};
 use crate::domain::rules::Rules;
 use crate::domain::subject::Table;
 use crate::lifecycle::{Judged, References};
+use crate::position::Order;
 use crate::verify::rates::Rates;
 use crate::verify::repaired::{Repaired, event_id, incarnation};
 use crate::verify::rows::{Charge, table_name};
@@ -53,7 +55,9 @@ pub async fn repair(
         let rates = rates(&mut session).await?;
         let mut next = 0;
         while let Some(start) = leaves.get(next).copied() {
-            let page = page(&mut session, &shape, (start, leaves[leaves.len() - 1] + 1), PAGE_ROWS).await?;
+            let holding = "select coalesce(max(first_leaf), 0) from ledger.batch where first_leaf <= $1";
+            let first: i64 = answer(sqlx::query_scalar(holding).bind(start).fetch_one(&mut session)).await?;
+            let page = page(&mut session, &shape, (first, leaves[leaves.len() - 1] + 1), PAGE_BATCHES).await?;
             let last = page.entries.last().map_or(start, |entry| entry.leaf_index);
             let mut bench =
                 Bench { session: &mut session, shape: &shape, workshop, rates: &rates, failures: &mut failures };
@@ -118,7 +122,7 @@ impl Bench<'_> {
         }
         let judged = self.judge(&repaired).await?;
         let placed: Vec<&Judged> = judged.iter().collect();
-        let fates = project(self.session, &placed, References::Settled).await.map_err(of_failure)?;
+        let fates = project(self.session, &placed, References::Settled, Ids::MayBeTaken).await.map_err(of_failure)?;
         let head = custody::lock_head(self.session).await.map_err(of_failure)?;
         self.append(head, &placed, &fates).await?;
         Ok(repaired)
@@ -133,7 +137,9 @@ impl Bench<'_> {
     ) -> Result<Result<Repaired, String>, DatabaseError> {
         let Some(key) = entry.row_key(table) else { return Ok(Err("it names no row".to_owned())) };
         let message = message(self.workshop, entry);
-        let derived = message.as_ref().map(|message| Row::of(message, entry.committed_at_us.unwrap_or(0)));
+        let derived = message
+            .as_ref()
+            .map(|message| Row::of(message, entry.committed_at_us.unwrap_or(0), entry.record_id.as_deref()));
         let row = match derived {
             Some(Ok(row)) => row,
             Some(Err(why)) => return Ok(Err(why)),
@@ -270,7 +276,7 @@ impl Bench<'_> {
         self.raise_guards(guards).await?;
         let judged = self.judge(&repaired).await?;
         let placed: Vec<&Judged> = judged.iter().collect();
-        let fates = project(self.session, &placed, References::Settled).await.map_err(of_failure)?;
+        let fates = project(self.session, &placed, References::Settled, Ids::MayBeTaken).await.map_err(of_failure)?;
         self.append(head, &placed, &fates).await?;
         Ok(repaired)
     }
@@ -338,7 +344,7 @@ impl Bench<'_> {
     /// The events that say what was made anew, each under an id that nobody has.
     async fn judge(&mut self, repaired: &[Repaired]) -> Result<Vec<Judged>, DatabaseError> {
         let epoch = epochs::of(self.session, &incarnation()).await.map_err(DatabaseError::new)?[0];
-        let query = "select coalesce(max(sequence), 0), (extract(epoch from clock_timestamp()) * 1000)::bigint from ledger.entry where epoch = $1";
+        let query = "select coalesce(max(last_sequence), 0), (extract(epoch from clock_timestamp()) * 1000)::bigint from ledger.batch where epoch = $1";
         let (last, mut unix_ms): (i64, i64) =
             answer(sqlx::query_as(query).bind(epoch.number).fetch_one(&mut *self.session)).await?;
         let mut judged = Vec::with_capacity(repaired.len());
@@ -349,7 +355,7 @@ impl Bench<'_> {
             }
             let message = row.message(sequence, unix_ms);
             let verdict = self.workshop.rules.judge(&message);
-            judged.push(Judged { message, verdict });
+            judged.push(Judged { message, order: Order::Late, verdict });
             unix_ms += 1;
         }
         Ok(judged)
@@ -366,9 +372,14 @@ impl Bench<'_> {
             return Err(DatabaseError::of_the_operator(says.to_owned()));
         }
         let epoch = epochs::of(self.session, &incarnation()).await.map_err(DatabaseError::new)?[0];
-        match custody::append(self.session, head, epoch, rows, fates).await.map_err(of_failure)? {
-            custody::Appended::Done => {}
-            custody::Appended::EpochIsOver => unreachable!("nobody opens an epoch under the head's lock"),
+        match custody::append(self.session, head, epoch, rows, fates, custody::Follows::NewestEpoch)
+            .await
+            .map_err(of_failure)?
+        {
+            custody::Appended::Done(_) => {}
+            custody::Appended::HeadMoved | custody::Appended::Refused | custody::Appended::Overlaps => {
+                unreachable!("under the head's lock nobody opens an epoch, or takes a sequence of it")
+            }
         }
         self.run("commit".to_owned()).await
     }

@@ -1,4 +1,4 @@
-//! What was decided about dead letters, and what does custody have of it?
+//! Decisions about dead letters, and what custody has of them.
 
 use super::super::remedy::DatabaseError;
 use super::{Snapshot, answer};
@@ -17,9 +17,8 @@ const QUERY: &str = "
     ) as recorded on recorded.sequence = it.id
     left join lateral (
         select not bool_or((epoch.stream_created_ns, entry.sequence) = (it.new_created_ns, it.new_sequence)) as is_elsewhere
-        from ledger.entry
+        from ledger.entries_by_requeue(it.message_id) as entry
         join ledger.epoch using (epoch)
-        where ledger.requeue_id(entry.headers) = convert_to(it.message_id, 'UTF8')
     ) as arrived on it.settled_at is not null
     order by 1";
 

@@ -1,4 +1,4 @@
-//! Which events are of this time? What the specification's hash covers, in the order of time.
+//! The events of a time range: what the specification's hash covers, in the order of time.
 
 use super::super::connections::Connections;
 use super::super::remedy::DatabaseError;

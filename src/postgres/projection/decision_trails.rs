@@ -1,6 +1,6 @@
-//! How does a council vote become its row? The statements on `public.decision_trails`.
+//! How a council vote becomes its row: the statements on `public.decision_trails`.
 
-use super::{Comparison, Keyed, RowIds, column};
+use super::{Comparison, Ids, Keyed, RowIds, column};
 use crate::domain::trail::Trail;
 use sqlx::PgConnection;
 
@@ -18,7 +18,7 @@ impl Keyed for DecisionTrails {
         trail.trail_id.clone()
     }
 
-    async fn insert(connection: &mut PgConnection, trails: &[&Trail]) -> Result<RowIds, sqlx::Error> {
+    async fn insert(connection: &mut PgConnection, trails: &[&Trail], _: Ids) -> Result<RowIds, sqlx::Error> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "insert into public.decision_trails (trail_id, council_vote, proposal, outcome, ledger_ref)
             select trail_id, council_vote::jsonb, proposal::jsonb, outcome, ledger_ref

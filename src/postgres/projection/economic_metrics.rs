@@ -1,4 +1,4 @@
-//! How does a metric become its row? The statements on `public.economic_metrics`: history, so each message is a new row, and
+//! How a metric becomes its row: the statements on `public.economic_metrics`: history, so each message is a new row, and
 //! the one that was published last is in force, whichever was stored last.
 
 use super::{Placed, column};
@@ -28,7 +28,9 @@ pub(super) async fn place(
     .await?;
     ids.sort_unstable();
     // A rule of the database's own may have turned some away.
-    Ok((0..metrics.len()).map(|index| ids.get(index).map(|id| Placed::New(Some(*id)))).collect())
+    Ok((0..metrics.len())
+        .map(|index| ids.get(index).map(|id| Placed::New { row_id: Some(*id), stored_as: None }))
+        .collect())
 }
 
 /// As wide as the rules allow.

@@ -1,9 +1,9 @@
-//! How does token usage become a row? The statements on `ledger.token_usage`. The days of `public.token_ledger` are summed up
+//! How token usage becomes a row: the statements on `ledger.token_usage`. The days of `public.token_ledger` are summed up
 //! under the lock on the tree's head (`budget.rs`), where no other commit can be between its usage and its day.
 
 use super::super::failure::Failure;
 use super::super::remedy::DatabaseError;
-use super::{Comparison, Keyed, Placed, RowIds, column, place_keyed};
+use super::{Comparison, Ids, Keyed, Placed, RowIds, column, place_keyed};
 use crate::domain::fields::Amount;
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::token_usage::TokenUsage;
@@ -79,7 +79,7 @@ impl Keyed for TokenUsages {
         key(&usage.agent_name, &usage.usage_id, usage.usage_id_given)
     }
 
-    async fn insert(connection: &mut PgConnection, usages: &[&TokenUsage]) -> Result<RowIds, sqlx::Error> {
+    async fn insert(connection: &mut PgConnection, usages: &[&TokenUsage], _: Ids) -> Result<RowIds, sqlx::Error> {
         let rows: Vec<(String, String, bool, i64)> = sqlx::query_as(
             "insert into ledger.token_usage
                 (agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, cost_usd, cost_given,

@@ -1,7 +1,7 @@
-//! How does a use of a tool become its row? The statements on `ledger.tool_usage`, the daemon's door to
+//! How a use of a tool becomes its row: the statements on `ledger.tool_usage`, the daemon's door to
 //! `public.tool_usage_ledger`, and on the registries that it refers to.
 
-use super::{Comparison, Keyed, Placed, RowIds, column, place_keyed};
+use super::{Comparison, Ids, Keyed, Placed, RowIds, column, place_keyed};
 use crate::domain::fields::Amount;
 use crate::domain::reject::{Reason, Rejection};
 use crate::domain::tool_usage::ToolUsage;
@@ -67,7 +67,7 @@ impl Keyed for ToolUsageLedger {
         usage.id.clone()
     }
 
-    async fn insert(connection: &mut PgConnection, usages: &[&ToolUsage]) -> Result<RowIds, sqlx::Error> {
+    async fn insert(connection: &mut PgConnection, usages: &[&ToolUsage], _: Ids) -> Result<RowIds, sqlx::Error> {
         let ids: Vec<String> = sqlx::query_scalar(
             "insert into ledger.tool_usage
                 (id, agent_id, venture_id, tool_id, tokens_consumed, cost_usd, execution_ms, created_at)

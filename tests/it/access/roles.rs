@@ -109,6 +109,7 @@ async fn a_later_migration_passes_the_guards() {
         .execute(
             "drop view ledger.tool_usage, ledger.tool_usage_for_chairman, ledger.known_agent, ledger.known_tool, ledger.known_venture;
             drop table public.tool_usage_ledger;
+            drop function ledger.tool_usage_author;
             drop function ledger.allow_only_a_deleted_venture;
             drop function public.fn_is_chairman;
             delete from ledger.migration where version = 6",
@@ -226,16 +227,16 @@ async fn check_says_what_is_missing_what_is_too_much_and_what_was_disarmed() {
             "warning",
             "UPDATE (cost_usd) on ledger.token_usage",
         ),
-        ("grant truncate on ledger.entry to {login}", "warning", "TRUNCATE on ledger.entry"),
+        ("grant truncate on ledger.batch to {login}", "warning", "TRUNCATE on ledger.batch"),
         ("grant ledgerd_owner to {login}", "warning", "is an owner, whom no grant binds"),
-        ("grant delete on ledger.entry to service_role", "warning", "service_role may DELETE on ledger.entry"),
+        ("grant delete on ledger.batch to service_role", "warning", "service_role may DELETE on ledger.batch"),
         ("grant insert on public.audit_events to public", "warning", "PUBLIC may INSERT on public.audit_events"),
         (
             "alter table public.token_ledger disable trigger grows_only",
             "bad",
             "nothing refuses UPDATE on public.token_ledger",
         ),
-        ("alter table ledger.entry enable trigger append_only", "bad", "nothing refuses DELETE on ledger.entry"),
+        ("alter table ledger.batch enable trigger append_only", "bad", "nothing refuses DELETE on ledger.batch"),
         (
             "alter table ledger.epoch enable replica trigger never_truncated",
             "bad",
@@ -247,11 +248,11 @@ async fn check_says_what_is_missing_what_is_too_much_and_what_was_disarmed() {
             "nothing refuses DELETE on public.tool_usage_ledger",
         ),
         (
-            "create or replace trigger append_only before update or delete on ledger.entry
+            "create or replace trigger append_only before update or delete on ledger.batch
                 for each row when (false) execute function ledger.refuse_change();
-            alter table ledger.entry enable always trigger append_only",
+            alter table ledger.batch enable always trigger append_only",
             "bad",
-            "nothing refuses DELETE on ledger.entry",
+            "nothing refuses DELETE on ledger.batch",
         ),
         (
             "update pg_trigger set tgenabled = 'D' where tgname = 'published_once'",

@@ -1,4 +1,4 @@
-//! What lies in the archive? Read without the program: files, gzip, JSON.
+//! What lies in the archive, read without the program: files, gzip, JSON.
 
 use super::world::World;
 use flate2::read::GzDecoder;

@@ -1,4 +1,4 @@
-//! Is each reject one dead letter and one message, with its reason and the publisher's bytes?
+//! Checks that each reject is one dead letter and one message, with its reason and the publisher's bytes.
 
 use super::events::Expectation;
 use super::ledger::{Entry, Faults, Pairs};

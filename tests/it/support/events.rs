@@ -191,7 +191,6 @@ pub(crate) fn bad_events() -> Vec<Outgoing> {
         good().with("event_id", format!("VOTE-BRM-CTO-{FIRST_MS}")).bad("prefix_mismatch"),
         good().published_by("RXY-CEO").bad("actor_mismatch"),
         event("EXEC", "NOBODY-01", 1).bad("unknown_actor"),
-        event("CORP", "AST-GOV", 1).bad("inactive_actor"),
         good().with("action", "WORLD_DOMINATED").bad("unknown_action"),
         good().with("action", "COUNCIL_CONVENED").bad("action_not_allowed"),
         good().with("outcome", "REJECTED").bad("outcome_not_allowed"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// How long an answer may take.
@@ -37,8 +37,22 @@ pub(crate) async fn ask(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<HttpAnswer, String> {
+    ask_from(Ipv4Addr::LOCALHOST, port, method, path, headers, body).await
+}
+
+/// Asks from another address of this machine.
+pub(crate) async fn ask_from(
+    from: Ipv4Addr,
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<HttpAnswer, String> {
     let exchange = async {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let mut stream: TcpStream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         // 1.0, so that the body comes in one piece.
         let mut head = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {

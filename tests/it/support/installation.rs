@@ -1,4 +1,4 @@
-//! Which PostgreSQL is it, who does it run as, and where is its data?
+//! The installed PostgreSQL: its programs, whom it runs as, and where its data is.
 
 use super::process::{is_root, scratch, scratch_folder};
 use std::fs;

@@ -35,6 +35,9 @@ pub(crate) struct NatsSettings {
     pub(crate) credentials: Option<String>,
     /// Certificates for the test's own connections.
     pub(crate) tls: Option<TlsFiles>,
+    /// It writes each message through to the disk before it confirms it, as the shipped configuration says. That takes longer than
+    /// another client's answer.
+    pub(crate) writes_through: bool,
 }
 
 /// Paths of PEM files.
@@ -85,9 +88,10 @@ impl NatsServer {
     pub(super) fn prepare(name: &str, port: u16, settings: &NatsSettings) -> Self {
         let folder = scratch_folder(name);
         let store = folder.path().join("store").display().to_string();
+        let sync_interval = if settings.writes_through { "always" } else { "2m" };
         let mut configuration = format!(
             "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 1MB\n\
-             jetstream {{ store_dir: \"{store}\", max_file_store: 100GB, max_memory_store: 1GB }}\n"
+             jetstream {{ store_dir: \"{store}\", max_file_store: 100GB, max_memory_store: 1GB, sync_interval: {sync_interval} }}\n"
         );
         let has_accounts = settings.lines.contains("accounts {");
         if let (Some(Login { user, password }), false) = (&settings.login, has_accounts) {

@@ -2,7 +2,7 @@
 
 use super::nats::{NatsServer, NatsSettings};
 use super::port::free_port;
-use super::{SOON, eventually};
+use super::{SOON, eventually, when};
 use async_nats::jetstream;
 use bytes::Bytes;
 use serde_json::Value;
@@ -103,10 +103,15 @@ impl NatsCluster {
 
     async fn step_down(&self, request: &str) {
         let client = self.jetstream().await.client();
-        // Without a body: older servers refuse any.
-        let answer = client.request(format!("$JS.API.{request}"), Bytes::new()).await.expect("the cluster answers");
-        let answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");
-        assert_eq!(answer["success"], true, "{request}: {answer}");
+        // The daemon may be making its consumer anew at this moment.
+        eventually("the leader steps down", SOON, async || {
+            // Without a body: older servers refuse any.
+            let answer = client.request(format!("$JS.API.{request}"), Bytes::new()).await;
+            let answer: Value =
+                serde_json::from_slice(&answer.map_err(|error| error.to_string())?.payload).expect("JSON");
+            when(answer["success"] == true, || format!("{request}: {answer}"))
+        })
+        .await;
     }
 
     fn server(&self, name: &str) -> &NatsServer {

@@ -2,15 +2,17 @@
 
 use super::SOON;
 use super::process::scratch_folder;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use tokio::net::UnixDatagram;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-/// What the daemon tells systemd comes here.
+/// What the daemon tells systemd comes here, and is read at once, as systemd does.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
-    socket: UnixDatagram,
+    told: Mutex<UnboundedReceiver<String>>,
     path: PathBuf,
     _folder: TempDir,
 }
@@ -19,7 +21,17 @@ impl NotifySocket {
     pub(crate) fn bind() -> Self {
         let folder = scratch_folder("notify");
         let path = folder.path().join("socket");
-        Self { socket: UnixDatagram::bind(&path).expect("the folder is ours"), path, _folder: folder }
+        let socket = UnixDatagram::bind(&path).expect("the folder is ours");
+        let (sender, told) = unbounded_channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length) = socket.recv(&mut bytes) {
+                if sender.send(String::from_utf8_lossy(&bytes[..length]).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { told: Mutex::new(told), path, _folder: folder }
     }
 
     /// The daemon's `NOTIFY_SOCKET`.
@@ -29,20 +41,19 @@ impl NotifySocket {
 
     /// Waits until it is told something with this text.
     pub(crate) async fn says(&self, text: &str) -> String {
-        let mut bytes = [0; 4096];
+        let mut line = self.told.lock().await;
         loop {
-            let told = timeout(SOON, self.socket.recv(&mut bytes)).await;
-            let length = told.unwrap_or_else(|_| panic!("systemd is not told {text:?}")).expect("it is bound");
-            let told = String::from_utf8_lossy(&bytes[..length]);
+            let told = timeout(SOON, line.recv()).await;
+            let told = told.unwrap_or_else(|_| panic!("systemd is not told {text:?}")).expect("it is bound");
             if told.contains(text) {
-                return told.into_owned();
+                return told;
             }
         }
     }
 
     /// Forgets what was told until now.
-    pub(crate) fn forget(&self) {
-        let mut bytes = [0; 4096];
-        while self.socket.try_recv(&mut bytes).is_ok() {}
+    pub(crate) async fn forget(&self) {
+        let mut line = self.told.lock().await;
+        while line.try_recv().is_ok() {}
     }
 }

@@ -1,4 +1,4 @@
-//! Which port may a server take? One that nobody else takes, also while that server is down.
+//! Ports for servers: one that nobody else takes, also while that server is down.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Mutex;

@@ -88,9 +88,18 @@ impl Cluster {
         Arc::new(cluster)
     }
 
-    /// A standby of this server, for which each commit waits. It is a copy of the data, made while the server is stopped for a
-    /// moment: not every installation brings `pg_basebackup`.
+    /// A standby of this server, for which each commit waits.
     pub(crate) async fn synchronous_standby(&self) -> Arc<Self> {
+        let standby = self.asynchronous_standby().await;
+        self.execute("postgres", "alter system set synchronous_standby_names = 'standby'").await;
+        self.execute("postgres", "select pg_reload_conf()").await;
+        self.followed_by("sync").await;
+        standby
+    }
+
+    /// A standby of this server, for which no commit waits. It is a copy of the data, made while the server is stopped for a moment:
+    /// not every installation brings `pg_basebackup`.
+    pub(crate) async fn asynchronous_standby(&self) -> Arc<Self> {
         self.stop_fast().await;
         let folder = server_folder("postgres-standby");
         let data = folder.path().join("data");
@@ -104,17 +113,22 @@ impl Cluster {
         fs::write(data.join("postgresql.auto.conf"), primary).expect("root, or the account itself");
         fs::write(data.join("standby.signal"), "").expect("root, or the account itself");
         let standby = Self::on(folder, data, None).await;
-        self.execute("postgres", "alter system set synchronous_standby_names = 'standby'").await;
-        self.execute("postgres", "select pg_reload_conf()").await;
-        let replicating = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+        self.followed_by("async").await;
+        standby
+    }
+
+    async fn followed_by(&self, sync_state: &str) {
+        let replicating = format!("select count(*) from pg_stat_replication where sync_state = '{sync_state}'");
         eventually("the standby follows", SOON, async || {
             let mut connection =
                 PgConnection::connect(&self.url("postgres")).await.map_err(|error| error.to_string())?;
-            let following: i64 = sqlx::query_scalar(replicating).fetch_one(&mut connection).await.expect("a number");
+            let following: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(replicating.clone()))
+                .fetch_one(&mut connection)
+                .await
+                .expect("a number");
             when(following == 1, || "it does not".to_owned())
         })
         .await;
-        standby
     }
 
     /// Makes a standby a server of its own, and waits until it takes writes.

@@ -1,4 +1,4 @@
-//! How do the servers end? With the test process, always, even when that is killed with SIGKILL.
+//! Processes that end with the test process, always, even when that is killed with SIGKILL.
 //!
 //! A shell beside the tests, the *janitor*, reads from a pipe that only this process can write to. When this process
 //! ends, whatever the way, the kernel closes the pipe; the janitor then kills what is listed in the [`scratch`] folder

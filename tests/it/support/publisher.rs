@@ -1,4 +1,4 @@
-//! How do messages get into the stream? Through the client library like an agent's, or byte by byte like an enemy's.
+//! Publishes messages: through the client library like an agent's, or byte by byte like an enemy's.
 
 use super::nats::{Login, NatsServer};
 use super::{SOON, eventually};

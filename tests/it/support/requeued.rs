@@ -1,4 +1,4 @@
-//! What did a requeue put into the stream? Its messages count as published, and are checked like any.
+//! What a requeue put into the stream: its messages count as published, and are checked like any.
 
 use super::events::{Expectation, Outgoing};
 use super::ledger::STREAM;

@@ -16,6 +16,12 @@ pub(crate) const ORIGIN: &str = "example.com/ledger";
 /// Entries in one statement.
 const CHUNK: u64 = 8192;
 
+/// Rows below are those of migrations.
+const FIRST_ROW: i64 = 1_000_000;
+
+/// Entries of one batch at most.
+const BATCH: i64 = 100;
+
 /// A log's key.
 pub(crate) fn log_key(name: &str, seed: u8) -> SignerKey {
     SignerKey::from_seed(KeyName::parse(name).expect("a name"), &[seed; 32]).expect("a key")
@@ -63,16 +69,33 @@ pub(crate) async fn fill(database: &Database, size: u64) {
             frontier.append(*hash, &mut completed);
         }
         sqlx::query(
-            "insert into ledger.entry (leaf_index, epoch, sequence, subject, server_time_ns, payload, payload_sha256,
-                disposition, record_id, row_id, leaf_hash, committed_at)
-            select leaf_index, $1, leaf_index, 'ledger.SYS.ARCHITECT', leaf_index, convert_to(leaf_index::text, 'UTF8'),
-                sha256(convert_to(leaf_index::text, 'UTF8')), 'recorded', 'FILLED-' || leaf_index, leaf_index, leaf_hash,
-                to_timestamp(leaf_index)
-            from unnest($2::bigint[], $3::bytea[]) as new (leaf_index, leaf_hash)",
+            "with
+            batch as (
+                insert into ledger.batch
+                    (first_leaf, leaves, epoch, lane, layer, first_sequence, last_sequence, first_row_id, last_row_id, duplicates,
+                    rejected, committed_at, sequences, subjects, server_times_ns, payloads, dispositions, record_ids, row_ids,
+                    leaf_hashes)
+                select min(leaf_index), count(*), $1, 'SYS', 0, min(leaf_index), max(leaf_index), min(leaf_index) + $5, max(leaf_index) + $5,
+                    0, 0, to_timestamp(second), array_agg(leaf_index order by leaf_index),
+                    array_agg('ledger.SYS.ARCHITECT'::text), array_agg(leaf_index order by leaf_index),
+                    array_agg(convert_to(leaf_index::text, 'UTF8') order by leaf_index), array_agg('r'::\"char\"),
+                    array_agg('FILLED-' || leaf_index order by leaf_index), array_agg(leaf_index + $5 order by leaf_index),
+                    array_agg(leaf_hash order by leaf_index)
+                from unnest($2::bigint[], $3::bytea[]) as new (leaf_index, leaf_hash)
+                cross join lateral (select leaf_index - leaf_index % $4 as second) as commit
+                group by second
+            )
+            insert into public.audit_events
+                (id, event_id, actor, action, outcome, timestamp, integrity_hash, timestamp_text)
+            overriding system value
+            select leaf_index + $5, 'FILLED-' || leaf_index, 'ARCHITECT', 'X', 'X', 'epoch', 'x', 'x'
+            from unnest($2::bigint[]) as leaf_index",
         )
         .bind(epoch)
         .bind(rows.iter().map(|(index, _)| *index).collect::<Vec<_>>())
         .bind(hashes.iter().map(|hash| &hash[..]).collect::<Vec<_>>())
+        .bind(BATCH)
+        .bind(FIRST_ROW)
         .execute(&mut connection)
         .await
         .expect("the tables are there");
@@ -106,8 +129,8 @@ fn filled(index: i64, stream: &str, stream_created_ns: i64) -> LeafFields {
         payload_sha256: sha256(index.to_string().as_bytes()),
         disposition: Disposition::Recorded,
         record_id: Some(format!("FILLED-{index}")),
-        row_id: Some(index),
-        committed_at_us: index * 1_000_000,
+        row_id: Some(FIRST_ROW + index),
+        committed_at_us: (index - index % BATCH) * 1_000_000,
         rejection: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Do the other four tables say what was published? Each question names what is wrong, and a good ledger answers none.
+//! Checks that the other four tables say what was published. Each question names what is wrong, and a good ledger answers none.
 
 use super::ledger::Faults;
 use sqlx::postgres::PgConnection;

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 const DATABASE_URL: &str = "LEDGERD__DATABASE__URL";
 const NATS_URL: &str = "LEDGERD__NATS__URL";
+/// Who may name any `agent_id`. The sample events of tool usage come from many actors.
+pub(crate) const USAGE_REPORTERS: &str = "LEDGERD__USAGE__REPORTERS";
 
 /// The servers of one test, migrated and set up.
 #[derive(Debug)]
@@ -261,6 +263,7 @@ impl Builder {
         };
 
         let mut operator = self.environment.clone();
+        operator.entry(USAGE_REPORTERS.to_owned()).or_insert_with(|| "*".to_owned());
         operator.insert(DATABASE_URL.to_owned(), database.url());
         let (daemons, operators) = if self.shipped_nats {
             (Some(shipped_nats::login("ledgerd")), Some(shipped_nats::login("setup")))
