@@ -1,39 +1,23 @@
 //! The command line: arguments, commands, exit codes. The only place where doors are wired to what is behind them.
 
 mod check;
-mod checkpoint;
-mod connect;
-mod dlq;
-mod emit;
-mod erase;
-mod keygen;
-mod log_pages;
 mod manual;
-mod meet;
 mod migrate;
-mod moment;
 mod nats_accounts;
-mod output;
-mod own_events;
-mod progress;
-mod prove;
-mod reconcile;
-mod refusals;
-mod replay;
-mod retention;
-mod rules;
-mod run;
 mod setup;
 mod status;
-mod verify;
-mod verify_proof;
-mod webhooks;
 mod witness;
-mod witnesses;
 
-use crate::config::Config;
+use crate::command::{Exit, Failure, output};
+use crate::dead_letter::command as dlq;
+use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
+use crate::receipt::emit;
+use crate::replay::command as replay;
+use crate::replay::reconcile;
+use crate::retention::command as retention;
+use crate::verify::command as verify;
+use crate::{config::Config, daemon};
 use clap::{Parser, Subcommand};
-use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,34 +89,6 @@ enum Command {
     },
 }
 
-/// The exit codes; those above 63 are sysexits.h's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// It could not be done.
-    Failed = 1,
-    /// A check found a difference.
-    Difference = 3,
-    /// The command line cannot be understood.
-    Usage = 64,
-    /// A server is away.
-    Unavailable = 69,
-    /// The configuration, or what it points to, must be mended first.
-    Configuration = 78,
-}
-
-/// Why a command did not do what it should.
-#[derive(Debug)]
-struct Failure {
-    exit: Exit,
-    what: String,
-}
-
-impl Failure {
-    fn new(exit: Exit, what: impl fmt::Display) -> Self {
-        Self { exit, what: what.to_string() }
-    }
-}
-
 /// Parses the arguments and runs the command. Returns the exit code.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -157,7 +113,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { config: file, json, command } = arguments;
     let config = || Config::load(file.as_deref()).map_err(|error| Failure::new(Exit::Configuration, error));
     match command {
-        Command::Run => run::run(config()?, file),
+        Command::Run => daemon::run(config()?, file),
         Command::Setup(arguments) => block_on(setup::run(&config()?, &arguments, json)),
         Command::NatsAccounts => nats_accounts::run(&config()?),
         Command::Migrate(arguments) => block_on(migrate::run(&config()?, &arguments, json)),

@@ -14,12 +14,12 @@ pub use webhooks::Webhooks;
 
 use reader::{Reader, credential, variable};
 
-use crate::domain::archive::Retention;
-use crate::domain::budget::Budget;
-use crate::domain::model_tiers::{ModelTiers, is_tier};
-use crate::domain::rules::Settings;
-use crate::domain::subject::Lane;
-use crate::domain::writers::Writers;
+use crate::budget::status::Budget;
+use crate::record::model_tiers::{ModelTiers, is_tier};
+use crate::record::rules::Settings;
+use crate::record::subject::Lane;
+use crate::record::writers::Writers;
+use crate::retention::file::Retention;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,15 +1,11 @@
 //! The daemon's HTTP server: `/livez`, `/readyz` and `/metrics`, the pages of the log, and the webhooks.
 
-pub mod client;
-mod credentials;
-mod listener;
-pub mod log;
-mod places;
-pub mod webhooks;
+pub mod api_token;
+pub mod listener;
+pub mod places;
 pub mod witness;
 
-pub use places::Limits;
-
+use self::places::Limits;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use axum::Router;
@@ -42,13 +38,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Answers until told to stop, with the pages of the log where there is one, and with the webhooks where they are here.
+/// Answers until told to stop. `rooms` holds what the rooms serve here: the pages of the log, and the webhooks.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    log: Option<log::Pages>,
-    webhooks: Option<webhooks::Webhooks>,
+    rooms: Router,
     limits: Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -57,8 +52,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .with_state(Served { health, metrics })
-        .merge(log.map_or_else(Router::new, |pages| pages.0))
-        .merge(webhooks.map_or_else(Router::new, |webhooks| webhooks.router));
+        .merge(rooms);
     listener::serve(listener, router, limits, stop).await
 }
 

@@ -5,39 +5,35 @@
 //! bytes → Message → Verdict (Record | Reject) → Batch → commit → Durable → acknowledge
 //! ```
 //!
-//! Read [`pipeline`] first: it is the whole daemon. `ARCHITECTURE.md` has the map.
+//! Read [`ingest::pipeline`] first: it is the whole daemon. `ARCHITECTURE.md` has the map.
 
-pub mod domain;
+pub mod record;
 pub mod tlog;
 
-pub mod anchor;
-pub mod cosign;
-pub mod verify;
-
-pub mod lifecycle;
-pub mod logbook;
-pub mod notary;
-pub mod outbox;
-pub mod pipeline;
-pub mod position;
-pub mod receipts;
-pub mod refusals;
+pub mod budget;
+pub mod dead_letter;
+pub mod ingest;
+pub mod log;
+pub mod receipt;
+pub mod replay;
 pub mod retention;
+pub mod verify;
 pub mod webhook;
 pub mod witness;
 
-pub mod archive;
-pub mod nats;
-pub mod postgres;
-
-pub mod health;
 pub mod http;
-pub mod metrics;
-pub mod systemd;
-pub mod telemetry;
+pub mod nats;
+pub mod outbox;
+pub mod postgres;
 
 pub mod clock;
 pub mod config;
+pub mod health;
+pub mod metrics;
 pub mod retry;
+pub mod systemd;
+pub mod telemetry;
 
 pub mod cli;
+mod command;
+mod daemon;

@@ -1,10 +1,10 @@
 //! What is counted: every metric, with its name, its unit and its help, in one place.
 
-use crate::domain::reject::Reason;
-use crate::domain::subject::Lane;
 use crate::health::Health;
-use crate::lifecycle::Tally;
-use crate::webhook::{Answer, Webhook};
+use crate::ingest::lifecycle::Tally;
+use crate::record::reject::Reason;
+use crate::record::subject::Lane;
+use crate::webhook::call::{Answer, Webhook};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 pub use prometheus_client::metrics::counter::Counter;

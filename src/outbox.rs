@@ -1,6 +1,8 @@
 //! How rejects and alerts get from the database to their subjects. Each is published, and then marked; a kill in between
 //! publishes again, and the server refuses the second copy.
 
+pub mod queue;
+
 use crate::health::{Dependency, Pulse};
 use crate::metrics::{Counter, Gauge};
 use crate::retry::Backoff;

@@ -1,32 +1,8 @@
-//! PostgreSQL: the store. The only place that knows `sqlx`.
+//! PostgreSQL, for all who use it: connections, SQLSTATE and its remedy, migrations, access.
 
 pub mod access;
-pub mod audit;
-mod budget;
-mod commit;
-mod company;
-mod connections;
-mod counted;
-mod custody;
-pub mod dead_letters;
-pub mod entries;
-mod epochs;
-pub mod erasure;
-mod failure;
-pub mod held;
-pub mod log;
-pub mod outbox;
-pub mod positions;
-mod projection;
+pub mod connections;
+pub mod failure;
 pub mod reads;
-pub mod receipts;
-pub mod refusals;
-mod remedy;
-pub mod resolution;
-pub mod retention;
+pub mod remedy;
 pub mod schema;
-mod store;
-
-pub use connections::{Connections, Limits};
-pub use remedy::DatabaseError;
-pub use store::Ledger;

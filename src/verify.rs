@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod command;
 pub mod days;
 pub mod entry;
 pub mod findings;
@@ -16,5 +17,6 @@ pub mod repaired;
 pub mod report;
 pub mod resolution;
 pub mod rows;
+pub mod snapshot;
 pub mod stored;
 pub mod tree;

@@ -2,12 +2,13 @@
 
 mod access;
 
-use super::{Exit, Failure, connect, output, rules};
+use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::{Change, Config, Profile};
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{Names, captures_dead_letters};
 use crate::nats::setup::{Mode, Outcome, setup};
-use crate::postgres::{Connections, reads, schema};
+use crate::postgres::connections::Connections;
+use crate::postgres::{reads, schema};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl Report {
     }
 }
 
-pub(super) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     let mut report = Report::default();
     report.profile(config);
     match rules::load(config) {

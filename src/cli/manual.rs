@@ -1,18 +1,19 @@
 //! `ledgerd completions`, `ledgerd man`: written from the same definitions as `--help`.
 
-use super::{Arguments, Exit, Failure};
+use crate::cli::Arguments;
+use crate::command::{Exit, Failure};
 use crate::config::DEFAULTS;
 use clap::CommandFactory as _;
 use std::path::Path;
 use std::{fs, io};
 
-pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "ledgerd", &mut script);
     io::Write::write_all(&mut io::stdout(), &script).map_err(|error| Failure::new(Exit::Failed, error))
 }
 
-pub(super) fn man(folder: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn man(folder: Option<&Path>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error);
     match folder {
         Some(folder) => {

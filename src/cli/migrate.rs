@@ -1,16 +1,17 @@
 //! `ledgerd migrate`: the schema. Each migration is also an audit event, in the same custody as any record.
 
-use super::own_events::{self, OwnEvent};
-use super::{Exit, Failure, connect, output};
+use crate::command::own_events::{self, OwnEvent};
+use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
-use crate::lifecycle::Tally;
+use crate::ingest::lifecycle::Tally;
+use crate::ingest::store::Ledger;
+use crate::postgres::access;
 use crate::postgres::schema::{self, Applied};
-use crate::postgres::{Ledger, access};
 use serde_json::json;
 use std::collections::HashSet;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Grant the daemon's privileges, and no more, to this role
     #[arg(long, value_name = "ROLE")]
     grant: Option<String>,
@@ -19,7 +20,7 @@ pub(super) struct Arguments {
     roles: bool,
 }
 
-pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 2)?;
     let before = schema::state(&connections).await?;
     if let schema::State::Ahead(_) | schema::State::Altered(_) = &before {

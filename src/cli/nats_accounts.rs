@@ -1,11 +1,11 @@
 //! `ledgerd nats-accounts`: prints the accounts of `nats/agents.conf`, for the actors and the writers of the configuration.
 
-use super::{Exit, Failure, output, rules};
+use crate::command::{Exit, Failure, output, rules};
 use crate::config::Config;
-use crate::domain::own_lanes::own_lanes;
 use crate::nats::accounts::{Actor, configuration};
+use crate::record::own_lanes::own_lanes;
 
-pub(super) fn run(config: &Config) -> Result<(), Failure> {
+pub(crate) fn run(config: &Config) -> Result<(), Failure> {
     let broken = |why: String| Failure::new(Exit::Configuration, why);
     let rules = rules::load(config).map_err(broken)?;
     let actor = |name: &str| Actor {

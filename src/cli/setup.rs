@@ -1,18 +1,18 @@
 //! `ledgerd setup`: the streams and consumers of nats/, and on demand the reference limits and rates.
 
-use super::{Exit, Failure, connect, output, rules};
+use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
-use crate::domain::subject::Lane;
+use crate::ingest::position::Positions as _;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::Names;
 use crate::nats::publish::publish;
 use crate::nats::setup::{Item, Mode, Outcome, setup};
-use crate::position::Positions as _;
 use crate::postgres::reads;
+use crate::record::subject::Lane;
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Also change what differs from the shipped definitions
     #[arg(long)]
     apply: bool,
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     defaults: bool,
 }
 
-pub(super) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let api = connect::nats(config).await?;
     let mode = if arguments.apply { Mode::Apply } else { Mode::Create };
     let items = setup(&api, &Names::from(&config.nats), &config.lanes, mode).await?;

@@ -1,19 +1,19 @@
 //! `ledgerd status`: what the ledger holds, how far each lane has come, and whom the webhooks refused.
 
-use super::{Failure, connect, output};
+use crate::command::{Failure, connect, output};
 use crate::config::Config;
+use crate::ingest::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::Names;
-use crate::postgres::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
 use crate::postgres::reads;
-use crate::postgres::refusals::{self, Refused};
+use crate::webhook::refusal_queries::{self, Refused};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-pub(super) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 1)?;
     let summary = reads::summary(&connections).await?;
-    let refused = refusals::newest(&connections, REFUSED_MAX).await?;
+    let refused = refusal_queries::newest(&connections, REFUSED_MAX).await?;
     let api = connect::nats(config).await?;
     let positions = connect::positions(config)?;
     let lanes = lanes(config, &api, &positions).await?;
@@ -34,7 +34,7 @@ pub(super) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
             "tree_size": summary.tree_size, "root": summary.root, "recorded": summary.recorded,
             "duplicates": summary.duplicates, "rejected": summary.rejected, "unpublished_dead_letters": summary.unpublished,
             "last_commit": summary.last_commit, "epochs": summary.epochs, "lanes": lanes, "refused": refused_json(&refused),
-            "gaps": gaps.iter().map(gap_value).collect::<Vec<_>>(),
+            "gaps": gaps.iter().map(Gap::to_json).collect::<Vec<_>>(),
         }));
         return Ok(());
     }
@@ -92,14 +92,6 @@ fn refused_json(refused: &[Refused]) -> Value {
 
 fn in_seconds(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
-}
-
-/// A gap, for machines.
-pub(super) fn gap_value(gap: &Gap) -> Value {
-    json!({
-        "epoch": gap.epoch, "lane": gap.lane, "first": gap.first_sequence, "last": gap.last_sequence,
-        "noticed_at": gap.noticed_at, "why": gap.why,
-    })
 }
 
 struct LaneStatus {

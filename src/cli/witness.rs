@@ -1,7 +1,7 @@
 //! `ledgerd witness`: a small server on another machine, which cosigns a log's checkpoints as long as each grew out of the one
 //! before.
 
-use super::{Exit, Failure};
+use crate::command::{Exit, Failure};
 use crate::config::{Log as Logging, LogFormat};
 use crate::http;
 use crate::systemd::{self, Wish};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 #[command(
     after_help = "It needs neither NATS nor PostgreSQL, and no configuration file. docs/verifying.md says how to run one."
 )]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Where to serve POST /add-checkpoint
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
     listen: SocketAddr,
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     logs: Vec<(Origin, VerifierKey)>,
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let logging = Logging { format: LogFormat::Auto, level: "info".to_owned() };
     telemetry::start(&logging).map_err(|why| Failure::new(Exit::Failed, why))?;
     let key = key(&arguments.key_file)?;

@@ -1,7 +1,7 @@
 //! The section `[checkpoint]`: who signs the log, where it is anchored, and how often.
 
-use super::ConfigError;
-use super::reader::Reader;
+use crate::config::ConfigError;
+use crate::config::reader::Reader;
 use crate::tlog::note::SignerKey;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,9 +24,9 @@ const INTERVAL_MAX: Duration = Duration::from_hours(1);
 const HEARTBEAT_MAX: Duration = Duration::from_hours(24);
 
 impl Reader {
-    pub(super) fn checkpoint(&self) -> Result<Checkpoints, ConfigError> {
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoints, ConfigError> {
         Ok(Checkpoints {
-            key_file: self.path("checkpoint.key_file")?.or_else(|| super::credential("ledgerd.signing-key")),
+            key_file: self.path("checkpoint.key_file")?.or_else(|| crate::config::credential("ledgerd.signing-key")),
             anchor_file: self.path("checkpoint.anchor_file")?,
             witnesses: self.list("checkpoint.witnesses")?,
             interval: self.duration("checkpoint.interval", INTERVAL_MAX)?,

@@ -1,7 +1,7 @@
 //! Where HTTP is served, and to how many. The section `[http]`.
 
-use super::ConfigError;
-use super::reader::Reader;
+use crate::config::ConfigError;
+use crate::config::reader::Reader;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const CONNECTIONS_MAX: usize = 10_000;
 const HEADERS_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
 impl Reader {
-    pub(super) fn http(&self) -> Result<Http, ConfigError> {
+    pub(crate) fn http(&self) -> Result<Http, ConfigError> {
         Ok(Http {
             listen: self.listen("http.listen")?,
             connections_max: self.number("http.connections_max", 8, CONNECTIONS_MAX)?,

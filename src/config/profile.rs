@@ -1,10 +1,10 @@
 //! The profile: a set of defaults. `strict` is the specification to the letter; `hegemon` admits what the public agents send.
 
-use super::ConfigError;
-use super::reader::Reader;
+use crate::config::ConfigError;
+use crate::config::reader::Reader;
 
 /// The defaults of `hegemon` that are not those of `strict`.
-pub(super) const HEGEMON: &str = include_str!("../ledgerd.hegemon.toml");
+pub(crate) const HEGEMON: &str = include_str!("../ledgerd.hegemon.toml");
 
 /// Which defaults count, and what that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub struct Change {
 }
 
 /// The top-level key.
-pub(super) const KEY: &str = "profile";
+pub(crate) const KEY: &str = "profile";
 const STRICT: &str = "strict";
-pub(super) const HEGEMON_NAME: &str = "hegemon";
+pub(crate) const HEGEMON_NAME: &str = "hegemon";
 
 impl Reader {
-    pub(super) fn profile(&self) -> Result<Profile, ConfigError> {
+    pub(crate) fn profile(&self) -> Result<Profile, ConfigError> {
         let name = self.one_of(KEY, &[(STRICT, STRICT), (HEGEMON_NAME, HEGEMON_NAME)])?;
         Ok(Profile { name, changes: self.changes() })
     }

@@ -1,8 +1,8 @@
 //! How a setting is found, and read as what it must be: defaults, then the file, then the environment. The only file that knows
 //! the `config` crate.
 
-use super::profile::{self, Change};
-use super::{ConfigError, DEFAULT_FILE, DEFAULTS};
+use crate::config::profile::{self, Change};
+use crate::config::{ConfigError, DEFAULT_FILE, DEFAULTS};
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ const ENVIRONMENT_PREFIX: &str = "LEDGERD";
 const SEPARATOR: &str = "__";
 
 /// All values that were found, by dotted key, each with the place it stands in.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     values: BTreeMap<String, Value>,
     /// The defaults that the profile changes.
     of_profile: BTreeMap<String, Value>,
@@ -23,7 +23,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads the defaults, then those of the profile, then `file` (or [`DEFAULT_FILE`] where it exists), then these variables,
     /// or those of the process.
-    pub(super) fn of(file: Option<&Path>, variables: Option<HashMap<String, String>>) -> Result<Self, ConfigError> {
+    pub(crate) fn of(file: Option<&Path>, variables: Option<HashMap<String, String>>) -> Result<Self, ConfigError> {
         let source = match file {
             Some(path) => File::from(path).format(FileFormat::Toml),
             None => File::from(Path::new(DEFAULT_FILE)).format(FileFormat::Toml).required(false),
@@ -50,7 +50,7 @@ impl Reader {
     }
 
     /// The settings whose default the profile changes.
-    pub(super) fn changes(&self) -> Vec<Change> {
+    pub(crate) fn changes(&self) -> Vec<Change> {
         let change = |(key, default): (&String, &Value)| {
             let value = self.value(key);
             let is_written = value.origin().is_some();
@@ -87,35 +87,35 @@ impl Reader {
         }
     }
 
-    pub(super) fn fault(&self, key: &str, expected: &str) -> ConfigError {
+    pub(crate) fn fault(&self, key: &str, expected: &str) -> ConfigError {
         let value = self.value(key);
         // Of a list of hashes, one may be a token by mistake.
         let shown = if key.ends_with("url") || key == "webhooks.tokens" { "…".to_owned() } else { value.to_string() };
         ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", self.place(&value)))
     }
 
-    pub(super) fn text(&self, key: &str) -> Result<String, ConfigError> {
+    pub(crate) fn text(&self, key: &str) -> Result<String, ConfigError> {
         self.value(key).into_string().map_err(|_| self.fault(key, "text"))
     }
 
-    pub(super) fn token(&self, key: &str) -> Result<String, ConfigError> {
+    pub(crate) fn token(&self, key: &str) -> Result<String, ConfigError> {
         let text = self.text(key)?;
         let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if good { Ok(text) } else { Err(self.fault(key, "a name of letters, digits, - and _")) }
     }
 
-    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(crate) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         Ok(Some(self.text(key)?).filter(|text| !text.is_empty()).map(PathBuf::from))
     }
 
-    pub(super) fn number(&self, key: &str, min: usize, max: usize) -> Result<usize, ConfigError> {
+    pub(crate) fn number(&self, key: &str, min: usize, max: usize) -> Result<usize, ConfigError> {
         let number = self.value(key).into_int().ok().and_then(|number| usize::try_from(number).ok());
         number
             .filter(|number| (min..=max).contains(number))
             .ok_or_else(|| self.fault(key, &format!("a whole number from {min} to {max}")))
     }
 
-    pub(super) fn duration(&self, key: &str, max: Duration) -> Result<Duration, ConfigError> {
+    pub(crate) fn duration(&self, key: &str, max: Duration) -> Result<Duration, ConfigError> {
         let duration = humantime::parse_duration(&self.text(key)?).ok();
         duration.filter(|duration| !duration.is_zero() && *duration <= max).ok_or_else(|| {
             let max = humantime::format_duration(max);
@@ -123,7 +123,7 @@ impl Reader {
         })
     }
 
-    pub(super) fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+    pub(crate) fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
         let text = self.text(key)?;
         let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         chosen.ok_or_else(|| {
@@ -133,7 +133,7 @@ impl Reader {
     }
 
     /// An array, or in the environment a text with commas.
-    pub(super) fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+    pub(crate) fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
         match self.value(key).kind {
             ValueKind::Array(items) => items
                 .into_iter()
@@ -146,7 +146,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn listen(&self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    pub(crate) fn listen(&self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
         let text = self.text(key)?;
         if text.is_empty() {
             return Ok(None);
@@ -155,7 +155,7 @@ impl Reader {
     }
 
     /// A secret: from the key itself, from the file that another key names, or from systemd's credential.
-    pub(super) fn secret(
+    pub(crate) fn secret(
         &self,
         key: &str,
         file_key: Option<&str>,
@@ -186,12 +186,12 @@ fn shown(value: &Value) -> String {
 }
 
 /// What a setting is called in the environment.
-pub(super) fn variable(key: &str) -> String {
+pub(crate) fn variable(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", key.replace('.', SEPARATOR).to_uppercase())
 }
 
 /// A credential that systemd passed, if it is there.
-pub(super) fn credential(name: &str) -> Option<PathBuf> {
+pub(crate) fn credential(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
     path.exists().then_some(path)
 }

@@ -1,8 +1,8 @@
 //! Who may write over HTTP, and where: the section `[webhooks]`.
 
-use super::ConfigError;
-use super::reader::{Reader, credential};
-use crate::domain::bearer::Bearers;
+use crate::config::ConfigError;
+use crate::config::reader::{Reader, credential};
+use crate::http::api_token::Bearers;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ impl fmt::Debug for Webhooks {
 const PATIENCE_MAX: Duration = Duration::from_secs(20);
 
 impl Reader {
-    pub(super) fn webhooks(&self) -> Result<Option<Webhooks>, ConfigError> {
+    pub(crate) fn webhooks(&self) -> Result<Option<Webhooks>, ConfigError> {
         let expected = |why: &str| format!("a list of \"SHA256 ACTOR ACTOR …\" or \"SHA256 *\" ({why})");
         let bearers = Bearers::parse(&self.list("webhooks.tokens")?)
             .map_err(|why| self.fault("webhooks.tokens", &expected(&why)))?;

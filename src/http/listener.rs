@@ -1,8 +1,8 @@
 //! A listener whose connections are bounded in number and in time, so that nobody waits for strangers to connect.
 
-pub(super) use super::places::Limits;
+pub(crate) use crate::http::places::Limits;
 
-use super::places::{Place, Places};
+use crate::http::places::{Place, Places};
 use axum::Router;
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Answers with this router until told to stop.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
@@ -45,16 +45,16 @@ async fn noted(ConnectInfo(caller): ConnectInfo<Caller>, request: Request, next:
 
 /// Whoever is at the other end of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(Arc<Place>);
+pub(crate) struct Caller(Arc<Place>);
 
 impl Caller {
     /// Its address; a proxy's, where there is one between.
-    pub(super) fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.0.address()
     }
 
     /// Its token is known: until it is answered, nobody takes its place.
-    pub(super) fn is_admitted(&self) {
+    pub(crate) fn is_admitted(&self) {
         self.0.is_admitted();
     }
 }

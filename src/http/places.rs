@@ -91,7 +91,7 @@ impl Connection {
 
 /// All connections of one listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     limits: Limits,
     connections: Mutex<Connections>,
 }
@@ -103,12 +103,12 @@ struct Connections {
 }
 
 impl Places {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, connections: Mutex::default() })
     }
 
     /// Gives a place to a new connection, which must end when the receiver says so.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> (Place, oneshot::Receiver<()>) {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> (Place, oneshot::Receiver<()>) {
         let (end, ended) = oneshot::channel();
         let mut connections = self.lock();
         let id = connections.next_id;
@@ -130,7 +130,7 @@ impl Places {
     }
 
     /// Ends whatever has taken too long.
-    pub(super) fn end_the_slow(&self) {
+    pub(crate) fn end_the_slow(&self) {
         self.lock().by_id.retain(|_, connection| !connection.takes_too_long(&self.limits));
     }
 
@@ -165,19 +165,19 @@ impl Connections {
 
 /// The place of one connection. Dropped with it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     id: u64,
     address: IpAddr,
     places: Arc<Places>,
 }
 
 impl Place {
-    pub(super) fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.address
     }
 
     /// Bytes have come. `Err` where they are too many to be headers.
-    pub(super) fn has_read(&self, bytes: usize) -> io::Result<()> {
+    pub(crate) fn has_read(&self, bytes: usize) -> io::Result<()> {
         let mut is_too_much = false;
         self.update(|connection| {
             connection.moved = Instant::now();
@@ -191,17 +191,17 @@ impl Place {
     }
 
     /// Bytes have gone.
-    pub(super) fn has_written(&self) {
+    pub(crate) fn has_written(&self) {
         self.update(|connection| connection.moved = Instant::now());
     }
 
     /// The headers are complete.
-    pub(super) fn is_answering(&self) {
+    pub(crate) fn is_answering(&self) {
         self.update(|connection| connection.enter(Phase::Answering));
     }
 
     /// The token is known.
-    pub(super) fn is_admitted(&self) {
+    pub(crate) fn is_admitted(&self) {
         self.update(|connection| {
             connection.is_known = true;
             connection.enter(Phase::Admitted);
@@ -209,13 +209,13 @@ impl Place {
     }
 
     /// The answer is ready. The connection is one of many again, and so one of them may have to leave.
-    pub(super) fn has_answered(&self) {
+    pub(crate) fn has_answered(&self) {
         self.update(|connection| connection.enter(Phase::Answered));
         self.places.lock().make_room(&self.places.limits, self.id);
     }
 
     /// Nothing is left to be written.
-    pub(super) fn has_flushed(&self) {
+    pub(crate) fn has_flushed(&self) {
         self.update(|connection| {
             if connection.phase == Phase::Answered {
                 connection.enter(Phase::Idle);

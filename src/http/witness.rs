@@ -1,6 +1,6 @@
 //! A witness over HTTP: `POST /add-checkpoint` of c2sp.org/tlog-witness, for anybody.
 
-use super::listener::{self, Limits};
+use crate::http::listener::{self, Limits};
 use crate::witness::{Answer, Witness};
 use axum::Router;
 use axum::body::{Body, to_bytes};

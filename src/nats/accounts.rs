@@ -3,7 +3,7 @@
 //! An account of its own, since in a shared one the server publishes its answers to whatever subject a publisher names as
 //! its reply, another actor's among them. What leaves the account is what it imports, each lane written out.
 
-use crate::domain::subject::Lane;
+use crate::record::subject::Lane;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

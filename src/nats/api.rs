@@ -1,8 +1,8 @@
 //! What the server says: the JetStream API's requests that the ledger needs, each bounded in time.
 
-use super::client::{Connection, REQUEST_TIMEOUT};
-use crate::domain::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
-use crate::domain::subject::Lane;
+use crate::nats::client::{Connection, REQUEST_TIMEOUT};
+use crate::record::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
+use crate::record::subject::Lane;
 use async_nats::Client;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
@@ -88,12 +88,12 @@ impl Api {
         &self.connection.client
     }
 
-    pub(super) fn context(&self) -> &jetstream::Context {
+    pub(crate) fn context(&self) -> &jetstream::Context {
         &self.context
     }
 
     /// Whether the client itself has ended.
-    pub(super) async fn is_dead(&self) -> bool {
+    pub(crate) async fn is_dead(&self) -> bool {
         self.connection.is_dead().await
     }
 
@@ -129,7 +129,7 @@ impl Api {
     }
 
     /// The same, with every sequence that was removed from between others.
-    pub(super) async fn stream_info_with_deleted(&self, stream: &str) -> Result<stream::Info, ApiError> {
+    pub(crate) async fn stream_info_with_deleted(&self, stream: &str) -> Result<stream::Info, ApiError> {
         self.call(format!("STREAM.INFO.{stream}"), &json!({ "deleted_details": true })).await
     }
 
@@ -154,7 +154,7 @@ impl Api {
     }
 
     /// Deletes a consumer. One that is not there is no error.
-    pub(super) async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
+    pub(crate) async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
         match self.call::<Value>(format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await {
             Ok(_) | Err(ApiError::ConsumerNotFound) => Ok(()),
             Err(error) => Err(error),
@@ -162,7 +162,7 @@ impl Api {
     }
 
     /// Makes a consumer. It must not exist.
-    pub(super) async fn create_consumer(
+    pub(crate) async fn create_consumer(
         &self,
         stream: &str,
         config: &consumer::Config,
@@ -171,7 +171,7 @@ impl Api {
     }
 
     /// Changes a consumer. It must exist.
-    pub(super) async fn update_consumer(
+    pub(crate) async fn update_consumer(
         &self,
         stream: &str,
         config: &consumer::Config,
@@ -191,7 +191,7 @@ impl Api {
     }
 
     /// The newest message on a subject: its sequence, its header block and its bytes.
-    pub(super) async fn last_message(&self, stream: &str, subject: &str) -> Result<(u64, Vec<u8>, Vec<u8>), ApiError> {
+    pub(crate) async fn last_message(&self, stream: &str, subject: &str) -> Result<(u64, Vec<u8>, Vec<u8>), ApiError> {
         let request = json!({ "last_by_subj": subject });
         let stored: StoredMessage = self.call(format!("STREAM.MSG.GET.{stream}"), &request).await?;
         let RawMessage { seq, hdrs, data, .. } = stored.message;
@@ -199,7 +199,7 @@ impl Api {
     }
 
     /// The subject and the bytes of the message at a sequence; `None` where the stream holds none.
-    pub(super) async fn subject_and_bytes_at(
+    pub(crate) async fn subject_and_bytes_at(
         &self,
         stream: &str,
         sequence: u64,
@@ -229,7 +229,7 @@ impl Api {
     }
 
     /// The same of one subject, which may have wildcards.
-    pub(super) async fn next_on_subject(
+    pub(crate) async fn next_on_subject(
         &self,
         incarnation: &Incarnation,
         subject: &str,
@@ -260,7 +260,7 @@ impl Api {
 }
 
 /// That there is no such message is an answer, where it was asked for.
-pub(super) fn if_any(read: Result<Message, ApiError>) -> Result<Option<Message>, ApiError> {
+pub(crate) fn if_any(read: Result<Message, ApiError>) -> Result<Option<Message>, ApiError> {
     match read {
         Ok(message) => Ok(Some(message)),
         Err(ApiError::MessageNotFound) => Ok(None),
@@ -269,13 +269,13 @@ pub(super) fn if_any(read: Result<Message, ApiError>) -> Result<Option<Message>,
 }
 
 /// Which incarnation a stream's state is of.
-pub(super) fn incarnation_of(stream: &str, info: &stream::Info) -> Incarnation {
+pub(crate) fn incarnation_of(stream: &str, info: &stream::Info) -> Incarnation {
     let created_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
     Incarnation { stream: Arc::from(stream), created_ns }
 }
 
 /// The server's number of a message, as the ledger stores it. No stream comes near the end of these.
-pub(super) fn sequence_of(number: u64) -> i64 {
+pub(crate) fn sequence_of(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

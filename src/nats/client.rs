@@ -1,7 +1,7 @@
 //! How the server is reached: the connection, its credentials, and what it reports about itself.
 
-use crate::domain::subject::safe_token;
 use crate::health::Health;
+use crate::record::subject::safe_token;
 use crate::retry;
 pub use async_nats::Client;
 use async_nats::connection::State;
@@ -84,7 +84,7 @@ impl std::error::Error for ConnectError {}
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every request has an answer within this time, or counts as failed.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A user's permissions name the inboxes it may listen on: each user has its own, `_INBOX_<user>`. This is for a user
 /// without a name, as an nkey or a JWT makes it.
@@ -104,7 +104,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Whether the client itself has ended: there are headers on which its reader panics, and then only a new client helps.
-    pub(super) async fn is_dead(&self) -> bool {
+    pub(crate) async fn is_dead(&self) -> bool {
         matches!(tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await, Ok(Err(_)))
     }
 }
@@ -146,7 +146,7 @@ async fn connect(
 }
 
 /// An error and all that it came from, in one line.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -193,7 +193,7 @@ impl Link {
     }
 
     /// Makes a connection for one purpose, in place of the one before.
-    pub(super) async fn connect_for(
+    pub(crate) async fn connect_for(
         &self,
         purpose: &'static str,
         health: Option<Arc<Health>>,

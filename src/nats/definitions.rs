@@ -1,6 +1,6 @@
 //! What the streams and consumers must be: the files in `nats/`, and how a server's differ from them.
 
-use crate::domain::subject::Lane;
+use crate::record::subject::Lane;
 use async_nats::jetstream::{consumer, stream};
 use serde_json::Value;
 use std::fmt;
@@ -126,7 +126,7 @@ pub fn consumer_drift(names: &Names, lane: Lane, found: &consumer::Config) -> Ve
 }
 
 /// Why a lane's consumer cannot be read on; `None` when it can.
-pub(super) fn consumer_danger(names: &Names, lane: Lane, found: &consumer::Config) -> Option<String> {
+pub(crate) fn consumer_danger(names: &Names, lane: Lane, found: &consumer::Config) -> Option<String> {
     consumer_drift(names, lane, found).into_iter().find(|drift| drift.dangerous).map(|drift| drift.to_string())
 }
 

@@ -3,8 +3,8 @@
 //! Whoever subscribes to the subject sees the inbox too, and some clients answer every message that has one. The client library
 //! takes the first answer for the stream's. So each publication here has an inbox that stays open until the stream itself answers.
 
-use super::api::{Api, ApiError};
-use super::client::{REQUEST_TIMEOUT, with_sources};
+use crate::nats::api::{Api, ApiError};
+use crate::nats::client::{REQUEST_TIMEOUT, with_sources};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -16,10 +16,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// A message to publish.
 #[derive(Clone, Debug)]
-pub(super) struct Outgoing {
-    pub(super) subject: String,
-    pub(super) headers: Option<HeaderMap>,
-    pub(super) payload: Bytes,
+pub(crate) struct Outgoing {
+    pub(crate) subject: String,
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) payload: Bytes,
 }
 
 /// Where the server put a message.
@@ -35,7 +35,7 @@ pub struct Stored {
 
 /// The stream did not take a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// No stream listens on the subject.
     NoStream,
     /// The stream's error.
@@ -52,11 +52,11 @@ impl fmt::Display for Refusal {
 }
 
 /// The stream's answer.
-pub(super) type Answer = Result<Stored, Refusal>;
+pub(crate) type Answer = Result<Stored, Refusal>;
 
 /// The stream did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unanswered {
+pub(crate) enum Unanswered {
     /// The client did not send the message.
     Unsent(String),
     /// Nothing came in time: the message may be in the stream.
@@ -84,7 +84,7 @@ impl fmt::Display for NotPublished {
 }
 
 /// An inbox for the answers to some publications, which their numbers tell apart.
-pub(super) struct Inbox<'a> {
+pub(crate) struct Inbox<'a> {
     api: &'a Api,
     stream: &'a str,
     subject: String,
@@ -93,14 +93,14 @@ pub(super) struct Inbox<'a> {
 
 impl<'a> Inbox<'a> {
     /// Listens for the answers of this stream.
-    pub(super) async fn open(api: &'a Api, stream: &'a str) -> Result<Self, String> {
+    pub(crate) async fn open(api: &'a Api, stream: &'a str) -> Result<Self, String> {
         let subject = api.client().new_inbox();
         let answers = api.client().subscribe(format!("{subject}.*")).await.map_err(|error| with_sources(&error))?;
         Ok(Self { api, stream, subject, answers })
     }
 
     /// Publishes a message under a number.
-    pub(super) async fn publish(&self, number: usize, message: Outgoing) -> Result<(), String> {
+    pub(crate) async fn publish(&self, number: usize, message: Outgoing) -> Result<(), String> {
         let Outgoing { subject, headers, payload } = message;
         let (client, reply) = (self.api.client(), format!("{}.{number}", self.subject));
         let published = match headers {
@@ -111,7 +111,7 @@ impl<'a> Inbox<'a> {
     }
 
     /// The next answer of the stream, and to which number. The answers of others are passed over.
-    pub(super) async fn next(&mut self) -> Option<(usize, Answer)> {
+    pub(crate) async fn next(&mut self) -> Option<(usize, Answer)> {
         loop {
             let message = self.answers.next().await?;
             let number = message.subject.rsplit('.').next().and_then(|last| last.parse().ok());
@@ -160,7 +160,7 @@ fn answer_of(message: &Message, stream: &str) -> Option<Answer> {
 }
 
 /// Publishes a message, and waits for the stream's answer.
-pub(super) async fn publish_message(api: &Api, stream: &str, message: Outgoing) -> Result<Answer, Unanswered> {
+pub(crate) async fn publish_message(api: &Api, stream: &str, message: Outgoing) -> Result<Answer, Unanswered> {
     let publishing = async {
         let mut inbox = Inbox::open(api, stream).await.map_err(Unanswered::Unsent)?;
         inbox.publish(0, message).await.map_err(Unanswered::Unsent)?;
@@ -171,7 +171,7 @@ pub(super) async fn publish_message(api: &Api, stream: &str, message: Outgoing) 
 
 /// The same for a message whose confirmation must not be forged: the stream is read, and an answer is believed only if the message
 /// stands where it says. A refusal needs no proof, for the message is then published again and recognised.
-pub(super) async fn publish_and_read(api: &Api, stream: &str, message: Outgoing) -> Result<Answer, Unanswered> {
+pub(crate) async fn publish_and_read(api: &Api, stream: &str, message: Outgoing) -> Result<Answer, Unanswered> {
     let messages = [message];
     let publishing = timeout(REQUEST_TIMEOUT, publish_all_and_read(api, stream, &messages)).await;
     publishing.ok().and_then(|mut answers| answers.pop()).unwrap_or(Err(Unanswered::Silence))
@@ -183,7 +183,7 @@ const ALL_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_SIDE_BY_SIDE: usize = 128;
 
 /// The same for many messages side by side, with an answer for each in their order.
-pub(super) async fn publish_all_and_read(
+pub(crate) async fn publish_all_and_read(
     api: &Api,
     stream: &str,
     messages: &[Outgoing],
@@ -256,7 +256,7 @@ pub async fn publish(api: &Api, stream: &str, subject: &str, payload: Vec<u8>) -
 }
 
 /// The answer as its publisher hears it.
-pub(super) fn confirmed(answer: Result<Answer, Unanswered>, subject: &str) -> Result<Stored, NotPublished> {
+pub(crate) fn confirmed(answer: Result<Answer, Unanswered>, subject: &str) -> Result<Stored, NotPublished> {
     match answer {
         Ok(Ok(stored)) => Ok(stored),
         Ok(Err(Refusal::NoStream)) => {

@@ -1,8 +1,8 @@
 //! Whether the streams and consumers are there, and as `nats/` says. What is missing is made; what differs is changed only on demand.
 
-use super::api::{Api, ApiError};
-use super::definitions::{self, Drift, Names};
-use crate::domain::subject::Lane;
+use crate::nats::api::{Api, ApiError};
+use crate::nats::definitions::{self, Drift, Names};
+use crate::record::subject::Lane;
 use async_nats::ServerInfo;
 use async_nats::jetstream::consumer;
 

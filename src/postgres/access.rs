@@ -1,9 +1,9 @@
 //! Who may do what: the four roles, the daemon's privileges, and the guards around the tables. All of it is outside the
 //! migrations: roles belong to the whole server, guards need a superuser, and grants must follow each new table.
 
-use super::connections::Connections;
-use super::remedy::DatabaseError;
-use super::schema;
+use crate::postgres::connections::Connections;
+use crate::postgres::remedy::DatabaseError;
+use crate::postgres::schema;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 const RELATIONS: &str = include_str!("access/relations.sql");
@@ -57,7 +57,7 @@ pub async fn apply(connections: &Connections, make_roles: bool, grant: Option<&s
 }
 
 /// An error, with what to run where the role may not.
-pub(super) fn advised(error: sqlx::Error, advice: &str) -> DatabaseError {
+pub(crate) fn advised(error: sqlx::Error, advice: &str) -> DatabaseError {
     match &error {
         sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42501") => {
             DatabaseError::of_the_operator(format!("{}: {advice}", refusal.message()))

@@ -3,7 +3,7 @@
 //! A pool that hides why it cannot connect, and that keeps a connection after a timeout, would serve neither the operator
 //! nor the commit path; so connections are handed out here, and come back only when their user says that they are well.
 
-use super::remedy::DatabaseError;
+use crate::postgres::remedy::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::ops::{Deref, DerefMut};
@@ -110,7 +110,7 @@ impl Connections {
     }
 
     /// A connection that its caller keeps, beside those that are lent: for reads that take long.
-    pub(super) async fn open(&self) -> Result<PgConnection, DatabaseError> {
+    pub(crate) async fn open(&self) -> Result<PgConnection, DatabaseError> {
         let target = self.lock_target().clone();
         self.connect(&target).await.map(|(connection, _)| connection)
     }
@@ -148,7 +148,7 @@ impl Connections {
     }
 
     /// Runs a short conversation, bounded as a whole: a server that is frozen answers nothing at all.
-    pub(super) async fn bounded<T>(
+    pub(crate) async fn bounded<T>(
         &self,
         doing: &str,
         work: impl Future<Output = Result<T, DatabaseError>>,
@@ -249,7 +249,7 @@ impl Lease<'_> {
     }
 
     /// The server's process behind this connection.
-    pub(super) fn backend_pid(&self) -> i32 {
+    pub(crate) fn backend_pid(&self) -> i32 {
         self.backend_pid
     }
 }

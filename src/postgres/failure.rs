@@ -1,21 +1,21 @@
 //! Where a commit failed, and so what helps. The same SQLSTATE blames a record in its projection, and never in custody.
 
-use super::remedy::{Cure, DatabaseError};
-use crate::domain::reject::{Reason, Rejection};
-use crate::lifecycle::{Remedy, StoreError};
+use crate::ingest::lifecycle::{Remedy, StoreError};
+use crate::postgres::remedy::{Cure, DatabaseError};
+use crate::record::reject::{Reason, Rejection};
 
 /// Where a commit failed: only a projection can find fault with a record.
-pub(super) struct Failure {
-    pub(super) error: DatabaseError,
+pub(crate) struct Failure {
+    pub(crate) error: DatabaseError,
     at_projection: bool,
 }
 
 impl Failure {
-    pub(super) fn of_custody(error: DatabaseError) -> Self {
+    pub(crate) fn of_custody(error: DatabaseError) -> Self {
         Self { error, at_projection: false }
     }
 
-    pub(super) fn of_projection(error: sqlx::Error) -> Self {
+    pub(crate) fn of_projection(error: sqlx::Error) -> Self {
         Self { error: DatabaseError::new(error), at_projection: true }
     }
 
@@ -25,11 +25,11 @@ impl Failure {
     }
 
     /// A record has an id that is taken. A sequence that lags behind its table is another matter.
-    pub(super) fn is_of_a_taken_id(&self) -> bool {
+    pub(crate) fn is_of_a_taken_id(&self) -> bool {
         self.at_projection && self.is_of_a_key() && self.error.cure == Cure::Record
     }
 
-    pub(super) fn cure(&self) -> Cure {
+    pub(crate) fn cure(&self) -> Cure {
         match self.error.cure {
             // Another instance stored the same messages between our look and our write.
             Cure::Record if !self.at_projection && self.is_of_a_key() => Cure::Time,
@@ -38,7 +38,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn into_store_error(self) -> StoreError {
+    pub(crate) fn into_store_error(self) -> StoreError {
         let remedy = match self.cure() {
             Cure::Time => Remedy::Retry,
             Cure::SmallerBatch => Remedy::Halve,
@@ -57,7 +57,7 @@ impl From<sqlx::Error> for Failure {
 }
 
 /// How a record is rejected that the database alone refuses.
-pub(super) fn rejection(error: &DatabaseError) -> Rejection {
+pub(crate) fn rejection(error: &DatabaseError) -> Rejection {
     let reason =
         if error.code.as_deref() == Some("23503") { Reason::UnknownReference } else { Reason::DatabaseRejected };
     let constraint = error.constraint.as_ref().map(|name| format!(", constraint {name}")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What the ledger holds. Questions of the commands; nothing here writes.
 
-use super::connections::Connections;
-use super::remedy::DatabaseError;
+use crate::postgres::connections::Connections;
+use crate::postgres::remedy::DatabaseError;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cure {
+pub(crate) enum Cure {
     /// Time: the server is away, starting, out of room, or two transactions met.
     Time,
     /// The record: its values do not fit.
@@ -23,9 +23,9 @@ pub(super) enum Cure {
 /// An error of the database, in one sentence, with its cure.
 #[derive(Clone, Debug)]
 pub struct DatabaseError {
-    pub(super) cure: Cure,
-    pub(super) code: Option<String>,
-    pub(super) constraint: Option<String>,
+    pub(crate) cure: Cure,
+    pub(crate) code: Option<String>,
+    pub(crate) constraint: Option<String>,
     /// The server says no, and will go on saying so.
     is_refusal: bool,
     what: String,
@@ -33,7 +33,7 @@ pub struct DatabaseError {
 
 impl DatabaseError {
     /// While talking to a server.
-    pub(super) fn new(error: sqlx::Error) -> Self {
+    pub(crate) fn new(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(refusal) => {
                 let code = refusal.code().map(std::borrow::Cow::into_owned);
@@ -54,7 +54,7 @@ impl DatabaseError {
     }
 
     /// While connecting.
-    pub(super) fn connecting(error: sqlx::Error) -> Self {
+    pub(crate) fn connecting(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(error) => Self::of_the_world(format!("cannot connect: {error}")),
             error => Self::new(error),
@@ -62,37 +62,37 @@ impl DatabaseError {
     }
 
     /// No answer came in time.
-    pub(super) fn silent(doing: &str, limit: Duration) -> Self {
+    pub(crate) fn silent(doing: &str, limit: Duration) -> Self {
         Self::of_the_world(format!("no answer while {doing} within {} s", limit.as_secs_f32()))
     }
 
     /// The server or the network fails; by and by it will not.
-    pub(super) fn of_the_world(what: String) -> Self {
+    pub(crate) fn of_the_world(what: String) -> Self {
         Self { cure: Cure::Time, code: None, constraint: None, is_refusal: false, what }
     }
 
     /// A record refers to what is not there yet.
-    pub(super) fn of_a_reference(what: String) -> Self {
+    pub(crate) fn of_a_reference(what: String) -> Self {
         Self { cure: Cure::References, ..Self::of_the_world(what) }
     }
 
     /// Rows do not follow on the position of their lane.
-    pub(super) fn of_a_position(what: String) -> Self {
+    pub(crate) fn of_a_position(what: String) -> Self {
         Self { cure: Cure::Position, ..Self::of_the_world(what) }
     }
 
     /// Something in the database is not as the migrations made it.
-    pub(super) fn of_the_operator(what: String) -> Self {
+    pub(crate) fn of_the_operator(what: String) -> Self {
         Self { cure: Cure::Operator, code: None, constraint: None, is_refusal: false, what }
     }
 
     /// The database can never hold a ledger as it is.
-    pub(super) fn unusable(what: String) -> Self {
+    pub(crate) fn unusable(what: String) -> Self {
         Self { is_refusal: true, ..Self::of_the_operator(what) }
     }
 
     /// None of the hosts of a URL would do. If one was merely away, the others' word is not the last.
-    pub(super) fn of_all_hosts(failures: Vec<Self>) -> Self {
+    pub(crate) fn of_all_hosts(failures: Vec<Self>) -> Self {
         let what = failures.iter().map(|failure| failure.what.as_str()).collect::<Vec<_>>().join("; ");
         let away = failures.iter().any(Self::is_absence);
         match failures.into_iter().next_back() {

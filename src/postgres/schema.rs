@@ -1,9 +1,9 @@
 //! The shape of the database. Migrations are applied by `ledgerd migrate` and by nothing
 //! else; everybody else only asks.
 
-use super::access;
-use super::connections::Connections;
-use super::remedy::DatabaseError;
+use crate::postgres::access;
+use crate::postgres::connections::Connections;
+use crate::postgres::remedy::DatabaseError;
 use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
 use std::sync::LazyLock;
@@ -138,6 +138,6 @@ pub async fn migrate(connections: &Connections) -> Result<Vec<Applied>, Database
 }
 
 /// Whether one of the migrations has this text in it.
-pub(super) fn is_of_a_migration(text: &str) -> bool {
+pub(crate) fn is_of_a_migration(text: &str) -> bool {
     MIGRATOR.iter().any(|migration| migration.sql.as_str().contains(text))
 }

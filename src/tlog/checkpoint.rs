@@ -1,10 +1,10 @@
 //! Checkpoints, c2sp.org/tlog-checkpoint v1: a signed note with the log's origin, its size and its root.
 
-use super::key::KeyName;
-use super::note::{Note, NoteError, Signature, SignerKey, VerifierKey};
-use super::proof::{ConsistencyProof, ProofError};
-use super::text::{base64, decimal, hash};
-use super::tree::TreeHead;
+use crate::tlog::key::KeyName;
+use crate::tlog::note::{Note, NoteError, Signature, SignerKey, VerifierKey};
+use crate::tlog::proof::{ConsistencyProof, ProofError};
+use crate::tlog::text::{base64, decimal, hash};
+use crate::tlog::tree::TreeHead;
 use std::fmt;
 
 /// A log's identity: the first line of its checkpoints. It is not empty and one line.

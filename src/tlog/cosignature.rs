@@ -1,8 +1,8 @@
 //! Cosignatures, c2sp.org/tlog-cosignature v1: `cosignature/v1`, the Ed25519 statement of a witness.
 
-use super::checkpoint::SignedCheckpoint;
-use super::key::{self, KeyId, KeyName, Verifier};
-use super::note::{NoteError, Signature};
+use crate::tlog::checkpoint::SignedCheckpoint;
+use crate::tlog::key::{self, KeyId, KeyName, Verifier};
+use crate::tlog::note::{NoteError, Signature};
 use std::fmt;
 
 /// The signature type of signed-note that stands for these cosignatures.
@@ -56,7 +56,7 @@ fn signed_message(text: &str, at: Timestamp) -> String {
 }
 
 /// Cosigns a checkpoint: at that time it is the largest that the witness has seen of the log, and it grew out of those before.
-/// [`super::witness::Accepted`] is the one who may say so.
+/// [`crate::tlog::witness::Accepted`] is the one who may say so.
 pub(super) fn cosign(checkpoint: &SignedCheckpoint, key: &SignerKey, at: Timestamp) -> Signature {
     let ed25519 = key.sign_message(signed_message(checkpoint.text(), at).as_bytes());
     let signature = [at.0.to_be_bytes().as_slice(), &ed25519].concat();

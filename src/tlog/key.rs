@@ -2,7 +2,7 @@
 //!
 //! A key signs one kind of thing, its type; keys of different types are different types here too.
 
-use super::text::{base64, from_base64};
+use crate::tlog::text::{base64, from_base64};
 use ed25519_dalek::{SECRET_KEY_LENGTH, SIGNATURE_LENGTH, Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 use std::fmt;

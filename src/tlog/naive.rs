@@ -1,7 +1,7 @@
 //! RFC 6962's recursive definitions, word for word, and a tree whose hashes are published: what the
 //! tests of this folder compare with.
 
-use super::tree::{Hash, leaf_hash, node_hash};
+use crate::tlog::tree::{Hash, leaf_hash, node_hash};
 use sha2::{Digest, Sha256};
 
 /// §2.1: "the largest power of two smaller than n".

@@ -2,8 +2,8 @@
 //!
 //! A [`Note`] was read and no more; its text is to be trusted only when [`Note::open`] has found a known key's signature.
 
-use super::key::{self, KeyId, KeyName, Verifier};
-use super::text::{base64, from_base64};
+use crate::tlog::key::{self, KeyId, KeyName, Verifier};
+use crate::tlog::text::{base64, from_base64};
 use std::fmt;
 
 /// The longest note in bytes: as in Go's sumdb/note.

@@ -7,9 +7,9 @@
 //! InclusionPlan::new(index, size) → ranges() → the caller fetches → Hashes → build() → InclusionProof
 //! ```
 
-use super::proof::{ConsistencyProof, InclusionProof};
-use super::tile::HashRange;
-use super::tree::{Hash, TreeHead, node_hash};
+use crate::tlog::proof::{ConsistencyProof, InclusionProof};
+use crate::tlog::tile::HashRange;
+use crate::tlog::tree::{Hash, TreeHead, node_hash};
 use std::collections::BTreeMap;
 use std::fmt;
 

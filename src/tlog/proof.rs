@@ -1,6 +1,6 @@
 //! RFC 6962's proofs of inclusion and of consistency, checked as RFC 9162 writes it.
 
-use super::tree::{Hash, TreeHead, node_hash};
+use crate::tlog::tree::{Hash, TreeHead, node_hash};
 use std::fmt;
 
 /// No proof of inclusion in a tree of fewer than 2^64 leaves has more hashes.

@@ -1,12 +1,12 @@
 //! Proofs as files that stand alone, c2sp.org/tlog-proof@v1: a checkpoint with its
 //! cosignatures, and the proof that leads from the entry to it.
 
-use super::checkpoint::{CheckpointError, Log, SignedCheckpoint};
-use super::cosignature::{Quorum, QuorumError};
-use super::note::{NOTE_BYTES_MAX, Note, NoteError};
-use super::proof::{InclusionProof, PATH_MAX, ProofError};
-use super::text::{base64, decimal, from_base64, hash};
-use super::tree::Hash;
+use crate::tlog::checkpoint::{CheckpointError, Log, SignedCheckpoint};
+use crate::tlog::cosignature::{Quorum, QuorumError};
+use crate::tlog::note::{NOTE_BYTES_MAX, Note, NoteError};
+use crate::tlog::proof::{InclusionProof, PATH_MAX, ProofError};
+use crate::tlog::text::{base64, decimal, from_base64, hash};
+use crate::tlog::tree::Hash;
 use std::fmt;
 
 /// The most extra data, in bytes: the largest record that can be configured (16 MiB) fits, with its headers and its leaf.

@@ -2,7 +2,7 @@
 //!
 //! Each value has one spelling alone: what is read is written again byte for byte.
 
-use super::tree::Hash;
+use crate::tlog::tree::Hash;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 

@@ -1,7 +1,7 @@
 //! The tiles of a tree, c2sp.org/tlog-tiles v0.1: paths, tiles of hashes, entry bundles.
 
-use super::text::decimal;
-use super::tree::Hash;
+use crate::tlog::text::decimal;
+use crate::tlog::tree::Hash;
 use std::fmt;
 
 /// How many hashes, or entries, a full tile holds.

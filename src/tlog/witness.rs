@@ -5,12 +5,12 @@
 //!       │ 400                         │ 404, 403, 400                    409, 422
 //! ```
 
-use super::checkpoint::{Checkpoint, CheckpointError, Log, Origin, SignedCheckpoint};
-use super::cosignature::{self, Timestamp, cosign};
-use super::note::{NOTE_BYTES_MAX, Note, NoteError, Signature};
-use super::proof::{ConsistencyProof, ProofError};
-use super::text::{base64, decimal, hash};
-use super::tree::TreeHead;
+use crate::tlog::checkpoint::{Checkpoint, CheckpointError, Log, Origin, SignedCheckpoint};
+use crate::tlog::cosignature::{self, Timestamp, cosign};
+use crate::tlog::note::{NOTE_BYTES_MAX, Note, NoteError, Signature};
+use crate::tlog::proof::{ConsistencyProof, ProofError};
+use crate::tlog::text::{base64, decimal, hash};
+use crate::tlog::tree::TreeHead;
 use std::fmt;
 
 /// The longest request body in bytes: a note and what may precede it.

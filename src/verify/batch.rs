@@ -1,9 +1,9 @@
 //! Compares what a batch says of its entries with the entries themselves. Everything in it follows from them.
 
-use super::findings::{Finding, Findings, shown};
-use super::stored::Entry;
-use crate::domain::leaf::Disposition;
-use crate::domain::subject::lane_of;
+use crate::record::leaf::Disposition;
+use crate::record::subject::lane_of;
+use crate::verify::findings::{Finding, Findings, shown};
+use crate::verify::stored::Entry;
 use std::collections::BTreeMap;
 
 /// A row of `ledger.batch` without its elements.
@@ -44,7 +44,7 @@ impl Batch {
     }
 
     /// Compares it with its entries.
-    pub(super) fn check(&self, entries: &[Entry], findings: &mut Findings) {
+    pub(crate) fn check(&self, entries: &[Entry], findings: &mut Findings) {
         let mut differ =
             |field: &str, says: String| findings.add(Finding::new("ledger.batch", self.first_leaf, field, says));
         let unfolded = self.unfolded();

@@ -1,8 +1,8 @@
 //! Checks that the days add up: each row of `token_ledger`, and what was removed of it, against the usages of its agent and day.
 
-use super::findings::{Finding, Findings, shown};
-use super::removal::{Authorities, Removal};
-use crate::domain::decimal::Decimal;
+use crate::record::decimal::Decimal;
+use crate::verify::findings::{Finding, Findings, shown};
+use crate::verify::removal::{Authorities, Removal};
 
 /// The sums of a day.
 #[derive(Clone, Debug, PartialEq, Eq)]

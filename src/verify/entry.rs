@@ -1,18 +1,18 @@
 //! Compares each entry with its leaf, its dead letter or its row; alone, so that many can be looked at at a time.
 
-use super::findings::{Finding, Findings, shown};
-use super::fingerprint::{Fingerprint, Key};
-use super::rates::Rates;
-use super::removal::{Authorities, Removal};
-use super::rows::{Charge, compare, table_name};
-use super::stored::{DeadLetter, Entry, Epoch, Epochs, Erased, Page, RowKey};
-use crate::domain::dead_letter::dlq_subject;
-use crate::domain::digest::{Hash, hex, sha256};
-use crate::domain::leaf::{Disposition, Leaf};
-use crate::domain::message::{Headers, Message};
-use crate::domain::reject::{Reason, Rejection};
-use crate::domain::row::Row;
-use crate::domain::subject::Table;
+use crate::record::dead_letter::dlq_subject;
+use crate::record::digest::{Hash, hex, sha256};
+use crate::record::leaf::{Disposition, Leaf};
+use crate::record::message::{Headers, Message};
+use crate::record::reject::{Reason, Rejection};
+use crate::record::row::Row;
+use crate::record::subject::Table;
+use crate::verify::findings::{Finding, Findings, shown};
+use crate::verify::fingerprint::{Fingerprint, Key};
+use crate::verify::rates::Rates;
+use crate::verify::removal::{Authorities, Removal};
+use crate::verify::rows::{Charge, compare, table_name};
+use crate::verify::stored::{DeadLetter, Entry, Epoch, Epochs, Erased, Page, RowKey};
 use std::collections::BTreeMap;
 
 /// What every entry is looked at with.

@@ -1,7 +1,7 @@
 //! Checks that each migration is the one that was recorded: the table of migrations against the events of our own in custody.
 
-use super::findings::{Finding, Findings, shown};
-use crate::domain::message::utc_text;
+use crate::record::message::utc_text;
+use crate::verify::findings::{Finding, Findings, shown};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

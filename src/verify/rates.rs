@@ -33,7 +33,7 @@ struct Moments {
 
 /// A transaction lasts less: what was stored longer before a usage was committed, its charging saw; and what was stored longer
 /// after, it did not.
-pub(super) const TRANSACTION_MAX_US: i64 = 3_600_000_000;
+pub(crate) const TRANSACTION_MAX_US: i64 = 3_600_000_000;
 
 impl FromIterator<(i64, Rate)> for Rates {
     fn from_iter<I: IntoIterator<Item = (i64, Rate)>>(rates: I) -> Self {

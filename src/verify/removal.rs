@@ -1,8 +1,8 @@
 //! A row that is not there was removed by right: each removal names an export or an erasure, and each of these an audit
 //! event, which must itself stand in the ledger.
 
-use super::findings::Finding;
-use crate::domain::timestamp::EventTime;
+use crate::record::timestamp::EventTime;
+use crate::verify::findings::Finding;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! Repaired rows: each is an audit event of our own, with what was there and what is there now.
 
-use crate::domain::digest::{hex, sha256};
-use crate::domain::message::{Headers, Incarnation, Message, utc_text};
+use crate::record::digest::{hex, sha256};
+use crate::record::message::{Headers, Incarnation, Message, utc_text};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -92,9 +92,9 @@ fn fitting(text: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::agents::Agents;
-    use crate::domain::registry::Registry;
-    use crate::domain::rules::{Rules, Settings, Verdict};
+    use crate::record::agents::Agents;
+    use crate::record::registry::Registry;
+    use crate::record::rules::{Rules, Settings, Verdict};
 
     #[test]
     fn its_event_is_a_good_record_however_long_the_row_was() {

@@ -1,9 +1,9 @@
 //! The report: what was looked at and what was found, for people and for machines.
 
-use super::entry::Checked;
-use super::findings::{Finding, Findings};
-use super::rows::table_name;
-use super::stored::Epochs;
+use crate::verify::entry::Checked;
+use crate::verify::findings::{Finding, Findings};
+use crate::verify::rows::table_name;
+use crate::verify::stored::Epochs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Checks that each decision about a dead letter is what its event says: the table against the events of our own in custody.
 
-use super::findings::{Finding, Findings};
-use crate::domain::timestamp::EventTime;
+use crate::record::timestamp::EventTime;
+use crate::verify::findings::{Finding, Findings};
 use serde_json::Value;
 
 /// The stream in which each decision is recorded, under its number.

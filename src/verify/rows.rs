@@ -1,11 +1,11 @@
 //! Compares a row with the record that made it: column by column, each by what it means.
 
-use super::findings::{Finding, shown};
-use super::rates::Rates;
-use super::stored::{RowKey, Values};
-use crate::domain::decimal::Decimal;
-use crate::domain::row::{Expected, Pricing, Row, Said, columns, home};
-use crate::domain::subject::Table;
+use crate::record::decimal::Decimal;
+use crate::record::row::{Expected, Pricing, Row, Said, columns, home};
+use crate::record::subject::Table;
+use crate::verify::findings::{Finding, shown};
+use crate::verify::rates::Rates;
+use crate::verify::stored::{RowKey, Values};
 
 /// The name of a record's table in the database.
 pub fn table_name(table: Table) -> &'static str {
@@ -139,8 +139,8 @@ impl Charge<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rates::{Rate, TRANSACTION_MAX_US};
     use super::*;
+    use crate::verify::rates::{Rate, TRANSACTION_MAX_US};
 
     const NOW: i64 = 100 * TRANSACTION_MAX_US;
 

@@ -1,9 +1,9 @@
 //! What is read: rows as the database has them, unchecked.
 
-use crate::domain::digest::Hash;
-use crate::domain::leaf::Disposition;
-use crate::domain::message::Incarnation;
-use crate::domain::subject::Table;
+use crate::record::digest::Hash;
+use crate::record::leaf::Disposition;
+use crate::record::message::Incarnation;
+use crate::record::subject::Table;
 use crate::verify::batch::Batch;
 use crate::verify::removal::Removal;
 use bytes::Bytes;
@@ -150,7 +150,7 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// The values of a row as PostgreSQL prints them, in the order of [`crate::domain::row::columns`]: one text, cut into pieces.
+/// The values of a row as PostgreSQL prints them, in the order of [`crate::record::row::columns`]: one text, cut into pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     text: String,

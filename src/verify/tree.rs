@@ -1,10 +1,10 @@
 //! Compares the tree with its leaves: takes the stored leaf hashes in order, and compares every subtree, every known root and the head.
 
-use super::checkpoint::KnownRoot;
-use super::findings::{Finding, Findings};
-use super::stored::{Head, Subtree};
-use crate::domain::digest::hex;
+use crate::record::digest::hex;
 use crate::tlog::tree::{self, Frontier};
+use crate::verify::checkpoint::KnownRoot;
+use crate::verify::findings::{Finding, Findings};
+use crate::verify::stored::{Head, Subtree};
 use std::collections::BTreeMap;
 
 /// Each level's subtrees have 2^8 times as many leaves as those of the level below.

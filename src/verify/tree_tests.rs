@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::digest::sha256;
+use crate::record::digest::sha256;
 
 const LEAVES: i64 = 600;
 

@@ -5,12 +5,13 @@ use crate::support::ledger::{check_ledger, settled};
 use crate::support::published::Published;
 use crate::support::world::World;
 use crate::verify::strings;
-use ledgerd::domain::message::{Headers, Incarnation, Message};
-use ledgerd::domain::reject::{Reason, Rejection};
-use ledgerd::domain::rules::Verdict;
-use ledgerd::lifecycle::{Judged, References, Store as _};
-use ledgerd::position::Order;
-use ledgerd::postgres::{Connections, Ledger, Limits};
+use ledgerd::ingest::lifecycle::{Judged, References, Store as _};
+use ledgerd::ingest::position::Order;
+use ledgerd::ingest::store::Ledger;
+use ledgerd::postgres::connections::{Connections, Limits};
+use ledgerd::record::message::{Headers, Incarnation, Message};
+use ledgerd::record::reject::{Reason, Rejection};
+use ledgerd::record::rules::Verdict;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ async fn an_entry_is_found_by_leaf_sequence_row_or_name_and_the_newest_lines_wit
 }
 
 fn ledger_of(world: &World) -> Ledger {
-    let budget = ledgerd::domain::budget::Budget {
+    let budget = ledgerd::budget::status::Budget {
         yellow_percent: 70,
         red_percent: 90,
         exceeded_percent: 100,

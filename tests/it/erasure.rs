@@ -11,8 +11,8 @@ use crate::support::records::spend;
 use crate::support::requeued::{newest_letter, note, requeued_from};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
-use ::ledgerd::domain::leaf::{Disposition, Leaf};
-use ::ledgerd::domain::message::Incarnation;
+use ::ledgerd::record::leaf::{Disposition, Leaf};
+use ::ledgerd::record::message::Incarnation;
 use serde_json::{Value, json};
 use sqlx::{Executor as _, FromRow};
 use std::sync::Arc;
@@ -197,7 +197,7 @@ async fn a_council_vote_leaves_in_the_same_way() {
 #[tokio::test]
 async fn what_comes_again_while_a_record_is_erased_leaves_no_bytes_behind() {
     let world = World::builder().limited_role().start().await;
-    world.database.execute(&::ledgerd::postgres::retention::GRANTS.replace("{role}", &world.role)).await;
+    world.database.execute(&::ledgerd::retention::queries::GRANTS.replace("{role}", &world.role)).await;
     let _daemon = world.daemon().await;
     let mut published = Published::default();
     let (secret, approval) = secret_and_approval(&world, &mut published, 30).await;

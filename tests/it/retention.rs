@@ -440,7 +440,7 @@ async fn a_role_with_its_grants_and_no_more_can_do_it() {
     let to = archive.path().to_str().expect("UTF-8");
     let as_daemon = ledgerd(&["retention", "--to", to], &world.environment).await;
     assert!(!as_daemon.status.success(), "the daemon's role may not remove");
-    world.database.execute(&ledgerd::postgres::retention::GRANTS.replace("{role}", &world.role)).await;
+    world.database.execute(&ledgerd::retention::queries::GRANTS.replace("{role}", &world.role)).await;
     let as_retention = ledgerd(&["retention", "--to", to], &world.environment).await;
     assert!(as_retention.status.success(), "{}", text_of(&as_retention));
     assert_eq!((all_rows(&world).await.len(), recorded(&world).await), (0, 2));

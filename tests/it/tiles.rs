@@ -7,7 +7,7 @@ use crate::support::signed::{fill, sign, sign_at, verifier_key};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use flate2::read::GzDecoder;
-use ledgerd::domain::leaf_fields::LeafFields;
+use ledgerd::record::leaf_fields::LeafFields;
 use ledgerd::tlog::checkpoint::{Log, SignedCheckpoint};
 use ledgerd::tlog::note::VerifierKey;
 use ledgerd::tlog::tile::{Tile, Width, decode_bundle, decode_hashes, levels};

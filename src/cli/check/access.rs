@@ -1,11 +1,12 @@
 //! Checks that the ledger is append-only, and that the daemon's role is bound by its grants.
 
-use super::Report;
-use crate::cli::Failure;
+use crate::cli::check::Report;
+use crate::command::Failure;
+use crate::postgres::access;
+use crate::postgres::connections::Connections;
 use crate::postgres::reads::ServerFacts;
-use crate::postgres::{Connections, access};
 
-pub(super) async fn check(connections: &Connections, facts: &ServerFacts, report: &mut Report) -> Result<(), Failure> {
+pub(crate) async fn check(connections: &Connections, facts: &ServerFacts, report: &mut Report) -> Result<(), Failure> {
     let findings = access::findings(connections).await?;
     let role = &facts.role;
 

@@ -1,9 +1,9 @@
 //! A ledger with any number of entries, and checkpoints that the test signs itself.
 
 use super::postgres::Database;
-use ledgerd::domain::digest::sha256;
-use ledgerd::domain::leaf::Disposition;
-use ledgerd::domain::leaf_fields::LeafFields;
+use ledgerd::record::digest::sha256;
+use ledgerd::record::leaf::Disposition;
+use ledgerd::record::leaf_fields::LeafFields;
 use ledgerd::tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use ledgerd::tlog::key::KeyName;
 use ledgerd::tlog::note::SignerKey;

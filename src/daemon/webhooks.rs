@@ -1,0 +1,125 @@
+//! The webhooks' way to the stream: a connection and a login of their own, for the daemon's may publish no record.
+
+use crate::command::{Failure, connect};
+use crate::config::{Config, Nats};
+use crate::daemon::Daemon;
+use crate::nats::api::Api;
+use crate::nats::client::{self, Link};
+use crate::nats::publish::NotPublished;
+use crate::receipt::submit::{Intake, Submission, Submitted};
+use crate::retry::Backoff;
+use crate::webhook::call as webhook;
+use crate::webhook::call::{Outcome, Posting};
+use crate::webhook::routes::{Limits, Webhooks};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Every actor's receipts.
+const RECEIPTS: &str = "receipt.*.*";
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Who waits for the connection.
+const WEBHOOKS: &str = "webhooks";
+
+/// The way in, while there is one.
+struct Gate {
+    intake: watch::Receiver<Option<Arc<Intake>>>,
+    stop: CancellationToken,
+}
+
+impl webhook::Intake for Gate {
+    async fn submit(&self, posting: Posting, deadline: Instant) -> Outcome {
+        if self.stop.is_cancelled() {
+            return Outcome::Unsafe("the daemon is stopping: try again".to_owned());
+        }
+        let intake = self.intake.borrow().clone().filter(|intake| intake.is_connected());
+        let Some(intake) = intake else { return Outcome::Unsafe("NATS is away: try again".to_owned()) };
+        let Posting { subject, message_id, payload, .. } = posting;
+        match intake.submit(Submission { subject, message_id, payload }, deadline).await {
+            Ok(Submitted::Told(receipt)) => Outcome::Told(Box::new(receipt)),
+            Ok(Submitted::Queued(_)) => Outcome::Queued,
+            Err(NotPublished::Refused(why)) => {
+                tracing::warn!("a webhook's record was not taken: {why}");
+                Outcome::Unsafe("the stream does not take it: the log has told why".to_owned())
+            }
+            Err(NotPublished::Unknown) => Outcome::Unsafe(
+                "the stream did not confirm it: send it again; what has an id, or an Idempotency-Key, is stored once"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+impl Daemon {
+    /// The webhooks, and a task that keeps them connected. `None`: nobody is let in.
+    pub(crate) fn webhooks(self: &Arc<Self>) -> Option<Webhooks> {
+        let Some(settings) = &self.config.webhooks else {
+            self.health.webhooks.up(WEBHOOKS);
+            return None;
+        };
+        let limits = Limits {
+            patience: settings.patience,
+            requests_max: settings.requests_max,
+            body_bytes_max: self.config.judging.record_bytes_max,
+        };
+        let (sender, intake) = watch::channel(None);
+        tokio::spawn(self.clone().keep_connected(sender));
+        tokio::spawn(self.clone().write_refusals());
+        let gate = Gate { intake, stop: self.stop.clone() };
+        let bearers = self.bearers.subscribe();
+        Some(Webhooks::new(gate, bearers, limits, self.metrics.webhooks(), self.refusals.clone()))
+    }
+
+    /// Until the runtime ends: those who asked before a stop are still to be answered.
+    async fn keep_connected(self: Arc<Self>, intake: watch::Sender<Option<Arc<Intake>>>) {
+        let Some(link) = &self.webhooks_nats else { return };
+        let health = &self.health.webhooks;
+        let mut backoff = Backoff::for_dependency();
+        loop {
+            match open(link, &self.config.nats).await {
+                Ok(opened) => {
+                    let opened = Arc::new(opened);
+                    intake.send_replace(Some(opened.clone()));
+                    backoff.reset();
+                    while !opened.has_ended() {
+                        if opened.is_connected() {
+                            health.up(WEBHOOKS);
+                        } else {
+                            health.down(WEBHOOKS, "the connection is lost");
+                        }
+                        sleep(LOOK_INTERVAL).await;
+                    }
+                    intake.send_replace(None);
+                    health.down(WEBHOOKS, "the NATS client has ended; starting another");
+                }
+                Err(why) => health.down(WEBHOOKS, &why),
+            }
+            sleep(backoff.next_wait()).await;
+        }
+    }
+}
+
+/// How the webhooks reach the server; `None`: nobody is let in.
+pub(crate) fn nats_settings(config: &Config) -> Result<Option<client::Settings>, Failure> {
+    let Some(webhooks) = &config.webhooks else { return Ok(None) };
+    let settings = connect::nats_settings(&config.nats)?;
+    if webhooks.nats_url.is_none() && webhooks.nats_credentials_file.is_none() {
+        return Ok(Some(settings));
+    }
+    Ok(Some(client::Settings {
+        url: webhooks.nats_url.clone().unwrap_or(settings.url),
+        credentials_file: webhooks.nats_credentials_file.clone(),
+        user: None,
+        password_file: None,
+        nkey_file: None,
+        ..settings
+    }))
+}
+
+async fn open(link: &Link, streams: &Nats) -> Result<Intake, String> {
+    let connection = link.connect(None).await.map_err(|error| error.to_string())?;
+    let intake = Intake::listen(Api::new(&connection), &streams.stream, &streams.receipts_stream, RECEIPTS).await?;
+    Ok(intake.reading_back())
+}

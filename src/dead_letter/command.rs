@@ -1,0 +1,45 @@
+//! `ledgerd dlq`: the dead letters, as the database holds them, and what operators decide about them.
+
+mod decision;
+mod discard;
+mod requeue;
+mod show;
+mod which;
+
+use crate::command::{Exit, Failure, connect};
+use crate::config::Config;
+use crate::postgres::schema;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List dead letters, the newest first
+    List(show::ListArguments),
+    /// Show one dead letter with its headers and bytes, and what was decided about it
+    Show {
+        /// Its reference, as `list` prints it
+        reference: String,
+    },
+    /// Publish dead letters again, each once; run it again to finish what was cut short
+    Requeue(requeue::Arguments),
+    /// Let dead letters rest
+    Discard(discard::Arguments),
+}
+
+pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let connections = connect::database(config, 1)?;
+    if let Some(complaint) = schema::state(&connections).await?.complaint() {
+        return Err(Failure::new(Exit::Configuration, complaint));
+    }
+    match &arguments.command {
+        Command::List(arguments) => show::list(&connections, arguments, as_json).await,
+        Command::Show { reference } => show::show(&connections, reference, as_json).await,
+        Command::Requeue(arguments) => Box::pin(requeue::run(config, arguments, as_json)).await,
+        Command::Discard(arguments) => Box::pin(discard::run(config, arguments, as_json)).await,
+    }
+}

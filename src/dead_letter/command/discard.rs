@@ -1,0 +1,88 @@
+//! `ledgerd dlq discard`: lets dead letters rest, and says why. They stay where they are.
+
+use crate::command::{connect, output};
+use crate::config::Config;
+use crate::dead_letter::command::decision::{self, RIVALS_MAX};
+use crate::dead_letter::command::which::Selection;
+use crate::dead_letter::command::{Exit, Failure};
+use crate::dead_letter::decisions as resolution;
+use crate::dead_letter::decisions::{Proposal, Proposed};
+use crate::dead_letter::queries as dead_letters;
+use crate::dead_letter::queries::Listed;
+use crate::dead_letter::resolution::State;
+use crate::ingest::store::Ledger;
+use serde_json::{Value, json};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    selection: Selection,
+    /// Who decides
+    #[arg(long, value_name = "NAME", value_parser = decision::name)]
+    by: String,
+    /// Why
+    #[arg(long, value_name = "TEXT", value_parser = decision::reason)]
+    why: String,
+}
+
+pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
+    let mut walk = arguments.selection.walk(ledger.connections(), &[State::Open]).await?;
+    if !arguments.selection.dry_run {
+        decision::record_what_is_unrecorded(&ledger).await?;
+    }
+    let (mut values, mut refused) = (Vec::new(), 0);
+    let done = async {
+        while let Some(letter) = walk.next().await? {
+            let done = Box::pin(discard(&ledger, arguments, &letter)).await?;
+            let reference = &letter.reference;
+            let (word, why) = match &done {
+                Ok(()) if arguments.selection.dry_run => ("would be discarded", None),
+                Ok(()) => ("discarded", None),
+                Err(why) => ("refused", Some(why)),
+            };
+            refused += usize::from(done.is_err());
+            if as_json {
+                values.push(json!({ "reference": reference, "result": word.replace(' ', "_"), "why": why }));
+            } else {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                output::line(format_args!("{reference}  {word}{why}"));
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    let done = done.await;
+    // What was done is said, whatever came then.
+    if as_json {
+        output::json(&Value::Array(values));
+    }
+    done?;
+    match refused {
+        0 => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, format!("{refused} were not discarded"))),
+    }
+}
+
+/// Discards one; the inner error says why it may not be.
+async fn discard(ledger: &Ledger, arguments: &Arguments, letter: &Listed) -> Result<Result<(), String>, Failure> {
+    let connections = ledger.connections();
+    for _ in 0..RIVALS_MAX {
+        let standing = dead_letters::standing(connections, letter).await?;
+        let admitted = standing.admit_discard();
+        if admitted.is_err() || arguments.selection.dry_run {
+            return Ok(admitted);
+        }
+        let proposal = Proposal {
+            leaf_index: letter.leaf_index,
+            rounds: standing.rounds,
+            by: &arguments.by,
+            why: Some(&arguments.why),
+            what: Proposed::Discard,
+        };
+        if let Some(decision) = resolution::decide(connections, &proposal).await? {
+            decision::record(ledger, &decision).await?;
+            return Ok(Ok(()));
+        }
+    }
+    Err(decision::outrun(&letter.reference))
+}

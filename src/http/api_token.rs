@@ -1,0 +1,179 @@
+//! The tokens of the webhooks, and the actors that each may write for. Only the hashes of the tokens are known here.
+
+use crate::record::digest::{Hash, sha256};
+use crate::record::event::ACTOR_CHARS_MAX;
+use std::collections::BTreeSet;
+use std::fmt;
+use subtle::ConstantTimeEq as _;
+
+/// All tokens that are let in.
+#[derive(Clone, Debug, Default)]
+pub struct Bearers(Vec<Bearer>);
+
+/// Whoever has the token with this hash.
+#[derive(Clone)]
+pub struct Bearer {
+    token_sha256: Hash,
+    actors: Actors,
+}
+
+/// The actors that a token may write for.
+#[derive(Clone, Debug)]
+enum Actors {
+    /// `*`: the registry alone decides.
+    All,
+    Named(BTreeSet<String>),
+}
+
+const EVERY_ACTOR: &str = "*";
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bearer").field("actors", &self.actors).finish_non_exhaustive()
+    }
+}
+
+impl Bearers {
+    /// `SHA256 ACTOR ACTOR …` or `SHA256 *` each.
+    ///
+    /// # Errors
+    /// A sentence that does not repeat the text, for it may be a token by mistake.
+    pub fn parse(list: &[String]) -> Result<Self, String> {
+        let mut bearers: Vec<Bearer> = Vec::new();
+        for (text, place) in list.iter().zip(1..) {
+            let bearer = Bearer::parse(text).ok_or_else(|| format!("the token at place {place} is not written so"))?;
+            if bearer.token_sha256 == sha256(b"") {
+                return Err(format!("the token at place {place} is empty: the hash is that of nothing"));
+            }
+            if bearers.iter().any(|known| known.token_sha256 == bearer.token_sha256) {
+                return Err(format!("the token at place {place} was there before"));
+            }
+            bearers.push(bearer);
+        }
+        Ok(Self(bearers))
+    }
+
+    /// Whether nobody is let in.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Who has this token. The time that it takes says nothing about the tokens that there are.
+    pub fn of_token(&self, token: &[u8]) -> Option<&Bearer> {
+        let presented = sha256(token);
+        let mut found = None;
+        for bearer in &self.0 {
+            if bool::from(bearer.token_sha256.ct_eq(&presented)) {
+                found = Some(bearer);
+            }
+        }
+        found
+    }
+}
+
+impl Bearer {
+    fn parse(text: &str) -> Option<Self> {
+        let (digits, actors) = text.trim().split_once(' ')?;
+        Some(Self { token_sha256: hash_of_digits(digits)?, actors: Actors::parse(actors)? })
+    }
+
+    /// Whether it may write in this actor's name.
+    pub fn writes_for(&self, actor: &str) -> bool {
+        match &self.actors {
+            Actors::All => is_actor(actor),
+            Actors::Named(actors) => actors.contains(actor),
+        }
+    }
+
+    /// The actor of a token that names exactly one.
+    pub fn only_actor(&self) -> Option<&str> {
+        match &self.actors {
+            Actors::Named(actors) if actors.len() == 1 => actors.first().map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// A name for it that others cannot guess.
+    pub fn token_sha256(&self) -> &Hash {
+        &self.token_sha256
+    }
+}
+
+impl Actors {
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim() == EVERY_ACTOR {
+            return Some(Self::All);
+        }
+        let actors: BTreeSet<String> = text.split_whitespace().map(str::to_owned).collect();
+        (!actors.is_empty() && actors.iter().all(|actor| is_actor(actor))).then_some(Self::Named(actors))
+    }
+}
+
+/// Whether the text can be the last token of a subject.
+fn is_actor(text: &str) -> bool {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !text.is_empty() && text.len() <= ACTOR_CHARS_MAX && text.bytes().all(is_safe)
+}
+
+fn hash_of_digits(digits: &str) -> Option<Hash> {
+    let mut hash = Hash::default();
+    if digits.len() != hash.len() * 2 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::digest::hex;
+
+    fn entry(token: &str, actors: &str) -> String {
+        format!("{} {actors}", hex(&sha256(token.as_bytes())))
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_hash_and_names_its_actors() {
+        let bearers = Bearers::parse(&[entry("one", "RXY-CEO SRN-CIO"), entry("two", "N8N_SANITIZER")]).expect("good");
+        let one = bearers.of_token(b"one").expect("it is known");
+        assert!(one.writes_for("SRN-CIO") && !one.writes_for("N8N_SANITIZER") && !one.writes_for(""));
+        for wrong in ["", "One", "one ", &hex(&sha256(b"one"))] {
+            assert!(bearers.of_token(wrong.as_bytes()).is_none(), "{wrong}");
+        }
+        assert!(!format!("{bearers:?}").contains(&hex(&sha256(b"one"))[..8]));
+    }
+
+    #[test]
+    fn a_star_writes_for_everybody_whose_name_can_stand_in_a_subject() {
+        let bearers = Bearers::parse(&[entry("one", "*"), entry("two", "RXY-CEO")]).expect("good");
+        let everybodys = bearers.of_token(b"one").expect("it is known");
+        assert!(everybodys.writes_for("RXY-CEO") && everybodys.writes_for("123e4567-e89b-42d3-a456-426614174000"));
+        for no_actor in ["", "*", ">", "a.b", "a b", "é", &"x".repeat(ACTOR_CHARS_MAX + 1)] {
+            assert!(!everybodys.writes_for(no_actor), "{no_actor}");
+        }
+        assert_eq!(everybodys.only_actor(), None);
+    }
+
+    #[test]
+    fn a_token_for_one_actor_says_which() {
+        let bearers = Bearers::parse(&[entry("one", "A"), entry("two", "A B")]).expect("good");
+        let only = |token: &str| bearers.of_token(token.as_bytes()).expect("it is known").only_actor();
+        assert_eq!((only("one"), only("two")), (Some("A"), None));
+    }
+
+    #[test]
+    fn what_is_no_hash_with_actors_is_refused_and_not_repeated() {
+        let digits = hex(&sha256(b"x"));
+        for bad in ["hunter2", "hunter2 RXY-CEO", &digits, &format!("{digits} * A"), &format!("{digits} a.b"), ""] {
+            let error = Bearers::parse(&[bad.to_owned()]).expect_err(bad);
+            assert!(error.contains("place 1") && !error.contains("hunter2"), "{error}");
+        }
+        let nothing = Bearers::parse(&[entry("", "A")]).expect_err("everybody has it");
+        assert!(nothing.contains("empty"), "{nothing}");
+        let twice = Bearers::parse(&[entry("x", "A"), entry("x", "B")]).expect_err("one of them would be idle");
+        assert!(twice.contains("place 2"), "{twice}");
+    }
+}

@@ -1,0 +1,25 @@
+//! From a message of the stream to a committed row: read, judge, commit, acknowledge.
+//!
+//! Read [`pipeline`] first, then [`lifecycle`], whose types make an early acknowledgement impossible to compile.
+
+pub mod around;
+pub mod binding;
+pub mod commit;
+pub mod counted;
+pub mod coverage;
+pub mod custody;
+pub mod direct;
+pub mod divergence;
+pub mod epochs;
+pub mod group_commit;
+pub mod lane_reader;
+pub mod lifecycle;
+pub mod look;
+pub mod pipeline;
+pub mod position;
+pub mod positions;
+pub mod projection;
+pub mod pull;
+pub mod reading;
+pub mod source;
+pub mod store;

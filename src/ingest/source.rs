@@ -1,0 +1,201 @@
+//! A lane as a source of batches. A task of its own, the reader, pulls ahead while the batch before is being committed.
+
+use crate::ingest::lane_reader::LaneReader;
+use crate::ingest::lifecycle::{Delivery, Source};
+use crate::ingest::position::Positions;
+use crate::metrics::LaneMetrics;
+use crate::nats::api::{Api, ApiError};
+use crate::nats::definitions::{self, Names};
+use crate::record::subject::Lane;
+use async_nats::{Request, Subject};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+/// The right to acknowledge a lane's messages, up to this one.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(crate) way: Way,
+    pub(crate) sequence: i64,
+    /// How many messages were handed over with it and before.
+    pub(crate) handed: u64,
+    /// Of which reading it is.
+    pub(crate) generation: u64,
+}
+
+/// How a message was read.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// By the consumer, whose server takes the acknowledgement on this subject.
+    Delivered(Subject),
+    /// In its order, through the stream's own API. The next consumer begins behind it.
+    Around,
+    /// Out of order, through the stream's own API.
+    Late,
+}
+
+/// Messages that are handed over together, unless the reading was begun again since.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) generation: u64,
+    pub(crate) deliveries: Vec<Delivery<Ticket>>,
+}
+
+/// How far a lane has come, as its reader and its pipeline tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Everything up to this sequence is stored.
+    pub(crate) durable: AtomicI64,
+    /// The last message whose acknowledgement was sent.
+    pub(crate) acknowledged: AtomicI64,
+    /// The last message out of order that is stored.
+    pub(crate) late: AtomicI64,
+    /// Counts the messages that were handed over.
+    pub(crate) handed: AtomicU64,
+    /// Counts how often the reading was begun again.
+    pub(crate) generation: AtomicU64,
+    /// Told when it is.
+    pub(crate) rewound: Notify,
+}
+
+impl Progress {
+    /// The reading begins again behind this sequence.
+    pub(crate) fn begin_at(&self, position: i64) {
+        self.durable.store(position, Ordering::Release);
+        self.late.store(0, Ordering::Release);
+    }
+
+    fn is_of(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
+    }
+}
+
+/// A lane's consumer, as a source of batches.
+#[derive(Debug)]
+pub struct LaneSource<P> {
+    batches: mpsc::Receiver<Handed>,
+    lane: Lane,
+    names: Arc<Names>,
+    api: Api,
+    positions: Arc<P>,
+    progress: Arc<Progress>,
+    /// The reading that the batch at work is of.
+    generation: u64,
+    metrics: LaneMetrics,
+}
+
+/// How long an acknowledgement may take. A later one speaks for it.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+const ACK: Bytes = Bytes::from_static(b"+ACK");
+
+impl<P: Positions + Send + Sync + 'static> LaneSource<P> {
+    /// Starts reading.
+    pub fn start(reader: LaneReader<P>) -> Self {
+        // One batch may wait here, or be on its way, while the one before it is being committed.
+        let (sender, batches) = mpsc::channel(1);
+        let progress = Arc::<Progress>::default();
+        let source = Self {
+            batches,
+            lane: reader.lane,
+            names: reader.names.clone(),
+            api: reader.api.clone(),
+            positions: reader.positions.clone(),
+            progress: progress.clone(),
+            generation: 0,
+            metrics: reader.metrics.clone(),
+        };
+        tokio::spawn(reader.run(sender, progress));
+        source
+    }
+}
+
+impl<P: Positions + Send + Sync> Source for LaneSource<P> {
+    type Ticket = Ticket;
+
+    async fn take(&mut self) -> Option<Vec<Delivery<Ticket>>> {
+        loop {
+            let Handed { generation, deliveries } = self.batches.recv().await?;
+            if self.progress.is_of(generation) {
+                self.generation = generation;
+                return Some(deliveries);
+            }
+        }
+    }
+
+    /// A lane's position says what is stored of it; the stream says whether there is more. A consumer that is wrong may have passed
+    /// over messages that nobody has missed yet.
+    async fn references_settled(&self, sequence: i64) -> Result<bool, String> {
+        let Some(lane) = self.lane.refers_to() else { return Ok(true) };
+        let text = |error: ApiError| error.to_string();
+        match self.api.consumer_info(&self.names.ledger, &self.names.consumer(lane)).await {
+            Ok(info) => {
+                if let Some(danger) = definitions::consumer_danger(&self.names, lane, &info.config) {
+                    return Err(danger);
+                }
+            }
+            // Nobody serves the lane at this moment.
+            Err(ApiError::ConsumerNotFound) => {}
+            Err(error) => return Err(text(error)),
+        }
+        let incarnation = self.api.incarnation(&self.names.ledger).await.map_err(text)?;
+        let position = self.positions.reliable_position(&incarnation, lane).await?;
+        if position >= sequence {
+            return Ok(true);
+        }
+        match self.api.next_message(&incarnation, lane, position + 1).await {
+            Ok(oldest) => Ok(oldest.sequence > sequence),
+            Err(ApiError::MessageNotFound) => Ok(true),
+            Err(error) => Err(text(error)),
+        }
+    }
+
+    async fn references_stored(&self, sequence: i64) -> Result<bool, String> {
+        self.references_settled(sequence).await
+    }
+
+    async fn acknowledge(&mut self, Ticket { way, sequence, handed, generation }: Ticket) {
+        if !self.progress.is_of(generation) {
+            return;
+        }
+        let in_flight = self.progress.handed.load(Ordering::Relaxed).saturating_sub(handed);
+        self.metrics.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        let reply = match way {
+            Way::Late => {
+                self.progress.late.fetch_max(sequence, Ordering::AcqRel);
+                return;
+            }
+            Way::Around => {
+                self.progress.durable.store(sequence, Ordering::Release);
+                return;
+            }
+            Way::Delivered(reply) => reply,
+        };
+        self.progress.durable.store(sequence, Ordering::Release);
+        self.progress.acknowledged.store(sequence, Ordering::Release);
+        // `double_ack` would take "no such consumer" for a yes.
+        let acknowledging = self.api.client().send_request(reply, Request::new().payload(ACK));
+        if !matches!(timeout(ACK_TIMEOUT, acknowledging).await, Ok(Ok(_))) {
+            self.metrics.acks_unconfirmed.inc();
+            tracing::debug!(lane = self.lane.prefix(), sequence, "the acknowledgement was not confirmed");
+        }
+    }
+
+    fn rewind(&mut self, why: &str) {
+        let lane = self.lane;
+        if !self.progress.is_of(self.generation) {
+            // The reader has noticed it before.
+            return;
+        }
+        tracing::warn!(
+            lane = lane.prefix(),
+            "{lane}: {why}; what was taken is given up, and read again from the position"
+        );
+        self.progress.generation.fetch_add(1, Ordering::AcqRel);
+        self.progress.rewound.notify_one();
+        self.metrics.in_flight.set(0);
+    }
+}

@@ -1,0 +1,97 @@
+//! `ledgerd checkpoint`: the newest one, or the declaration that the log begins anew.
+
+use crate::command::{Exit, Failure, connect, output};
+use crate::config::Config;
+use crate::log::anchor::{Anchor, Last, Line};
+use crate::log::queries::Log;
+use crate::log::signer::key_in_force;
+use crate::record::digest::hex;
+use crate::record::message::utc_text;
+use crate::tlog::checkpoint::{self, SignedCheckpoint};
+use crate::tlog::note::SignerKey;
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Declare that what was signed and is no longer in the database is lost for good, and why: the log goes on under a new name
+    #[arg(long, value_name = "REASON")]
+    new_epoch: Option<String>,
+}
+
+pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let key = config.checkpoint.key().map_err(|why| Failure::new(Exit::Configuration, why))?;
+    let key = key.ok_or_else(|| {
+        Failure::new(
+            Exit::Configuration,
+            "checkpoint.key_file is not set, and no credential is here: where a service signs the log, give this command the service's \
+             credentials (docs/runbook.md, LedgerdCheckpointRefusing); where nothing does yet, `ledgerd keygen` makes a key",
+        )
+    })?;
+    let anchor = Anchor::at(&config.checkpoint.anchor_file().map_err(|why| Failure::new(Exit::Configuration, why))?);
+    let last = anchor.read().map_err(|error| cannot("read", &anchor, &error))?;
+    match &arguments.new_epoch {
+        Some(reason) => declare(&key, &anchor, &last, reason, as_json),
+        None => show(config, &key, &last, as_json).await,
+    }
+}
+
+fn cannot(what: &str, anchor: &Anchor, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot {what} {}: {error}", anchor.path().display()))
+}
+
+async fn show(config: &Config, key: &SignerKey, last: &Last, as_json: bool) -> Result<(), Failure> {
+    let key = key_in_force(key, last).map_err(|why| Failure::new(Exit::Failed, why))?;
+    let log = checkpoint::Log::of_key(key.verifier().clone());
+    let kept = Log(connect::database(config, 1)?).last_checkpoint(log.origin()).await?;
+    let note = kept.ok_or_else(|| Failure::new(Exit::Failed, format!("nothing was signed as {} yet", log.origin())))?;
+    let signed = SignedCheckpoint::parse(note.as_bytes(), &log)
+        .map_err(|error| Failure::new(Exit::Difference, format!("ledger.checkpoint: {error}")))?;
+    if as_json {
+        let head = signed.head();
+        output::json(&json!({
+            "origin": log.origin().as_str(), "size": head.size, "root": hex(&head.root), "note": note,
+            "verifier_key": key.verifier().to_string(),
+        }));
+    } else {
+        output::text(&note);
+    }
+    Ok(())
+}
+
+fn declare(key: &SignerKey, anchor: &Anchor, last: &Last, reason: &str, as_json: bool) -> Result<(), Failure> {
+    if reason.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "--new-epoch takes the reason, for those who will ask"));
+    }
+    let origin = next_origin(key.name().as_str(), last.origin.as_deref());
+    let declared = Last { origin: Some(origin.clone()), checkpoint: None };
+    let renamed = key_in_force(key, &declared).map_err(|why| Failure::new(Exit::Failed, why))?;
+    let declared_at = utc_text(crate::clock::unix_ns());
+    let line = Line::NewEpoch { origin: origin.clone(), reason: reason.to_owned(), declared_at };
+    anchor.append(&line, last).map_err(|error| cannot("write", anchor, &error))?;
+    let verifier = renamed.verifier().to_string();
+    if as_json {
+        output::json(&json!({ "origin": origin, "verifier_key": verifier }));
+    } else {
+        output::line(format_args!("the log goes on as {origin}; its verifier key is"));
+        output::line(verifier);
+    }
+    Ok(())
+}
+
+/// `name`, then `name/2`, `name/3`, …
+fn next_origin(name: &str, present: Option<&str>) -> String {
+    let number: u64 =
+        present.and_then(|origin| origin.strip_prefix(name)?.strip_prefix('/')?.parse().ok()).unwrap_or(1);
+    format!("{name}/{}", number + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_new_beginning_has_a_name_of_its_own() {
+        assert_eq!(next_origin("log", None), "log/2");
+        assert_eq!(next_origin("log", Some("log/2")), "log/3");
+    }
+}

@@ -1,0 +1,226 @@
+//! `ledgerd prove`: writes the file that proves an entry to whoever has the log's verifier key, without database or network.
+
+use crate::command::{Exit, Failure, connect, output};
+use crate::config::Config;
+use crate::log::entries::{Entry, Listed, StoredCheckpoint};
+use crate::log::evidence::Evidence;
+use crate::log::queries::Log;
+use crate::record::subject::{Lane, safe_token};
+use crate::tlog::checkpoint::Checkpoint;
+use crate::tlog::plan::InclusionPlan;
+use crate::tlog::receipt::Receipt;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The file is in the format c2sp.org/tlog-proof@v1. Check it with `ledgerd verify-proof FILE --key VKEY`."
+)]
+pub(crate) struct Arguments {
+    /// The record's own name: its `event_id`, `trail_id`, `usage_id`, `metric_key` or `id`
+    #[arg(required_unless_present = "index")]
+    record_id: Option<String>,
+    /// Only entries of this lane
+    #[arg(long)]
+    lane: Option<Lane>,
+    /// The leaf index of the entry, where several have one name, or a reject has none
+    #[arg(long, value_name = "N", conflicts_with = "list")]
+    index: Option<u64>,
+    /// List the entries of that name, and prove none
+    #[arg(long)]
+    list: bool,
+    /// Leave the publisher's bytes and headers out: the proof then shows their SHA-256 alone
+    #[arg(long)]
+    without_content: bool,
+    /// Where to write it; `-` is standard output [default: RECORD_ID.tlog-proof]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// The daemon signs each second; this is long enough for a record that was just committed.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+const LISTED_MAX: i64 = 1000;
+
+pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+    let log = Log(connect::database(config, 1)?);
+    let found = find(&log, arguments).await?;
+    if arguments.list {
+        print_list(&found, as_json);
+        return Ok(());
+    }
+    let index = match arguments.index {
+        Some(index) if found.is_empty() || found.iter().any(|entry| entry.index == index) => index,
+        Some(index) => {
+            return Err(Failure::new(Exit::Failed, format!("entry {index} has another name:\n{}", lines(&found))));
+        }
+        None => choose(&found)?,
+    };
+    let entry = log.entry(index).await?;
+    let entry = entry.ok_or_else(|| Failure::new(Exit::Failed, format!("the ledger has no entry {index}")))?;
+    let evidence = evidence(&entry, arguments.without_content)?;
+    let checkpoint = covering(&log, index).await?;
+    let receipt = prove(&log, &entry, &checkpoint, &evidence).await?;
+    let file = write(&receipt, arguments, index)?;
+    if file.is_some() || as_json {
+        report(&entry, &evidence, &checkpoint, &found, file, as_json);
+    }
+    Ok(())
+}
+
+async fn find(log: &Log, arguments: &Arguments) -> Result<Vec<Listed>, Failure> {
+    let Some(record_id) = &arguments.record_id else { return Ok(Vec::new()) };
+    let lane = arguments.lane.map(Lane::prefix);
+    let found = log.entries_of(record_id, lane, LISTED_MAX).await?;
+    if found.is_empty() {
+        let place = lane.map(|lane| format!(" in lane {lane}")).unwrap_or_default();
+        let why = format!(
+            "the ledger has no entry of {record_id}{place}: `ledgerd status` shows what still waits in the stream"
+        );
+        return Err(Failure::new(Exit::Failed, why));
+    }
+    Ok(found)
+}
+
+/// The recorded entry, or the only one. Anything else is for the caller to decide.
+fn choose(found: &[Listed]) -> Result<u64, Failure> {
+    let recorded: Vec<&Listed> = found.iter().filter(|entry| entry.disposition == "recorded").collect();
+    let only = match recorded.as_slice() {
+        [one] => Some(*one),
+        [] if found.len() == 1 => found.first(),
+        _ => None,
+    };
+    let ambiguous =
+        || Failure::new(Exit::Usage, format!("several entries have this name: give --index\n{}", lines(found)));
+    only.map(|entry| entry.index).ok_or_else(ambiguous)
+}
+
+fn lines(found: &[Listed]) -> String {
+    let line = |entry: &Listed| {
+        format!("{:>10}  {:<9}  {}  {}", entry.index, entry.disposition, entry.committed_at, entry.subject)
+    };
+    found.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn listed_value(entry: &Listed) -> Value {
+    json!({
+        "index": entry.index, "disposition": entry.disposition, "subject": entry.subject, "committed_at": entry.committed_at,
+    })
+}
+
+fn print_list(found: &[Listed], as_json: bool) {
+    if as_json {
+        output::json(&Value::Array(found.iter().map(listed_value).collect()));
+    } else {
+        output::line(lines(found));
+    }
+}
+
+fn evidence(entry: &Entry, without_content: bool) -> Result<Evidence, Failure> {
+    let changed = |why: String| Failure::new(Exit::Difference, format!("{why}; `ledgerd verify` says more"));
+    let leaf = entry.leaf().map_err(|error| changed(error.to_string()))?;
+    let shown = |bytes: &Option<Vec<u8>>| bytes.clone().filter(|_| !without_content);
+    let evidence = Evidence { leaf, headers: shown(&entry.headers), payload: shown(&entry.payload) };
+    evidence.examine().map_err(|error| changed(format!("entry {}: {error}", entry.index)))?;
+    Ok(evidence)
+}
+
+/// Waits a little for a checkpoint that covers the entry.
+async fn covering(log: &Log, index: u64) -> Result<StoredCheckpoint, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(checkpoint) = log.newest_checkpoint(Some(index)).await? {
+            return Ok(checkpoint);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    let why = match log.newest_checkpoint(None).await? {
+        Some(StoredCheckpoint { origin, tree_size, .. }) => format!(
+            "entry {index} is not under a signed checkpoint yet: the newest of {origin} is of size {tree_size}; look into the \
+             log of `ledgerd run` for why it does not sign"
+        ),
+        None => format!(
+            "entry {index} cannot be proven, for no checkpoint was ever signed: make a key with `ledgerd keygen`, name it in \
+             checkpoint.key_file, and restart `ledgerd run`"
+        ),
+    };
+    Err(Failure::new(Exit::Failed, why))
+}
+
+async fn prove(
+    log: &Log,
+    entry: &Entry,
+    checkpoint: &StoredCheckpoint,
+    evidence: &Evidence,
+) -> Result<Receipt, Failure> {
+    let differs = |why: &dyn std::fmt::Display| {
+        let what = format!("the stored tree is not the one that was signed at size {}", checkpoint.tree_size);
+        Failure::new(Exit::Difference, format!("{what}: {why}; `ledgerd verify` says more"))
+    };
+    let signed = Checkpoint::parse(checkpoint.note.unverified_text()).map_err(|error| differs(&error))?;
+    let plan = InclusionPlan::new(entry.index, signed.head().size).map_err(|error| differs(&error))?;
+    let hashes = log.hashes(&plan.ranges()).await?;
+    let proof = plan.build(&hashes).map_err(|error| differs(&error))?;
+    proof.verify(&entry.leaf_hash, &signed.head()).map_err(|error| differs(&error))?;
+    let receipt = Receipt::unverified(proof, checkpoint.note.clone());
+    let receipt = receipt.and_then(|receipt| receipt.with_extra(evidence.encode()));
+    receipt.map_err(|error| {
+        Failure::new(Exit::Failed, format!("the proof cannot be written: {error}; --without-content makes it small"))
+    })
+}
+
+/// Returns the file's name; `None`: standard output.
+fn write(receipt: &Receipt, arguments: &Arguments, index: u64) -> Result<Option<PathBuf>, Failure> {
+    let path = arguments.out.clone().unwrap_or_else(|| {
+        let name = arguments.record_id.as_deref().map_or_else(|| index.to_string(), safe_token);
+        PathBuf::from(format!("{name}.tlog-proof"))
+    });
+    if path.as_os_str() == "-" {
+        output::text(&receipt.to_string());
+        return Ok(None);
+    }
+    let written = std::fs::write(&path, receipt.to_string());
+    written.map_err(|error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display())))?;
+    Ok(Some(path))
+}
+
+fn report(
+    entry: &Entry,
+    evidence: &Evidence,
+    checkpoint: &StoredCheckpoint,
+    found: &[Listed],
+    file: Option<PathBuf>,
+    as_json: bool,
+) {
+    let others: Vec<&Listed> = found.iter().filter(|other| other.index != entry.index).collect();
+    let cosigned = checkpoint.note.signatures().len().saturating_sub(1);
+    let disposition = entry.fields.disposition.name();
+    if as_json {
+        output::json(&json!({
+            "file": file, "index": entry.index, "disposition": disposition, "record_id": entry.fields.record_id,
+            "origin": checkpoint.origin, "tree_size": checkpoint.tree_size, "cosignatures": cosigned,
+            "with_payload": evidence.payload.is_some(),
+            "others": others.into_iter().map(listed_value).collect::<Vec<_>>(),
+        }));
+        return;
+    }
+    let Some(file) = file else { return };
+    output::line(format_args!(
+        "{}\n  proves entry {} ({disposition}) in {} under the checkpoint of size {}, with {cosigned} cosignatures",
+        file.display(),
+        entry.index,
+        checkpoint.origin,
+        checkpoint.tree_size
+    ));
+    if entry.payload.is_none() {
+        output::line("  custody does not hold the publisher's bytes any more: the proof shows their SHA-256 alone");
+    }
+    if !others.is_empty() {
+        output::line(format_args!("  {} further entries have this name: --list shows them", others.len()));
+    }
+}

@@ -1,0 +1,35 @@
+//! The vocabulary, pure and sync: what arrives, what is good, and which bytes are hashed.
+//!
+//! Nothing here does IO, knows a clock, or panics on any bytes.
+
+pub mod agents;
+pub mod dead_letter;
+pub mod decimal;
+pub mod digest;
+pub(crate) mod envelope;
+pub mod event;
+pub mod fields;
+pub mod json;
+pub mod json_value;
+pub mod leaf;
+pub mod leaf_fields;
+pub mod message;
+pub mod metric;
+pub mod model_tiers;
+pub mod own_lanes;
+pub mod receipt;
+pub mod record;
+pub mod reference;
+pub mod registry;
+pub mod reject;
+pub mod row;
+pub mod rules;
+pub mod sequences;
+pub mod stored_id;
+pub mod subject;
+pub mod timestamp;
+pub mod tlv;
+pub mod token_usage;
+pub mod tool_usage;
+pub mod trail;
+pub mod writers;

@@ -1,0 +1,106 @@
+//! When usage may be charged at the rates there are, or rejected for lack of one: only if no older message of the stream can have
+//! brought another: each is in custody, or is on another lane. What the stream has lost as well stands in the way of a rejection.
+
+use crate::ingest::coverage as held;
+use crate::nats::api::Api;
+use crate::nats::stream_state::Holdings;
+use crate::postgres::connections::Connections;
+use crate::record::sequences::{Span, Spans};
+use crate::record::subject::Lane;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Where older records of the lanes that others refer to are looked for.
+#[derive(Debug)]
+pub(crate) struct Referred<'a> {
+    api: &'a Api,
+    custody: &'a Connections,
+    stream: &'a str,
+    /// Everything up to this sequence is known to be settled.
+    settled: AtomicI64,
+    /// Everything up to this sequence that the stream holds of those lanes is stored.
+    stored: AtomicI64,
+}
+
+pub(crate) enum Answer {
+    Settled,
+    /// What stands in the way, and what can be done about it.
+    Unsettled(String),
+}
+
+impl<'a> Referred<'a> {
+    pub(crate) fn new(api: &'a Api, custody: &'a Connections, stream: &'a str) -> Self {
+        Self { api, custody, stream, settled: AtomicI64::new(0), stored: AtomicI64::new(0) }
+    }
+
+    /// Looks at everything before a sequence.
+    pub(crate) async fn look(&self, sequence: i64) -> Result<Answer, String> {
+        let Some(span) = Span::new(self.settled.load(Ordering::Relaxed) + 1, sequence - 1) else {
+            return Ok(Answer::Settled);
+        };
+        let answer = self.look_at(span, sequence).await?;
+        if matches!(answer, Answer::Settled) {
+            self.settled.store(span.last(), Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    /// Looks at what the stream holds before a sequence; says what of it is not stored.
+    pub(crate) async fn look_in_stream(&self, sequence: i64) -> Result<Option<String>, String> {
+        let Some(span) = Span::new(self.stored.load(Ordering::Relaxed) + 1, sequence - 1) else { return Ok(None) };
+        let holdings = self.api.holdings(self.stream).await.map_err(|error| error.to_string())?;
+        let gaps = self.gaps(&holdings, span).await?;
+        let missing = self.missing(&holdings, &gaps, sequence).await?;
+        if missing.is_none() {
+            self.stored.store(span.last(), Ordering::Relaxed);
+        }
+        Ok(missing)
+    }
+
+    async fn look_at(&self, span: Span, sequence: i64) -> Result<Answer, String> {
+        let holdings = self.api.holdings(self.stream).await.map_err(|error| error.to_string())?;
+        let gaps = self.gaps(&holdings, span).await?;
+        if let Some(missing) = self.missing(&holdings, &gaps, sequence).await? {
+            return Ok(Answer::Unsettled(missing));
+        }
+        let mut gone = holdings.expired(span);
+        gone.add_all(&holdings.deleted(span));
+        let lost = gaps.iter().find_map(|gap| gone.within(gap).first());
+        if lost.is_none() && holdings.knows_all_deleted() {
+            return Ok(Answer::Settled);
+        }
+        let lost = lost.map_or_else(|| "messages".to_owned(), |lost| format!("sequences {lost}"));
+        Ok(Answer::Unsettled(format!(
+            "usage at sequence {sequence} has no rate in this database, and {lost}, which may have brought it, are neither in the \
+             stream nor in custody: publish the rate; or run `ledgerd replay --rates-are-complete`, and such usage is rejected"
+        )))
+    }
+
+    /// The sequences that custody lacks.
+    async fn gaps(&self, holdings: &Holdings, span: Span) -> Result<Spans, String> {
+        let epochs = held::epochs(self.custody, self.stream).await.map_err(|error| error.to_string())?;
+        let created_ns = holdings.incarnation.created_ns;
+        let own: Vec<i32> =
+            epochs.iter().filter(|epoch| epoch.stream_created_ns == created_ns).map(|epoch| epoch.number).collect();
+        held::gaps(self.custody, &own, span, |_| ()).await.map_err(|error| error.to_string())
+    }
+
+    /// The first message of those lanes that stands in the stream where custody has a gap.
+    async fn missing(&self, holdings: &Holdings, gaps: &Spans, sequence: i64) -> Result<Option<String>, String> {
+        for lane in Lane::ALL.into_iter().filter_map(Lane::refers_to) {
+            let mut next = 0;
+            for gap in gaps.iter() {
+                if next < gap.first() {
+                    let found = self.api.next_of_lane(&holdings.incarnation, lane, gap.first()).await;
+                    next = found.map_err(|error| error.to_string())?.unwrap_or(i64::MAX);
+                }
+                if next <= gap.last() {
+                    return Ok(Some(format!(
+                        "usage at sequence {sequence} is charged at rates, and sequence {next} of lane {lane}, which may bring one, \
+                         is not stored: run `ledgerd replay --lane {lane}` first"
+                    )));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
