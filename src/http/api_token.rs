@@ -1,7 +1,7 @@
 //! The tokens of the webhooks, and the actors that each may write for. Only the hashes of the tokens are known here.
 
 use crate::record::digest::{Hash, sha256};
-use crate::record::event::ACTOR_CHARS_MAX;
+use crate::record::lengths::ACTOR_CHARS_MAX;
 use std::collections::BTreeSet;
 use std::fmt;
 use subtle::ConstantTimeEq as _;

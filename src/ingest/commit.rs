@@ -11,7 +11,7 @@ use crate::budget::status::Budget;
 use crate::ingest::custody::{self, Appended, Fate, Follows, Tip};
 use crate::ingest::epochs::{self, Epoch};
 use crate::ingest::lifecycle::{Judged, References, Tally};
-use crate::ingest::position::{Claim, Order};
+use crate::ingest::position::{Move, Order};
 use crate::ingest::positions;
 use crate::ingest::projection::{self, Ids, Placed};
 use crate::postgres::failure::Failure;
@@ -20,8 +20,8 @@ use crate::record::leaf::payload_sha256;
 use crate::record::message::Incarnation;
 use crate::record::record::Record;
 use crate::record::reject::Reason;
-use crate::record::rules::Verdict;
 use crate::record::subject::{Lane, Table};
+use crate::record::verdict::Verdict;
 use sqlx::{PgConnection, Row as _};
 use std::collections::{BTreeMap, HashMap};
 
@@ -106,16 +106,6 @@ pub(crate) async fn commit(
         }
         Order::Late => commit_late(connection, rows, assumptions.references, budget).await,
     }
-}
-
-/// How a commit moves the position of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Move {
-    pub(crate) claim: Claim,
-    /// The position before.
-    pub(crate) from: i64,
-    /// The position afterwards.
-    pub(crate) to: i64,
 }
 
 /// The moves of rows that follow on the positions of their lanes. Rows out of order move nothing.

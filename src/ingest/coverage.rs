@@ -8,8 +8,8 @@ use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::leaf::payload_sha256;
 use crate::record::message::{Incarnation, Message};
-use crate::record::rules::Verdict;
 use crate::record::sequences::{Span, Spans};
+use crate::record::verdict::Verdict;
 use sqlx::{FromRow, PgConnection};
 use std::sync::Arc;
 

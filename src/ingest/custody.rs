@@ -1,9 +1,9 @@
 //! Entering custody: the statements on `ledger.batch`, `ledger.dead_letter`, `ledger.subtree` and `ledger.tree_head`. The tree's head is
 //! locked before them, or by the append itself, which writes nothing where the head is not the one that was assumed.
 
-use crate::ingest::commit::Move;
 use crate::ingest::epochs::Epoch;
 use crate::ingest::lifecycle::Judged;
+use crate::ingest::position::Move;
 use crate::postgres::failure::Failure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::dead_letter::dlq_subject;

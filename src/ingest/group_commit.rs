@@ -142,8 +142,8 @@ mod tests {
     use crate::ingest::position::Claim;
     use crate::record::message::{Headers, Incarnation, Message};
     use crate::record::reject::{Reason, Rejection};
-    use crate::record::rules::Verdict;
     use crate::record::subject::Lane;
+    use crate::record::verdict::Verdict;
     use bytes::Bytes;
 
     fn batch(created_ns: i64, rows: usize, payload_bytes: usize) -> Arc<Vec<Judged>> {

@@ -1,13 +1,17 @@
 //! The reader of a lane: claims it, binds its consumer at the lane's position, and hands over batches in the order of the stream.
 
+mod direct;
+mod look;
+mod reading;
+
 use crate::health::Health;
 use crate::health::stalls::{self, Sight};
 use crate::ingest::around::Around;
 use crate::ingest::binding::{Consumer, Cursor, Interrupt, LateRange};
+use crate::ingest::handover::{Handed, Progress};
+use crate::ingest::lane_reader::reading::Reading;
 use crate::ingest::position::Positions;
 use crate::ingest::pull::PullLimits;
-use crate::ingest::reading::Reading;
-use crate::ingest::source::{Handed, Progress};
 use crate::metrics::LaneMetrics;
 use crate::nats::api::Api;
 use crate::nats::client::{Connection, Link};

@@ -115,3 +115,13 @@ pub trait Positions {
     /// The name of this ledger, whatever server or database it was moved to.
     fn ledger_id(&self) -> impl Future<Output = Result<String, String>> + Send;
 }
+
+/// How a commit moves the position of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) claim: Claim,
+    /// The position before.
+    pub(crate) from: i64,
+    /// The position afterwards.
+    pub(crate) to: i64,
+}

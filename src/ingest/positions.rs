@@ -1,9 +1,8 @@
 //! The statements on `ledger.position`, `ledger.gap` and `ledger.identity`: who owns a lane, and how far it is stored.
 
-use crate::ingest::commit::Move;
 use crate::ingest::coverage as held;
 use crate::ingest::epochs;
-use crate::ingest::position::{Claim, Claimed, Held, Positions};
+use crate::ingest::position::{Claim, Claimed, Held, Move, Positions};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::message::{Incarnation, Message};

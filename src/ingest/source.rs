@@ -1,5 +1,6 @@
 //! A lane as a source of batches. A task of its own, the reader, pulls ahead while the batch before is being committed.
 
+use crate::ingest::handover::{Handed, Progress, Ticket, Way};
 use crate::ingest::lane_reader::LaneReader;
 use crate::ingest::lifecycle::{Delivery, Source};
 use crate::ingest::position::Positions;
@@ -7,71 +8,13 @@ use crate::metrics::LaneMetrics;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{self, Names};
 use crate::record::subject::Lane;
-use async_nats::{Request, Subject};
+use async_nats::Request;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-
-/// The right to acknowledge a lane's messages, up to this one.
-#[derive(Debug)]
-pub struct Ticket {
-    pub(crate) way: Way,
-    pub(crate) sequence: i64,
-    /// How many messages were handed over with it and before.
-    pub(crate) handed: u64,
-    /// Of which reading it is.
-    pub(crate) generation: u64,
-}
-
-/// How a message was read.
-#[derive(Debug)]
-pub(crate) enum Way {
-    /// By the consumer, whose server takes the acknowledgement on this subject.
-    Delivered(Subject),
-    /// In its order, through the stream's own API. The next consumer begins behind it.
-    Around,
-    /// Out of order, through the stream's own API.
-    Late,
-}
-
-/// Messages that are handed over together, unless the reading was begun again since.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    pub(crate) generation: u64,
-    pub(crate) deliveries: Vec<Delivery<Ticket>>,
-}
-
-/// How far a lane has come, as its reader and its pipeline tell each other.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Everything up to this sequence is stored.
-    pub(crate) durable: AtomicI64,
-    /// The last message whose acknowledgement was sent.
-    pub(crate) acknowledged: AtomicI64,
-    /// The last message out of order that is stored.
-    pub(crate) late: AtomicI64,
-    /// Counts the messages that were handed over.
-    pub(crate) handed: AtomicU64,
-    /// Counts how often the reading was begun again.
-    pub(crate) generation: AtomicU64,
-    /// Told when it is.
-    pub(crate) rewound: Notify,
-}
-
-impl Progress {
-    /// The reading begins again behind this sequence.
-    pub(crate) fn begin_at(&self, position: i64) {
-        self.durable.store(position, Ordering::Release);
-        self.late.store(0, Ordering::Release);
-    }
-
-    fn is_of(&self, generation: u64) -> bool {
-        self.generation.load(Ordering::Acquire) == generation
-    }
-}
 
 /// A lane's consumer, as a source of batches.
 #[derive(Debug)]

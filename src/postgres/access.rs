@@ -2,7 +2,7 @@
 //! migrations: roles belong to the whole server, guards need a superuser, and grants must follow each new table.
 
 use crate::postgres::connections::Connections;
-use crate::postgres::remedy::DatabaseError;
+use crate::postgres::remedy::{DatabaseError, advised};
 use crate::postgres::schema;
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -54,16 +54,6 @@ pub async fn apply(connections: &Connections, make_roles: bool, grant: Option<&s
     })?;
     let unguarded = put_guards_up(connection).await?;
     Ok(Access { has_roles, daemons, unguarded })
-}
-
-/// An error, with what to run where the role may not.
-pub(crate) fn advised(error: sqlx::Error, advice: &str) -> DatabaseError {
-    match &error {
-        sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42501") => {
-            DatabaseError::of_the_operator(format!("{}: {advice}", refusal.message()))
-        }
-        _ => DatabaseError::new(error),
-    }
 }
 
 async fn create_roles(connection: &mut PgConnection) -> Result<(), DatabaseError> {

@@ -153,6 +153,16 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
+/// An error, with what to run where the role may not.
+pub(crate) fn advised(error: sqlx::Error, advice: &str) -> DatabaseError {
+    match &error {
+        sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42501") => {
+            DatabaseError::of_the_operator(format!("{}: {advice}", refusal.message()))
+        }
+        _ => DatabaseError::new(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

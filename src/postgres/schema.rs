@@ -1,9 +1,8 @@
 //! The shape of the database. Migrations are applied by `ledgerd migrate` and by nothing
 //! else; everybody else only asks.
 
-use crate::postgres::access;
 use crate::postgres::connections::Connections;
-use crate::postgres::remedy::DatabaseError;
+use crate::postgres::remedy::{DatabaseError, advised};
 use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
 use std::sync::LazyLock;
@@ -113,7 +112,7 @@ pub async fn migrate(connections: &Connections) -> Result<Vec<Applied>, Database
     sqlx::raw_sql(session).execute(&mut *connection).await.map_err(DatabaseError::new)?;
     MIGRATOR.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            access::advised(error, "run `ledgerd migrate` as a superuser")
+            advised(error, "run `ledgerd migrate` as a superuser")
         }
         error => DatabaseError::of_the_operator(error.to_string()),
     })?;

@@ -1,6 +1,6 @@
 //! Who may write: the agents of `agent_schema.yaml`, and the extra actors of the configuration.
 
-use crate::record::event::ACTOR_CHARS_MAX;
+use crate::record::lengths::ACTOR_CHARS_MAX;
 use crate::record::reject::{Reason, Rejection, first_line, quote};
 use serde::Deserialize;
 use std::collections::HashMap;

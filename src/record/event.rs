@@ -3,6 +3,9 @@
 use crate::record::digest::hex;
 use crate::record::fields::{Field, Fields, readable_text};
 use crate::record::json::Object;
+use crate::record::lengths::{
+    ACTOR_CHARS_MAX, EVENT_ID_CHARS_MAX, OUTCOME_CHARS_MAX, TASK_ID_CHARS_MAX, TIMESTAMP_CHARS_MAX,
+};
 use crate::record::message::{Message, utc_text};
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
@@ -57,14 +60,7 @@ const FIELDS: [Field; 8] = [
     ("integrity_hash", false),
 ];
 
-pub(crate) const EVENT_ID_CHARS_MAX: usize = 255;
-/// `actor VARCHAR(50)`.
-pub(crate) const ACTOR_CHARS_MAX: usize = 50;
 const ACTION_CHARS_MAX: usize = 255;
-/// `outcome VARCHAR(32)`.
-pub(crate) const OUTCOME_CHARS_MAX: usize = 32;
-pub(crate) const TASK_ID_CHARS_MAX: usize = 255;
-pub(crate) const TIMESTAMP_CHARS_MAX: usize = 64;
 const UNIX_MS_DIGITS: usize = 13;
 
 impl AuditEvent {

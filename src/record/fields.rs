@@ -140,6 +140,14 @@ fn out_of_range(field: &str, found: &str, allowed: &str) -> Rejection {
     Rejection::new(Reason::NumberOutOfRange, &format!("{field} is {}; allowed is {allowed}", quote(found)))
 }
 
+/// 8-4-4-4-12 hexadecimal digits, in lower case.
+pub(crate) fn as_uuid(text: &str) -> Option<String> {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let is_uuid = lengths == [8, 4, 4, 4, 12] && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_uuid.then(|| text.to_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

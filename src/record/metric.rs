@@ -1,10 +1,10 @@
 //! Metrics (LDG-002, table 4): the five formats of their keys, and what each says about value, period and setter.
 
-use crate::record::event::ACTOR_CHARS_MAX;
 use crate::record::fields::{Amount, Field, Fields, readable_text};
 use crate::record::json::Object;
+use crate::record::lengths::ACTOR_CHARS_MAX;
 use crate::record::message::Message;
-use crate::record::model_tiers::is_tier;
+use crate::record::metric_key::{Kind, parse_key, unknown_format};
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
 use crate::record::subject::Subject;
@@ -24,21 +24,6 @@ pub struct Metric {
     pub limits: Option<String>,
     /// When the server stored the message, in nanoseconds since 1970: the newest of a key is the one in force.
     pub published_ns: i64,
-}
-
-/// What a key is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `daily_limit_{agent_sim_id}`: USD per UTC day.
-    DailyLimit,
-    /// `venture_revenue_{name}_{YYYY-MM}`: USD, below zero where more was paid back than came in.
-    VentureRevenue,
-    /// `operating_cost_{YYYY-MM}`: USD.
-    OperatingCost,
-    /// `token_rate_{model_tier}_{direction}`: USD per 1,000 tokens.
-    TokenRate,
-    /// `venture_capital_{name}`: USD.
-    VentureCapital,
 }
 
 const FIELDS: [Field; 4] = [("metric_key", true), ("metric_value", true), ("period", false), ("set_by", false)];
@@ -95,52 +80,6 @@ pub(crate) fn readable_key(object: &Object<'_>) -> Option<String> {
 pub(crate) fn recorded_period(key: &str, given: Option<&str>) -> Result<Option<String>, Rejection> {
     let (kind, rest) = parse_key(key).ok_or_else(|| unknown_format(key))?;
     implied_period(kind, rest, given)
-}
-
-/// What the key is about, and the part that says which.
-fn parse_key(key: &str) -> Option<(Kind, &str)> {
-    let (kind, rest) = [
-        ("daily_limit_", Kind::DailyLimit),
-        ("venture_revenue_", Kind::VentureRevenue),
-        ("operating_cost_", Kind::OperatingCost),
-        ("token_rate_", Kind::TokenRate),
-        ("venture_capital_", Kind::VentureCapital),
-    ]
-    .into_iter()
-    .find_map(|(prefix, kind)| Some((kind, key.strip_prefix(prefix)?)))?;
-    let fits = match kind {
-        Kind::DailyLimit => !rest.is_empty(),
-        Kind::VentureRevenue => rest.rsplit_once('_').is_some_and(|(name, month)| is_name(name) && is_month(month)),
-        Kind::OperatingCost => is_month(rest),
-        Kind::TokenRate => rest
-            .rsplit_once('_')
-            .is_some_and(|(tier, direction)| is_tier(tier) && ["input", "output"].contains(&direction)),
-        Kind::VentureCapital => is_name(rest),
-    };
-    fits.then_some((kind, rest))
-}
-
-fn unknown_format(key: &str) -> Rejection {
-    Rejection::new(
-        Reason::DetailsMismatch,
-        &format!(
-            "metric_key {} has none of the formats daily_limit_{{agent}}, venture_revenue_{{name}}_{{YYYY-MM}}, \
-             operating_cost_{{YYYY-MM}}, token_rate_{{TIER}}_{{input|output}}, venture_capital_{{name}}",
-            quote(key)
-        ),
-    )
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-}
-
-/// `YYYY-MM`
-fn is_month(text: &str) -> bool {
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.split_once('-').is_some_and(|(year, month)| {
-        digits(year, 4) && digits(month, 2) && month.parse().is_ok_and(|month: u8| (1..=12).contains(&month))
-    })
 }
 
 fn bound_by_limit(name: &str, rules: &Rules) -> Result<String, Rejection> {

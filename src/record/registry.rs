@@ -2,8 +2,8 @@
 //! structure of their details.
 
 use crate::record::agents::Agents;
-use crate::record::event::OUTCOME_CHARS_MAX;
 use crate::record::json_value::Json;
+use crate::record::lengths::OUTCOME_CHARS_MAX;
 use crate::record::reject::{Reason, Rejection, first_line, quote};
 use jsonschema::Validator;
 use serde::Deserialize;

@@ -3,6 +3,7 @@
 
 use crate::record::decimal::Decimal;
 use crate::record::event::integrity_hash;
+use crate::record::fields::as_uuid;
 use crate::record::json::Object;
 use crate::record::json_value::Json;
 use crate::record::message::{Message, utc_text};
@@ -10,7 +11,7 @@ use crate::record::metric::recorded_period;
 use crate::record::stored_id::Fingerprint;
 use crate::record::subject::{Subject, Table};
 use crate::record::timestamp::{EventTime, printed};
-use crate::record::tool_usage::{as_uuid, derived_uuid};
+use crate::record::tool_usage::derived_uuid;
 use std::borrow::Cow;
 
 /// What a column must hold, in the form in which PostgreSQL prints it.

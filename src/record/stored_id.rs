@@ -5,7 +5,7 @@
 //! by taking an id first.
 
 use crate::record::digest::{Hash, hex, sha256};
-use crate::record::event::EVENT_ID_CHARS_MAX;
+use crate::record::lengths::EVENT_ID_CHARS_MAX;
 use crate::record::message::{Message, utc_text};
 
 const SEPARATOR: char = '~';

@@ -199,7 +199,7 @@ pub fn lane_of(subject: &str) -> &str {
 }
 
 /// The longest token that is put into a subject of the daemon's own: an actor's.
-const TOKEN_CHARS_MAX: usize = crate::record::event::ACTOR_CHARS_MAX;
+const TOKEN_CHARS_MAX: usize = crate::record::lengths::ACTOR_CHARS_MAX;
 
 /// A publisher's text as one harmless subject token: letters, digits, `-` and `_` stay, anything else becomes `_`.
 pub fn safe_token(text: &str) -> String {

@@ -1,8 +1,8 @@
 //! Which token usage is good: LDG-002, table 2: one model call, to be added to its agent's day.
 
-use crate::record::event::{ACTOR_CHARS_MAX, EVENT_ID_CHARS_MAX, TASK_ID_CHARS_MAX, TIMESTAMP_CHARS_MAX};
 use crate::record::fields::{Amount, Field, Fields, readable_text};
 use crate::record::json::Object;
+use crate::record::lengths::{ACTOR_CHARS_MAX, EVENT_ID_CHARS_MAX, TASK_ID_CHARS_MAX, TIMESTAMP_CHARS_MAX};
 use crate::record::message::{Message, utc_text};
 use crate::record::model_tiers::{TIER_CHARS_MAX, is_tier};
 use crate::record::reject::{Reason, Rejection, quote};

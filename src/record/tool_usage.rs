@@ -1,9 +1,9 @@
 //! Which use of a tool is good: the document `tool_usage_ledger`: one use, with what it took.
 
 use crate::record::digest::hex;
-use crate::record::event::TIMESTAMP_CHARS_MAX;
-use crate::record::fields::{Amount, Field, Fields};
+use crate::record::fields::{Amount, Field, Fields, as_uuid};
 use crate::record::json::Object;
+use crate::record::lengths::TIMESTAMP_CHARS_MAX;
 use crate::record::message::{Message, utc_text};
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
@@ -112,14 +112,6 @@ fn no_uuid(field: &str, found: &str, reason: Reason) -> Rejection {
     let detail =
         format!("{field} is {}; it must be a UUID, such as 123e4567-e89b-42d3-a456-426614174000", quote(found));
     Rejection::new(reason, &detail)
-}
-
-/// 8-4-4-4-12 hexadecimal digits, in lower case.
-pub(crate) fn as_uuid(text: &str) -> Option<String> {
-    let groups: Vec<&str> = text.split('-').collect();
-    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-    let is_uuid = lengths == [8, 4, 4, 4, 12] && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_uuid.then(|| text.to_ascii_lowercase())
 }
 
 /// RFC 9562, version 8: the same for the same message in every database, so that a replay finds its row again. The subject is in it,

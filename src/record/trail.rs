@@ -1,9 +1,10 @@
 //! Council votes (LDG-002, table 3): all votes on a proposal, and what came of them.
 
-use crate::record::event::{EVENT_ID_CHARS_MAX, is_unix_ms};
+use crate::record::event::is_unix_ms;
 use crate::record::fields::{Field, Fields, readable_text, wrong_type};
 use crate::record::json::Object;
 use crate::record::json_value::{Json, Member};
+use crate::record::lengths::EVENT_ID_CHARS_MAX;
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
 use crate::record::subject::Subject;

@@ -1,9 +1,9 @@
 //! Who may write which record: lists of actors, for the lanes whose records the Action Registry does not know.
 
 use crate::record::agents::Agents;
-use crate::record::metric::Kind;
+use crate::record::fields::as_uuid;
+use crate::record::metric_key::Kind;
 use crate::record::reject::{Reason, Rejection, first_line, quote};
-use crate::record::tool_usage::as_uuid;
 use std::collections::BTreeMap;
 
 /// Each list is exact: what an agent may set, its sub-agents may not.

@@ -3,35 +3,8 @@
 use crate::record::leaf::Disposition;
 use crate::record::subject::lane_of;
 use crate::verify::findings::{Finding, Findings, shown};
-use crate::verify::stored::Entry;
+use crate::verify::stored::{Batch, Entry};
 use std::collections::BTreeMap;
-
-/// A row of `ledger.batch` without its elements.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// The leaf of its first entry.
-    pub first_leaf: i64,
-    /// How many entries it says that it has.
-    pub leaves: i32,
-    /// The lane.
-    pub lane: String,
-    /// The first sequence.
-    pub first_sequence: i64,
-    /// The last.
-    pub last_sequence: i64,
-    /// The least number of a row.
-    pub first_row_id: Option<i64>,
-    /// The greatest.
-    pub last_row_id: Option<i64>,
-    /// How many entries came again.
-    pub duplicates: i32,
-    /// How many were rejected.
-    pub rejected: i32,
-    /// How many gave up their bytes.
-    pub erased: i32,
-    /// How many elements each array has that is there.
-    pub lengths: Vec<(&'static str, usize)>,
-}
 
 impl Batch {
     /// How many entries it has: as many as most of its arrays have elements.

@@ -94,7 +94,8 @@ mod tests {
     use super::*;
     use crate::record::agents::Agents;
     use crate::record::registry::Registry;
-    use crate::record::rules::{Rules, Settings, Verdict};
+    use crate::record::rules::{Rules, Settings};
+    use crate::record::verdict::Verdict;
 
     #[test]
     fn its_event_is_a_good_record_however_long_the_row_was() {

@@ -4,7 +4,6 @@ use crate::record::digest::Hash;
 use crate::record::leaf::Disposition;
 use crate::record::message::Incarnation;
 use crate::record::subject::Table;
-use crate::verify::batch::Batch;
 use crate::verify::removal::Removal;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -226,4 +225,31 @@ pub struct Subtree {
     pub index: i64,
     /// Its hash.
     pub hash: Vec<u8>,
+}
+
+/// A row of `ledger.batch` without its elements.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The leaf of its first entry.
+    pub first_leaf: i64,
+    /// How many entries it says that it has.
+    pub leaves: i32,
+    /// The lane.
+    pub lane: String,
+    /// The first sequence.
+    pub first_sequence: i64,
+    /// The last.
+    pub last_sequence: i64,
+    /// The least number of a row.
+    pub first_row_id: Option<i64>,
+    /// The greatest.
+    pub last_row_id: Option<i64>,
+    /// How many entries came again.
+    pub duplicates: i32,
+    /// How many were rejected.
+    pub rejected: i32,
+    /// How many gave up their bytes.
+    pub erased: i32,
+    /// How many elements each array has that is there.
+    pub lengths: Vec<(&'static str, usize)>,
 }

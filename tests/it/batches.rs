@@ -11,7 +11,7 @@ use ledgerd::ingest::store::Ledger;
 use ledgerd::postgres::connections::{Connections, Limits};
 use ledgerd::record::message::{Headers, Incarnation, Message};
 use ledgerd::record::reject::{Reason, Rejection};
-use ledgerd::record::rules::Verdict;
+use ledgerd::record::verdict::Verdict;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 use crate::record::leaf::Disposition;
 use crate::record::subject::Subject;
-use crate::verify::batch::Batch;
+use crate::verify::stored::Batch;
 use crate::verify::stored::{DeadLetter, Entry, Erased, StoredHash};
 use bytes::Bytes;
 use sqlx::error::BoxDynError;

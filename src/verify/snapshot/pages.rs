@@ -1,9 +1,9 @@
 //! Reads entries in pages of bounded size, each with its rows, its dead letter and its removals; and what stands beside a range.
 
 use crate::postgres::remedy::DatabaseError;
+use crate::record::fields::as_uuid;
 use crate::record::leaf::Disposition;
 use crate::record::subject::Table;
-use crate::record::tool_usage::as_uuid;
 use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Finding;

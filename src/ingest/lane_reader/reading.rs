@@ -2,11 +2,11 @@
 
 use crate::health::Pulse;
 use crate::ingest::binding::{Binder, Interrupt};
+use crate::ingest::handover::{Handed, Progress, Ticket, Way};
 use crate::ingest::lane_reader::{LaneReader, State};
 use crate::ingest::lifecycle::Delivery;
 use crate::ingest::position::{Order, Positions};
 use crate::ingest::pull::{Broken, Puller};
-use crate::ingest::source::{Handed, Progress, Ticket, Way};
 use crate::record::message::{Headers, Incarnation, Message, storable_subject};
 use crate::retry::Backoff;
 use async_nats::{HeaderMap, Subject, jetstream};

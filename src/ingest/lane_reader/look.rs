@@ -2,9 +2,9 @@
 
 use crate::health::stalls::{Progress, Sight, Waiting};
 use crate::ingest::binding::{Interrupt, LateRange, created_ns};
+use crate::ingest::lane_reader::reading::Reading;
 use crate::ingest::lane_reader::{LaneReader, State};
 use crate::ingest::position::Positions;
-use crate::ingest::reading::Reading;
 use crate::nats::api::{ApiError, incarnation_of, sequence_of};
 use crate::nats::definitions;
 use crate::record::sequences::Span;

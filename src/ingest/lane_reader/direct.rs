@@ -1,10 +1,10 @@
 //! Reading a lane through the stream's own API, which gives headers as bytes: out of order, or around what the client cannot read.
 
 use crate::ingest::binding::{Interrupt, LateRange};
+use crate::ingest::handover::Way;
+use crate::ingest::lane_reader::reading::{Reading, hand_over};
 use crate::ingest::lane_reader::{LaneReader, State};
 use crate::ingest::position::{Order, Positions};
-use crate::ingest::reading::{Reading, hand_over};
-use crate::ingest::source::Way;
 use crate::nats::api::ApiError;
 use crate::record::message::{Incarnation, Message};
 use crate::record::sequences::Span;
