@@ -15,7 +15,7 @@ use crate::budget::stream::AlertStream;
 use crate::config::Config;
 use crate::dead_letter::stream::DeadLetterStream;
 use crate::health::Health;
-use crate::http::api_token::Bearers;
+use crate::http::api_token::ApiTokens;
 use crate::ingest::lane_reader::LaneReader;
 use crate::ingest::pipeline::{self, LaneContext};
 use crate::ingest::positions::LanePositions;
@@ -26,8 +26,8 @@ use crate::log::anchor::Anchor;
 use crate::log::announce::CheckpointSubject;
 use crate::log::cosign::Witnesses;
 use crate::log::queries::Log;
-use crate::log::signer as notary;
-use crate::log::signer::{Desk, Pace, Released};
+use crate::log::signer;
+use crate::log::signer::{Pace, Released, SignerContext};
 use crate::log::{http_client, witnesses};
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::Api;
@@ -36,12 +36,12 @@ use crate::nats::definitions::Names;
 use crate::outbox::queue::LetterQueue;
 use crate::outbox::{self, Outbox};
 use crate::receipt::notifier::Receipts;
-use crate::receipt::queries::ReceiptBook;
+use crate::receipt::queries::ReceiptQueries;
 use crate::receipt::stream::ReceiptStream;
 use crate::record::dead_letter::DeadLetter;
 use crate::record::rules::Rules;
 use crate::record::subject::Lane;
-use crate::systemd::{self, Wish};
+use crate::systemd::{self, Signal};
 use crate::tlog::note::SignerKey;
 use crate::webhook::refusals::Refusals;
 use crate::webhook::routes;
@@ -63,14 +63,14 @@ pub(crate) struct Daemon {
     file: Option<PathBuf>,
     rules: watch::Sender<Arc<Rules>>,
     /// Whose webhooks are let in.
-    pub(crate) bearers: watch::Sender<Arc<Bearers>>,
+    pub(crate) tokens: watch::Sender<Arc<ApiTokens>>,
     /// Whom the webhooks refused.
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) ledger: Ledger,
     dead_letters: LetterQueue<DeadLetter>,
     alerts: LetterQueue<Alert>,
     /// What publishers are told from.
-    receipts: Arc<ReceiptBook>,
+    receipts: Arc<ReceiptQueries>,
     /// What the pages of the log are read from.
     pub(crate) log: Arc<Log>,
     pub(crate) health: Arc<Health>,
@@ -93,11 +93,11 @@ pub(crate) struct Daemon {
 
 pub(crate) fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> {
     telemetry::start(&config.log).map_err(|why| Failure::new(Exit::Configuration, why))?;
-    let wishes = systemd::wishes().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let signals = systemd::signals().map_err(|error| Failure::new(Exit::Failed, error))?;
     let daemon = Arc::new(Daemon::new(config, file)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
-    let ended = runtime.block_on(live(daemon, wishes));
+    let ended = runtime.block_on(live(daemon, signals));
     runtime.shutdown_background();
     if let Err(failure) = &ended {
         tracing::error!("ending: {}", failure.what);
@@ -107,22 +107,22 @@ pub(crate) fn run(config: Config, file: Option<PathBuf>) -> Result<(), Failure> 
 }
 
 /// Serves until the daemon has ended by itself, or was told twice to stop.
-async fn live(daemon: Arc<Daemon>, mut wishes: mpsc::Receiver<Wish>) -> Result<(), Failure> {
+async fn live(daemon: Arc<Daemon>, mut signals: mpsc::Receiver<Signal>) -> Result<(), Failure> {
     let (reload, reloads) = mpsc::channel(1);
     let serving = daemon.clone().serve(reloads);
     tokio::pin!(serving);
     loop {
         tokio::select! {
             ended = &mut serving => return ended,
-            wish = wishes.recv() => match wish {
-                Some(Wish::Reload) => {
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => {
                     // A reload that is waiting already will see what this one would.
                     let _ = reload.try_send(());
                 }
-                Some(Wish::Stop) if daemon.stop.is_cancelled() => {
+                Some(Signal::Stop) if daemon.stop.is_cancelled() => {
                     return Err(Failure::new(Exit::Failed, "told to stop twice: what was held is read again"));
                 }
-                Some(Wish::Stop) | None => {
+                Some(Signal::Stop) | None => {
                     tracing::info!("stopping: settling what is held");
                     systemd::stopping("settling what is held", daemon.stop_time_max());
                     daemon.stop.cancel();
@@ -145,12 +145,12 @@ impl Daemon {
         let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
         Ok(Self {
             rules: watch::Sender::new(Arc::new(rules)),
-            bearers: watch::Sender::new(bearers(&config)),
+            tokens: watch::Sender::new(tokens(&config)),
             refusals: Arc::default(),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
             dead_letters: LetterQueue::over(connect::database(&config, 1)?),
             alerts: LetterQueue::over(connect::database(&config, 1)?),
-            receipts: Arc::new(ReceiptBook(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
+            receipts: Arc::new(ReceiptQueries(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
             log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(connect::health(&config)),
             metrics,
@@ -247,10 +247,10 @@ impl Daemon {
         let api = Api::new(connection);
         let mut loops = JoinSet::new();
         let post = ReceiptStream::new(connection, &self.config.nats.receipts_stream);
-        let clerk = Arc::new(Receipts::new(self.receipts.clone(), post, self.metrics.receipts()));
+        let notifier = Arc::new(Receipts::new(self.receipts.clone(), post, self.metrics.receipts()));
         for position in 0..self.lanes.len() {
             let source = LaneSource::start(self.reader(position, &api, stop));
-            let (daemon, clerk, stop) = (self.clone(), clerk.clone(), stop.clone());
+            let (daemon, notifier, stop) = (self.clone(), notifier.clone(), stop.clone());
             loops.spawn(async move {
                 let (lane, metrics) = &daemon.lanes[position];
                 let pulse = daemon.health.pulse(&format!("the pipeline of {lane}"));
@@ -262,20 +262,20 @@ impl Daemon {
                     metrics,
                     stop: &stop,
                 };
-                Box::pin(pipeline::run(source, &daemon.ledger, &*clerk, lane)).await;
+                Box::pin(pipeline::run(source, &daemon.ledger, &*notifier, lane)).await;
                 daemon.positions.release(daemon.lanes[position].0).await;
             });
         }
         let (daemon, positions_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.positions.keep(|| daemon.ledger.failing_for(), &positions_stop).await });
         let (daemon, count_api, count_stop) = (self.clone(), api.clone(), stop.clone());
-        loops.spawn(async move { daemon.count(&count_api, &*clerk, &count_stop).await });
+        loops.spawn(async move { daemon.count(&count_api, &*notifier, &count_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
         loops.spawn(async move { Box::pin(daemon.publish_dead_letters(&dead_letters, &outbox_stop)).await });
-        let herald = CheckpointSubject(connection.client.clone());
+        let publisher = CheckpointSubject(connection.client.clone());
         let (daemon, notary_stop) = (self.clone(), stop.clone());
-        loops.spawn(async move { daemon.sign_checkpoints(&herald, &notary_stop).await });
+        loops.spawn(async move { daemon.sign_checkpoints(&publisher, &notary_stop).await });
         let (daemon, witness_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.ask_witnesses(&witness_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
@@ -333,7 +333,7 @@ impl Daemon {
         let pulse = self.health.pulse("the outbox");
         let outbox = Outbox {
             name: "outbox",
-            rung: &self.ledger.dead_letters_waiting,
+            wake: &self.ledger.dead_letters_waiting,
             queue_health: &self.health.postgres,
             delivery_health: &self.health.dead_letters,
             pulse: &pulse,
@@ -348,7 +348,7 @@ impl Daemon {
         let pulse = self.health.pulse("the budget alerts");
         let outbox = Outbox {
             name: "budget alerts",
-            rung: &self.ledger.alerts_waiting,
+            wake: &self.ledger.alerts_waiting,
             queue_health: &self.health.postgres,
             delivery_health: &self.health.alerts,
             pulse: &pulse,
@@ -359,13 +359,13 @@ impl Daemon {
         outbox::run(&self.alerts, stream, outbox).await;
     }
 
-    async fn sign_checkpoints(&self, herald: &CheckpointSubject, stop: &CancellationToken) {
+    async fn sign_checkpoints(&self, publisher: &CheckpointSubject, stop: &CancellationToken) {
         let Some(Signing { key, anchor }) = &self.signing else {
-            self.health.checkpoints.up("notary");
+            self.health.checkpoints.up("checkpoint signer");
             return stop.cancelled().await;
         };
-        let pulse = self.health.pulse("the notary");
-        let desk = Desk {
+        let pulse = self.health.pulse("the signer");
+        let context = SignerContext {
             key,
             anchor,
             pace: Pace { interval: self.config.checkpoint.interval, heartbeat: self.config.checkpoint.heartbeat },
@@ -375,7 +375,7 @@ impl Daemon {
             metrics: &self.metrics.checkpoints,
             stop,
         };
-        Box::pin(notary::run(&*self.log, herald, desk)).await;
+        Box::pin(signer::run(&*self.log, publisher, context)).await;
     }
 
     async fn ask_witnesses(&self, stop: &CancellationToken) {
@@ -432,8 +432,8 @@ impl Daemon {
     }
 }
 
-fn bearers(config: &Config) -> Arc<Bearers> {
-    Arc::new(config.webhooks.as_ref().map(|webhooks| webhooks.bearers.clone()).unwrap_or_default())
+fn tokens(config: &Config) -> Arc<ApiTokens> {
+    Arc::new(config.webhooks.as_ref().map(|webhooks| webhooks.tokens.clone()).unwrap_or_default())
 }
 
 /// This process, among all that may read one stream into one database.

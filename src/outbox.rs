@@ -61,8 +61,8 @@ impl fmt::Display for Undelivered {
 pub struct Outbox<'a> {
     /// Its name, for the dependencies.
     pub name: &'a str,
-    /// Rung when letters were committed.
-    pub rung: &'a Notify,
+    /// Notified when letters were committed.
+    pub wake: &'a Notify,
     /// Told when the queue cannot be read.
     pub queue_health: &'a Dependency,
     /// Told when letters cannot be published.
@@ -96,7 +96,7 @@ pub async fn run<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: 
             Round::Empty => {
                 backoff.reset();
                 tokio::select! {
-                    () = outbox.rung.notified() => {}
+                    () = outbox.wake.notified() => {}
                     () = tokio::time::sleep(LOOK_INTERVAL) => {}
                     () = outbox.stop.cancelled() => {}
                 }

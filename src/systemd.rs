@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 /// What somebody wants of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Signal {
     /// Settle what is held, and end. The second time: end at once.
     Stop,
     /// Read registry, agents and credentials again.
@@ -23,13 +23,13 @@ pub enum Wish {
 const WISHES_MAX: usize = 8;
 
 /// Signals, from now on.
-pub fn wishes() -> io::Result<mpsc::Receiver<Wish>> {
+pub fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (sender, receiver) = mpsc::channel(WISHES_MAX);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            let wish = if signal == SIGHUP { Wish::Reload } else { Wish::Stop };
-            if sender.blocking_send(wish).is_err() {
+            let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
+            if sender.blocking_send(signal).is_err() {
                 break;
             }
         }

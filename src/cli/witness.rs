@@ -4,7 +4,7 @@
 use crate::command::{Exit, Failure};
 use crate::config::{Log as Logging, LogFormat};
 use crate::http;
-use crate::systemd::{self, Wish};
+use crate::systemd::{self, Signal};
 use crate::tlog::checkpoint::Origin;
 use crate::tlog::cosignature::SignerKey;
 use crate::tlog::note::VerifierKey;
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let key = key(&arguments.key_file)?;
     let witness = Witness::open(key, arguments.logs, &arguments.state);
     let witness = witness.map_err(|error| Failure::new(Exit::Configuration, error))?;
-    let mut wishes = systemd::wishes().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let mut signals = systemd::signals().map_err(|error| Failure::new(Exit::Failed, error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
     runtime.block_on(async {
@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         let stop = CancellationToken::new();
         let serving = tokio::spawn(http::witness::serve(listener, witness, clock::since_1970, stop.clone()));
         systemd::ready(&status);
-        while let Some(wish) = wishes.recv().await {
-            if wish == Wish::Stop {
+        while let Some(signal) = signals.recv().await {
+            if signal == Signal::Stop {
                 break;
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::config::reader::{Reader, credential};
-use crate::http::api_token::Bearers;
+use crate::http::api_token::ApiTokens;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub struct Webhooks {
     /// Where they are served; `None` is where everything else is.
     pub listen: Option<SocketAddr>,
     /// Who is let in.
-    pub bearers: Bearers,
+    pub tokens: ApiTokens,
     /// How long a caller waits for the commit.
     pub patience: Duration,
     /// Requests at a time.
@@ -36,7 +36,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(20);
 impl Reader {
     pub(crate) fn webhooks(&self) -> Result<Option<Webhooks>, ConfigError> {
         let expected = |why: &str| format!("a list of \"SHA256 ACTOR ACTOR …\" or \"SHA256 *\" ({why})");
-        let bearers = Bearers::parse(&self.list("webhooks.tokens")?)
+        let tokens = ApiTokens::parse(&self.list("webhooks.tokens")?)
             .map_err(|why| self.fault("webhooks.tokens", &expected(&why)))?;
         let webhooks = Webhooks {
             listen: self.listen("webhooks.listen")?,
@@ -46,8 +46,8 @@ impl Reader {
             nats_credentials_file: self
                 .path("webhooks.nats_credentials_file")?
                 .or_else(|| credential("ledgerd.webhooks-nats-credentials")),
-            bearers,
+            tokens,
         };
-        Ok(Some(webhooks).filter(|webhooks| !webhooks.bearers.is_empty()))
+        Ok(Some(webhooks).filter(|webhooks| !webhooks.tokens.is_empty()))
     }
 }

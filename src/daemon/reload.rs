@@ -3,7 +3,7 @@
 use crate::command::{Failure, connect, rules};
 use crate::config::Config;
 use crate::daemon::webhooks;
-use crate::daemon::{Daemon, bearers};
+use crate::daemon::{Daemon, tokens};
 use crate::systemd;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -53,7 +53,7 @@ impl Daemon {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));
-        self.bearers.send_replace(bearers(&config));
+        self.tokens.send_replace(tokens(&config));
         Ok(())
     }
 

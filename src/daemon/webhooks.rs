@@ -68,8 +68,8 @@ impl Daemon {
         tokio::spawn(self.clone().keep_connected(sender));
         tokio::spawn(self.clone().write_refusals());
         let gate = Gate { intake, stop: self.stop.clone() };
-        let bearers = self.bearers.subscribe();
-        Some(Webhooks::new(gate, bearers, limits, self.metrics.webhooks(), self.refusals.clone()))
+        let tokens = self.tokens.subscribe();
+        Some(Webhooks::new(gate, tokens, limits, self.metrics.webhooks(), self.refusals.clone()))
     }
 
     /// Until the runtime ends: those who asked before a stop are still to be answered.

@@ -102,7 +102,7 @@ pub const REQUEUES_MAX: usize = 10;
 
 /// What an operator says besides "requeue".
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Insistence {
+pub struct RequeueOptions {
     /// That it is to be done once more.
     pub again: bool,
     /// That other bytes are to be published.
@@ -131,8 +131,8 @@ impl Standing {
     ///
     /// # Errors
     /// A sentence that says why not, and what to do.
-    pub fn admit_requeue(&self, stream: Destination<'_>, insistence: Insistence) -> Result<(), String> {
-        let Insistence { again, replaces } = insistence;
+    pub fn admit_requeue(&self, stream: Destination<'_>, options: RequeueOptions) -> Result<(), String> {
+        let RequeueOptions { again, replaces } = options;
         if self.incarnation.is_none() {
             return Err("it is an event of the program's own, which no stream takes".to_owned());
         }
@@ -211,19 +211,19 @@ mod tests {
         Standing { state: State::Requeued, rounds: 1, requeued: Some((outcome, 1, 9)), ..open() }
     }
 
-    fn admitted(standing: &Standing, created_ns: i64, insistence: Insistence) -> Result<(), String> {
+    fn admitted(standing: &Standing, created_ns: i64, options: RequeueOptions) -> Result<(), String> {
         let incarnation = stream(created_ns);
-        standing.admit_requeue(Destination { incarnation: &incarnation, has_the_last: true }, insistence)
+        standing.admit_requeue(Destination { incarnation: &incarnation, has_the_last: true }, options)
     }
 
-    const PLAIN: Insistence = Insistence { again: false, replaces: false };
-    const AGAIN: Insistence = Insistence { again: true, replaces: false };
-    const REPLACED: Insistence = Insistence { again: false, replaces: true };
+    const PLAIN: RequeueOptions = RequeueOptions { again: false, replaces: false };
+    const AGAIN: RequeueOptions = RequeueOptions { again: true, replaces: false };
+    const REPLACED: RequeueOptions = RequeueOptions { again: false, replaces: true };
 
     #[test]
     fn what_came_back_for_the_same_reason_is_not_requeued_without_a_word() {
         let back = |reason: &str| Standing { origins: vec![("1-1".to_owned(), reason.to_owned())], ..open() };
-        let ok = |standing: &Standing, insistence| admitted(standing, 1, insistence).is_ok();
+        let ok = |standing: &Standing, options| admitted(standing, 1, options).is_ok();
         assert!(ok(&open(), PLAIN));
         assert!(ok(&back("conflict"), PLAIN));
         assert!(!ok(&back("unknown_reference"), PLAIN));
@@ -234,9 +234,8 @@ mod tests {
 
     #[test]
     fn what_was_requeued_is_not_requeued_a_second_time() {
-        let why = |outcome, created_ns, insistence| {
-            admitted(&requeued(outcome), created_ns, insistence).err().unwrap_or_default()
-        };
+        let why =
+            |outcome, created_ns, options| admitted(&requeued(outcome), created_ns, options).err().unwrap_or_default();
         assert_eq!(why(Outcome::Accepted, 2, AGAIN), "it was requeued, and accepted");
         assert!(why(Outcome::Rejected("1-7".to_owned()), 2, AGAIN).contains("again as 1-7"));
         assert!(why(Outcome::Awaited, 1, AGAIN).contains("on its way"));

@@ -8,11 +8,11 @@ use subtle::ConstantTimeEq as _;
 
 /// All tokens that are let in.
 #[derive(Clone, Debug, Default)]
-pub struct Bearers(Vec<Bearer>);
+pub struct ApiTokens(Vec<ApiToken>);
 
 /// Whoever has the token with this hash.
 #[derive(Clone)]
-pub struct Bearer {
+pub struct ApiToken {
     token_sha256: Hash,
     actors: Actors,
 }
@@ -27,30 +27,30 @@ enum Actors {
 
 const EVERY_ACTOR: &str = "*";
 
-impl fmt::Debug for Bearer {
+impl fmt::Debug for ApiToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bearer").field("actors", &self.actors).finish_non_exhaustive()
+        f.debug_struct("ApiToken").field("actors", &self.actors).finish_non_exhaustive()
     }
 }
 
-impl Bearers {
+impl ApiTokens {
     /// `SHA256 ACTOR ACTOR …` or `SHA256 *` each.
     ///
     /// # Errors
     /// A sentence that does not repeat the text, for it may be a token by mistake.
     pub fn parse(list: &[String]) -> Result<Self, String> {
-        let mut bearers: Vec<Bearer> = Vec::new();
+        let mut tokens: Vec<ApiToken> = Vec::new();
         for (text, place) in list.iter().zip(1..) {
-            let bearer = Bearer::parse(text).ok_or_else(|| format!("the token at place {place} is not written so"))?;
-            if bearer.token_sha256 == sha256(b"") {
+            let token = ApiToken::parse(text).ok_or_else(|| format!("the token at place {place} is not written so"))?;
+            if token.token_sha256 == sha256(b"") {
                 return Err(format!("the token at place {place} is empty: the hash is that of nothing"));
             }
-            if bearers.iter().any(|known| known.token_sha256 == bearer.token_sha256) {
+            if tokens.iter().any(|known| known.token_sha256 == token.token_sha256) {
                 return Err(format!("the token at place {place} was there before"));
             }
-            bearers.push(bearer);
+            tokens.push(token);
         }
-        Ok(Self(bearers))
+        Ok(Self(tokens))
     }
 
     /// Whether nobody is let in.
@@ -59,19 +59,19 @@ impl Bearers {
     }
 
     /// Who has this token. The time that it takes says nothing about the tokens that there are.
-    pub fn of_token(&self, token: &[u8]) -> Option<&Bearer> {
+    pub fn of_token(&self, token: &[u8]) -> Option<&ApiToken> {
         let presented = sha256(token);
         let mut found = None;
-        for bearer in &self.0 {
-            if bool::from(bearer.token_sha256.ct_eq(&presented)) {
-                found = Some(bearer);
+        for token in &self.0 {
+            if bool::from(token.token_sha256.ct_eq(&presented)) {
+                found = Some(token);
             }
         }
         found
     }
 }
 
-impl Bearer {
+impl ApiToken {
     fn parse(text: &str) -> Option<Self> {
         let (digits, actors) = text.trim().split_once(' ')?;
         Some(Self { token_sha256: hash_of_digits(digits)?, actors: Actors::parse(actors)? })
@@ -137,19 +137,19 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_hash_and_names_its_actors() {
-        let bearers = Bearers::parse(&[entry("one", "RXY-CEO SRN-CIO"), entry("two", "N8N_SANITIZER")]).expect("good");
-        let one = bearers.of_token(b"one").expect("it is known");
+        let tokens = ApiTokens::parse(&[entry("one", "RXY-CEO SRN-CIO"), entry("two", "N8N_SANITIZER")]).expect("good");
+        let one = tokens.of_token(b"one").expect("it is known");
         assert!(one.writes_for("SRN-CIO") && !one.writes_for("N8N_SANITIZER") && !one.writes_for(""));
         for wrong in ["", "One", "one ", &hex(&sha256(b"one"))] {
-            assert!(bearers.of_token(wrong.as_bytes()).is_none(), "{wrong}");
+            assert!(tokens.of_token(wrong.as_bytes()).is_none(), "{wrong}");
         }
-        assert!(!format!("{bearers:?}").contains(&hex(&sha256(b"one"))[..8]));
+        assert!(!format!("{tokens:?}").contains(&hex(&sha256(b"one"))[..8]));
     }
 
     #[test]
     fn a_star_writes_for_everybody_whose_name_can_stand_in_a_subject() {
-        let bearers = Bearers::parse(&[entry("one", "*"), entry("two", "RXY-CEO")]).expect("good");
-        let everybodys = bearers.of_token(b"one").expect("it is known");
+        let tokens = ApiTokens::parse(&[entry("one", "*"), entry("two", "RXY-CEO")]).expect("good");
+        let everybodys = tokens.of_token(b"one").expect("it is known");
         assert!(everybodys.writes_for("RXY-CEO") && everybodys.writes_for("123e4567-e89b-42d3-a456-426614174000"));
         for no_actor in ["", "*", ">", "a.b", "a b", "é", &"x".repeat(ACTOR_CHARS_MAX + 1)] {
             assert!(!everybodys.writes_for(no_actor), "{no_actor}");
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_token_for_one_actor_says_which() {
-        let bearers = Bearers::parse(&[entry("one", "A"), entry("two", "A B")]).expect("good");
-        let only = |token: &str| bearers.of_token(token.as_bytes()).expect("it is known").only_actor();
+        let tokens = ApiTokens::parse(&[entry("one", "A"), entry("two", "A B")]).expect("good");
+        let only = |token: &str| tokens.of_token(token.as_bytes()).expect("it is known").only_actor();
         assert_eq!((only("one"), only("two")), (Some("A"), None));
     }
 
@@ -168,12 +168,12 @@ mod tests {
     fn what_is_no_hash_with_actors_is_refused_and_not_repeated() {
         let digits = hex(&sha256(b"x"));
         for bad in ["hunter2", "hunter2 RXY-CEO", &digits, &format!("{digits} * A"), &format!("{digits} a.b"), ""] {
-            let error = Bearers::parse(&[bad.to_owned()]).expect_err(bad);
+            let error = ApiTokens::parse(&[bad.to_owned()]).expect_err(bad);
             assert!(error.contains("place 1") && !error.contains("hunter2"), "{error}");
         }
-        let nothing = Bearers::parse(&[entry("", "A")]).expect_err("everybody has it");
+        let nothing = ApiTokens::parse(&[entry("", "A")]).expect_err("everybody has it");
         assert!(nothing.contains("empty"), "{nothing}");
-        let twice = Bearers::parse(&[entry("x", "A"), entry("x", "B")]).expect_err("one of them would be idle");
+        let twice = ApiTokens::parse(&[entry("x", "A"), entry("x", "B")]).expect_err("one of them would be idle");
         assert!(twice.contains("place 2"), "{twice}");
     }
 }

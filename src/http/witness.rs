@@ -23,7 +23,7 @@ const REQUESTS_MAX: usize = 32;
 const BODY_BYTES_MAX: usize = 128 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
-struct Desk {
+struct WitnessState {
     witness: Witness,
     requests: Arc<Semaphore>,
     clock: fn() -> Duration,
@@ -36,12 +36,12 @@ pub async fn serve(
     clock: fn() -> Duration,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let desk = Arc::new(Desk { witness, requests: Arc::new(Semaphore::new(REQUESTS_MAX)), clock });
-    let router = Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(desk);
+    let state = Arc::new(WitnessState { witness, requests: Arc::new(Semaphore::new(REQUESTS_MAX)), clock });
+    let router = Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(state);
     listener::serve(listener, router, Limits::default(), stop).await
 }
 
-async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Body) -> Response {
+async fn add_checkpoint(State(state): State<Arc<WitnessState>>, body: Body) -> Response {
     let body = match timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
@@ -51,14 +51,14 @@ async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Body) -> Response {
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n").into_response(),
     };
     // Taken with the body in hand: whoever sends slowly keeps nobody else waiting.
-    let Ok(permit) = Arc::clone(&desk.requests).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&state.requests).try_acquire_owned() else {
         let busy = (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "too many requests: try again\n");
         return busy.into_response();
     };
     // It waits for its turn and for the disk. It goes on to its end even if the one who asked is gone by then.
     let judged = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        desk.witness.add_checkpoint(&body, (desk.clock)())
+        state.witness.add_checkpoint(&body, (state.clock)())
     });
     match judged.await {
         Ok(Answer { status, content_type, body }) => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// One epoch of a stream, and how far it was proven.
 #[derive(Clone, Debug, FromRow)]
-pub struct HeldEpoch {
+pub struct CoveredEpoch {
     /// As the database numbers it.
     #[sqlx(rename = "epoch")]
     pub number: i32,
@@ -52,7 +52,7 @@ pub struct Proof {
 const PAGE: i64 = 100_000;
 
 /// All epochs of a stream, the oldest first.
-pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<HeldEpoch>, DatabaseError> {
+pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<CoveredEpoch>, DatabaseError> {
     let reading = async {
         let mut lease = connections.lease().await?;
         let epochs = sqlx::query_as(
@@ -211,7 +211,7 @@ pub async fn compare(connections: &Connections, epochs: &[i32], message: &Messag
 }
 
 /// Whether one of these epochs has each of these messages.
-pub async fn are_held(
+pub async fn are_covered(
     connections: &Connections,
     epochs: &[i32],
     messages: &[Message],
@@ -292,9 +292,9 @@ pub async fn is_a_registry_empty(connections: &Connections) -> Result<bool, Data
 
 /// A store that only looks: what it would do with a message is said, and nothing is done.
 #[derive(Debug)]
-pub struct OnlyLooking(pub Connections);
+pub struct DryRun(pub Connections);
 
-impl Store for OnlyLooking {
+impl Store for DryRun {
     async fn commit(&self, rows: &Arc<Vec<Judged>>, _: References) -> Result<Tally, StoreError> {
         let Some(first) = rows.first() else { return Ok(Tally::default()) };
         let known = self.known(&first.message.incarnation, rows).await;
@@ -311,7 +311,7 @@ impl Store for OnlyLooking {
     }
 }
 
-impl OnlyLooking {
+impl DryRun {
     /// Whether each of these messages is stored.
     async fn known(&self, incarnation: &Incarnation, rows: &[Judged]) -> Result<Vec<bool>, DatabaseError> {
         let reading = async {

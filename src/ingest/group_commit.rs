@@ -8,42 +8,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Rows of one transaction at most, unless a single batch has more.
-const PARTY_ROWS_MAX: usize = 1_000;
+const GROUP_ROWS_MAX: usize = 1_000;
 /// And bytes of their payloads.
-const PARTY_BYTES_MAX: usize = 1024 * 1024;
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
 
 /// Batches that wait for a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Queue(Mutex<Line>);
+pub(crate) struct Queue(Mutex<Waiters>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct Waiters {
     joined: u64,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedBatch>,
 }
 
 /// A batch that waits.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct QueuedBatch {
     number: u64,
     pub(crate) rows: Arc<Vec<Judged>>,
     pub(crate) references: References,
     bytes: usize,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<GroupAnswer>,
 }
 
 /// What became of a batch that waited.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum GroupAnswer {
     /// Its commit was made, or failed for a reason of its own.
     Settled(Result<Tally, StoreError>),
     /// It was committed with others, and that failed: it is unknown whether it was stored, and by itself it may fare better.
     Alone,
 }
 
-impl Waiting {
+impl QueuedBatch {
     /// Gives the rows back, and says what became of them.
-    pub(crate) fn answer(self, answer: Answer) {
+    pub(crate) fn answer(self, answer: GroupAnswer) {
         let Self { rows, answer: caller, .. } = self;
         // Before its owner hears of it, who then need not copy them to change them.
         drop(rows);
@@ -70,67 +70,67 @@ impl Waiting {
 }
 
 impl Queue {
-    /// Waits in line, until the place is dropped or withdrawn, or the rows are taken along by somebody.
-    pub(crate) fn join(&self, rows: &Arc<Vec<Judged>>, references: References) -> Place<'_> {
+    /// Waits in the queue, until the place is dropped or withdrawn, or the rows are taken along by somebody.
+    pub(crate) fn join(&self, rows: &Arc<Vec<Judged>>, references: References) -> QueueEntry<'_> {
         let (sender, answer) = oneshot::channel();
         let bytes = rows.iter().map(|row| row.message.payload.len()).sum();
-        let mut line = self.lock();
-        line.joined += 1;
-        let number = line.joined;
-        line.waiting.push_back(Waiting { number, rows: rows.clone(), references, bytes, answer: sender });
-        Place { queue: self, number, answer }
+        let mut waiters = self.lock();
+        waiters.joined += 1;
+        let number = waiters.joined;
+        waiters.waiting.push_back(QueuedBatch { number, rows: rows.clone(), references, bytes, answer: sender });
+        QueueEntry { queue: self, number, answer }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Line> {
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in line.
+/// An entry of the queue.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct QueueEntry<'a> {
     queue: &'a Queue,
     number: u64,
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<GroupAnswer>,
 }
 
-impl Place<'_> {
+impl QueueEntry<'_> {
     /// What became of the rows.
-    pub(crate) async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> GroupAnswer {
         // Whoever took them along may have been cut short.
-        (&mut self.answer).await.unwrap_or(Answer::Alone)
+        (&mut self.answer).await.unwrap_or(GroupAnswer::Alone)
     }
 
-    /// Takes the rows out of line, and all that may go with them. Empty if somebody has taken them already.
-    pub(crate) fn party(&self) -> Vec<Waiting> {
-        let mut line = self.queue.lock();
-        let Some(at) = line.waiting.iter().position(|one| one.number == self.number) else { return Vec::new() };
-        let Some(first) = line.waiting.remove(at) else { return Vec::new() };
+    /// Takes the rows out of the queue, and all that may go with them. Empty if somebody has taken them already.
+    pub(crate) fn take_group(&self) -> Vec<QueuedBatch> {
+        let mut waiters = self.queue.lock();
+        let Some(at) = waiters.waiting.iter().position(|one| one.number == self.number) else { return Vec::new() };
+        let Some(first) = waiters.waiting.remove(at) else { return Vec::new() };
         let (mut rows, mut bytes) = (first.rows.len(), first.bytes);
-        let mut party = vec![first];
-        for one in std::mem::take(&mut line.waiting) {
-            let has_room = rows + one.rows.len() <= PARTY_ROWS_MAX && bytes + one.bytes <= PARTY_BYTES_MAX;
-            if has_room && party[0].goes_with(&one) {
+        let mut group = vec![first];
+        for one in std::mem::take(&mut waiters.waiting) {
+            let has_room = rows + one.rows.len() <= GROUP_ROWS_MAX && bytes + one.bytes <= GROUP_BYTES_MAX;
+            if has_room && group[0].goes_with(&one) {
                 rows += one.rows.len();
                 bytes += one.bytes;
-                party.push(one);
+                group.push(one);
             } else {
-                line.waiting.push_back(one);
+                waiters.waiting.push_back(one);
             }
         }
-        party
+        group
     }
 
-    /// Leaves the line; says no if the rows were taken along already.
+    /// Leaves the queue; returns false if the rows were taken along already.
     pub(crate) fn withdraw(&self) -> bool {
-        let mut line = self.queue.lock();
-        let before = line.waiting.len();
-        line.waiting.retain(|one| one.number != self.number);
-        line.waiting.len() < before
+        let mut waiters = self.queue.lock();
+        let before = waiters.waiting.len();
+        waiters.waiting.retain(|one| one.number != self.number);
+        waiters.waiting.len() < before
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         self.withdraw();
     }
@@ -162,19 +162,19 @@ mod tests {
     }
 
     /// How many batches go with the first, which has one row of one byte.
-    fn companions(others: &[Arc<Vec<Judged>>]) -> usize {
+    fn grouped(others: &[Arc<Vec<Judged>>]) -> usize {
         let queue = Queue::default();
         let first = queue.join(&batch(1, 1, 1), References::MayFollow);
         let _others: Vec<_> = others.iter().map(|rows| queue.join(rows, References::MayFollow)).collect();
-        first.party().len() - 1
+        first.take_group().len() - 1
     }
 
     #[test]
     fn a_party_is_bounded_in_rows_and_bytes_and_of_one_incarnation() {
-        assert_eq!(companions(&[batch(1, 1, 1), batch(1, 998, 1)]), 2);
-        assert_eq!(companions(&[batch(1, 999, 1), batch(1, 1, 1)]), 1);
-        assert_eq!(companions(&[batch(1, 1, 1024 * 1024), batch(1, 1, 1024)]), 1);
-        assert_eq!(companions(&[batch(2, 1, 1)]), 0);
+        assert_eq!(grouped(&[batch(1, 1, 1), batch(1, 998, 1)]), 2);
+        assert_eq!(grouped(&[batch(1, 999, 1), batch(1, 1, 1)]), 1);
+        assert_eq!(grouped(&[batch(1, 1, 1024 * 1024), batch(1, 1, 1024)]), 1);
+        assert_eq!(grouped(&[batch(2, 1, 1)]), 0);
     }
 
     #[tokio::test]
@@ -182,8 +182,8 @@ mod tests {
         let queue = Queue::default();
         let first = queue.join(&batch(1, 1, 1), References::MayFollow);
         let mut second = queue.join(&batch(1, 1, 1), References::MayFollow);
-        drop(first.party());
-        assert!(second.party().is_empty() && !second.withdraw());
-        assert!(matches!(second.answer().await, Answer::Alone));
+        drop(first.take_group());
+        assert!(second.take_group().is_empty() && !second.withdraw());
+        assert!(matches!(second.answer().await, GroupAnswer::Alone));
     }
 }

@@ -78,9 +78,9 @@ pub trait Store {
 }
 
 /// Who tells publishers what became of their messages.
-pub trait Clerk {
+pub trait ReceiptNotifier {
     /// Tells those who ask. It comes to an end soon, whether they heard it or not: the ledger waits for it.
-    fn tell(&self, asked: &[Asked]) -> impl Future<Output = ()> + Send;
+    fn notify(&self, asked: &[Asked]) -> impl Future<Output = ()> + Send;
 }
 
 /// Whether the records that others refer to may still be on their way to the store.
@@ -282,9 +282,9 @@ impl<T> Batch<T> {
 impl<T: Send> Durable<T> {
     /// Tells those who ask, acknowledges, and says what was stored. In this order: what is not acknowledged when the process is
     /// killed is read again by the lane's next owner, who tells it then.
-    pub async fn acknowledge<S: Source<Ticket = T>, C: Clerk>(self, source: &mut S, clerk: &C) -> Tally {
+    pub async fn acknowledge<S: Source<Ticket = T>, C: ReceiptNotifier>(self, source: &mut S, notifier: &C) -> Tally {
         if !self.asked.is_empty() {
-            clerk.tell(&self.asked).await;
+            notifier.notify(&self.asked).await;
         }
         // Messages are acknowledged in their order, so the last ticket speaks for all.
         if let Some(last) = self.tickets.into_iter().next_back() {

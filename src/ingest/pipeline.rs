@@ -1,7 +1,7 @@
 //! Take, judge, commit, acknowledge: the whole daemon. One of these runs for each lane.
 
 use crate::health::{Dependency, Pulse};
-use crate::ingest::lifecycle::{Batch, Clerk, Remedy, Source, Store, Tally, Undone};
+use crate::ingest::lifecycle::{Batch, ReceiptNotifier, Remedy, Source, Store, Tally, Undone};
 use crate::metrics::LaneMetrics;
 use crate::record::rules::Rules;
 use crate::retry::Backoff;
@@ -30,7 +30,12 @@ pub struct LaneContext<'a> {
 
 /// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
 /// in the stream, and is read again.
-pub async fn run<S: Source, D: Store, C: Clerk>(mut source: S, store: &D, clerk: &C, lane: LaneContext<'_>) {
+pub async fn run<S: Source, D: Store, C: ReceiptNotifier>(
+    mut source: S,
+    store: &D,
+    notifier: &C,
+    lane: LaneContext<'_>,
+) {
     // It may have ended while it waited, and be running again.
     lane.store_health.forget(lane.name);
     loop {
@@ -39,16 +44,16 @@ pub async fn run<S: Source, D: Store, C: Clerk>(mut source: S, store: &D, clerk:
         lane.metrics.received.inc_by(deliveries.len() as u64);
         let rules = lane.rules.borrow().clone();
         let batch = Batch::judge(deliveries, &rules);
-        settle(batch, &mut source, store, clerk, &lane).await;
+        settle(batch, &mut source, store, notifier, &lane).await;
     }
 }
 
 /// Brings each message of a batch to its durable end, however long the store is away.
-async fn settle<S: Source, D: Store, C: Clerk>(
+async fn settle<S: Source, D: Store, C: ReceiptNotifier>(
     batch: Batch<S::Ticket>,
     source: &mut S,
     store: &D,
-    clerk: &C,
+    notifier: &C,
     lane: &LaneContext<'_>,
 ) {
     let mut patience = Patience::new();
@@ -65,7 +70,7 @@ async fn settle<S: Source, D: Store, C: Clerk>(
                 lane.store_health.up(lane.name);
                 patience = Patience::new();
                 lane.pulse.beat();
-                let tally = durable.acknowledge(source, clerk).await;
+                let tally = durable.acknowledge(source, notifier).await;
                 lane.metrics.count(&tally);
                 tell_rejects(lane.name, &tally);
             }

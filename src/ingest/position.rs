@@ -35,7 +35,7 @@ pub enum Order {
     Late,
 }
 
-/// What came of the wish to own a lane.
+/// What came of the signal to own a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
     /// The lane is owned, and is stored up to `position`.

@@ -1,6 +1,6 @@
 //! The statements on `ledger.position`, `ledger.gap` and `ledger.identity`: who owns a lane, and how far it is stored.
 
-use crate::ingest::coverage as held;
+use crate::ingest::coverage;
 use crate::ingest::epochs;
 use crate::ingest::position::{Claim, Claimed, Held, Move, Positions};
 use crate::postgres::connections::Connections;
@@ -455,11 +455,11 @@ impl Positions for LanePositions {
     }
 
     async fn highest(&self, incarnation: &Incarnation, through: i64) -> Result<Option<i64>, String> {
-        held::highest(&self.connections, &self.epochs(incarnation).await?, through).await.map_err(text)
+        coverage::highest(&self.connections, &self.epochs(incarnation).await?, through).await.map_err(text)
     }
 
     async fn compare(&self, message: &Message) -> Result<Held, String> {
-        held::compare(&self.connections, &self.epochs(&message.incarnation).await?, message).await.map_err(text)
+        coverage::compare(&self.connections, &self.epochs(&message.incarnation).await?, message).await.map_err(text)
     }
 
     async fn open_epoch(&self, incarnation: &Incarnation, since: i32, divergence: i64) -> Result<(), String> {

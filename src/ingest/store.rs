@@ -1,13 +1,13 @@
 //! How the daemon's store answers a commit: with what was stored, or with the remedy for what went wrong.
 //!
-//! Batches that wait for a connection at the same time are committed together (`company`): a commit waits for the disk and for
+//! Batches that wait for a connection at the same time are committed together (`group_commit`): a commit waits for the disk and for
 //! the lock on the tree's head, however few rows it has. If that fails, each is committed by itself, and finds its own remedy.
 
 use crate::budget::days::News;
 use crate::budget::status::Budget;
 use crate::ingest::commit::{Assumptions, Outcome, commit, records_of, tally};
 use crate::ingest::custody::Tip;
-use crate::ingest::group_commit::{Answer, Queue, Waiting};
+use crate::ingest::group_commit::{GroupAnswer, Queue, QueuedBatch};
 use crate::ingest::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
 use crate::ingest::projection::{self, Ids};
 use crate::postgres::connections::{Connections, Lease};
@@ -93,9 +93,9 @@ impl Ledger {
 
 impl Store for Ledger {
     async fn commit(&self, rows: &Arc<Vec<Judged>>, references: References) -> Result<Tally, StoreError> {
-        match self.commit_in_company(rows, references).await {
-            Answer::Settled(result) => result,
-            Answer::Alone => {
+        match self.commit_in_group(rows, references).await {
+            GroupAnswer::Settled(result) => result,
+            GroupAnswer::Alone => {
                 let lease =
                     self.writers.lease().await.map_err(|error| Failure::of_custody(error).into_store_error())?;
                 let rows: Vec<&Judged> = rows.iter().collect();
@@ -117,7 +117,7 @@ enum Undone {
 impl Ledger {
     /// Waits until another caller has committed these rows with its own, or for a connection; with that it commits them, and what
     /// may go with them.
-    async fn commit_in_company(&self, rows: &Arc<Vec<Judged>>, references: References) -> Answer {
+    async fn commit_in_group(&self, rows: &Arc<Vec<Judged>>, references: References) -> GroupAnswer {
         let mut place = self.queue.join(rows, references);
         let lease = tokio::select! {
             biased;
@@ -126,15 +126,15 @@ impl Ledger {
         };
         match lease {
             Ok((lease, _turn)) => {
-                let party = place.party();
-                if party.is_empty() {
+                let group = place.take_group();
+                if group.is_empty() {
                     lease.keep();
                 } else {
-                    self.commit_party(lease, party).await;
+                    self.commit_group(lease, group).await;
                 }
             }
             Err(error) if place.withdraw() => {
-                return Answer::Settled(Err(Failure::of_custody(error).into_store_error()));
+                return GroupAnswer::Settled(Err(Failure::of_custody(error).into_store_error()));
             }
             // Somebody else has taken the rows along.
             Err(_) => {}
@@ -154,23 +154,23 @@ impl Ledger {
         self.writers.lease().await.map(|lease| (lease, turn))
     }
 
-    async fn commit_party(&self, lease: Lease<'_>, party: Vec<Waiting>) {
-        let rows: Vec<&Judged> = party.iter().flat_map(|one| one.rows.iter()).collect();
-        match self.commit_rows(lease, &rows, party[0].references).await {
+    async fn commit_group(&self, lease: Lease<'_>, group: Vec<QueuedBatch>) {
+        let rows: Vec<&Judged> = group.iter().flat_map(|one| one.rows.iter()).collect();
+        match self.commit_rows(lease, &rows, group[0].references).await {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
-                for one in party {
+                for one in group {
                     let tally = tally(outcomes.by_ref().take(one.rows.len()));
-                    one.answer(Answer::Settled(Ok(tally)));
+                    one.answer(GroupAnswer::Settled(Ok(tally)));
                 }
             }
-            Err(undone) if party.len() == 1 => {
+            Err(undone) if group.len() == 1 => {
                 let error = self.remedy_for(undone, &rows).await;
-                for one in party {
-                    one.answer(Answer::Settled(Err(error.clone())));
+                for one in group {
+                    one.answer(GroupAnswer::Settled(Err(error.clone())));
                 }
             }
-            Err(_) => party.into_iter().for_each(|one| one.answer(Answer::Alone)),
+            Err(_) => group.into_iter().for_each(|one| one.answer(GroupAnswer::Alone)),
         }
     }
 
@@ -221,7 +221,7 @@ impl Ledger {
         }
     }
 
-    /// Ids that are taken come in company, as when a publisher sends a backlog again.
+    /// Ids that are taken come together, as when a publisher sends a backlog again.
     fn expected_ids(&self) -> Ids {
         let less = |left: u32| left.checked_sub(1);
         match self.wary_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {

@@ -1,6 +1,6 @@
 //! Publishes checkpoints on the subject `ledger.checkpoint`, which no stream keeps: the next one says more.
 
-use crate::log::signer::Herald;
+use crate::log::signer::CheckpointPublisher;
 use crate::tlog::checkpoint::SignedCheckpoint;
 use async_nats::Client;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub struct CheckpointSubject(pub Client);
 const SUBJECT: &str = "ledger.checkpoint";
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Herald for CheckpointSubject {
+impl CheckpointPublisher for CheckpointSubject {
     async fn announce(&self, checkpoint: &SignedCheckpoint) {
         let publishing = self.0.publish(SUBJECT, checkpoint.to_string().into());
         if !matches!(timeout(PUBLISH_TIMEOUT, publishing).await, Ok(Ok(()))) {

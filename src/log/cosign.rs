@@ -1,7 +1,7 @@
 //! Asks witnesses to cosign a checkpoint (c2sp.org/tlog-witness), each with the proof that the
 //! tree grew out of the one which that witness saw last.
 
-use crate::log::logbook::Logbook;
+use crate::log::stored_tree::StoredTree;
 use crate::tlog::checkpoint::{Origin, SignedCheckpoint};
 use crate::tlog::cosignature::{VerifierKey, collect};
 use crate::tlog::plan::ConsistencyPlan;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// How requests get to a witness.
-pub trait Post: Send + Sync {
+pub trait WitnessClient: Send + Sync {
     /// Posts a body, and returns what was answered. `Err`: nobody answered.
     fn post(&self, url: &str, body: String) -> impl Future<Output = Result<Reply, String>> + Send;
 }
@@ -113,15 +113,15 @@ impl Witness {
     pub async fn cosign(
         &self,
         checkpoint: &SignedCheckpoint,
-        book: &impl Logbook,
-        post: &impl Post,
+        tree: &impl StoredTree,
+        client: &impl WitnessClient,
     ) -> Result<SignedCheckpoint, NotCosigned> {
         let origin = checkpoint.checkpoint().origin();
         let TreeHead { size, .. } = checkpoint.head();
         let mut old_size = Some(self.latest_size(origin)).filter(|latest| *latest <= size).unwrap_or(0);
         for _ in 0..TRIES {
-            let request = request(old_size, checkpoint, book).await?;
-            let reply = post.post(&self.url, request).await.map_err(NotCosigned::Away)?;
+            let request = request(old_size, checkpoint, tree).await?;
+            let reply = client.post(&self.url, request).await.map_err(NotCosigned::Away)?;
             match reply.status {
                 200 => {
                     let cosigned = self.collect(checkpoint, &reply.body)?;
@@ -166,10 +166,10 @@ fn told(reply: &Reply) -> String {
     format!("{} {}", reply.status, line.replace(char::is_control, " ")).trim_end().to_owned()
 }
 
-async fn request(old_size: u64, checkpoint: &SignedCheckpoint, book: &impl Logbook) -> Result<String, NotCosigned> {
+async fn request(old_size: u64, checkpoint: &SignedCheckpoint, tree: &impl StoredTree) -> Result<String, NotCosigned> {
     let no_proof = |error: &dyn fmt::Display| NotCosigned::NoProof(error.to_string());
     let plan = ConsistencyPlan::new(old_size, checkpoint.head().size).map_err(|error| no_proof(&error))?;
-    let hashes = book.hashes(&plan.ranges()).await.map_err(|error| no_proof(&error))?;
+    let hashes = tree.hashes(&plan.ranges()).await.map_err(|error| no_proof(&error))?;
     let proof = plan.build(&hashes).map_err(|error| no_proof(&error))?;
     let request = AddCheckpoint::new(old_size, proof, checkpoint).map_err(|error| no_proof(&error))?;
     Ok(request.to_string())
@@ -179,14 +179,14 @@ async fn request(old_size: u64, checkpoint: &SignedCheckpoint, book: &impl Logbo
 #[derive(Debug)]
 pub struct Witnesses<P> {
     all: Vec<Witness>,
-    post: P,
+    client: P,
     patience: Duration,
 }
 
-impl<P: Post> Witnesses<P> {
+impl<P: WitnessClient> Witnesses<P> {
     /// These witnesses, each of which has `patience` to answer.
-    pub fn new(all: Vec<Witness>, post: P, patience: Duration) -> Self {
-        Self { all, post, patience }
+    pub fn new(all: Vec<Witness>, client: P, patience: Duration) -> Self {
+        Self { all, client, patience }
     }
 
     /// The keys of all.
@@ -199,11 +199,11 @@ impl<P: Post> Witnesses<P> {
     pub async fn cosign(
         &self,
         checkpoint: &mut SignedCheckpoint,
-        book: &impl Logbook,
+        tree: &impl StoredTree,
     ) -> Vec<(&str, Result<(), NotCosigned>)> {
         let signed = &*checkpoint;
         let asked = join_all(self.all.iter().map(|witness| async move {
-            let asked = timeout(self.patience, witness.cosign(signed, book, &self.post)).await;
+            let asked = timeout(self.patience, witness.cosign(signed, tree, &self.client)).await;
             asked.unwrap_or_else(|_| Err(NotCosigned::Away(format!("no answer within {:?}", self.patience))))
         }))
         .await;

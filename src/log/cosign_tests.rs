@@ -1,5 +1,5 @@
 use super::*;
-use crate::log::logbook::Unread;
+use crate::log::stored_tree::Unread;
 use crate::tlog::checkpoint::Log;
 use crate::tlog::cosignature::{self, Timestamp};
 use crate::tlog::key::KeyName;
@@ -11,11 +11,11 @@ use crate::tlog::tree::{Frontier, Hash, Subtree, leaf_hash};
 use crate::tlog::witness::Refusal;
 
 /// A log in memory.
-struct Book {
+struct KnownTree {
     leaves: Vec<Hash>,
 }
 
-impl Book {
+impl KnownTree {
     /// From the leaf `forked` on it is another log's.
     fn new(size: u64, forked: u64) -> Self {
         let leaf = |index: u64| leaf_hash(&(index + (u64::from(index >= forked) << 40)).to_be_bytes());
@@ -40,7 +40,7 @@ impl Book {
     }
 }
 
-impl Logbook for Book {
+impl StoredTree for KnownTree {
     async fn hashes(&self, _: &[HashRange]) -> Result<Hashes, Unread> {
         Ok(self.stored())
     }
@@ -65,13 +65,13 @@ fn witness(seed: u8) -> Witness {
 
 /// Witnesses in memory, as the specification has them; or one answer to everything.
 #[derive(Default)]
-struct Postman {
+struct FakeWitness {
     latest: Mutex<std::collections::BTreeMap<u8, TreeHead>>,
     requests: Mutex<usize>,
     answers: Option<Reply>,
 }
 
-impl Post for Postman {
+impl WitnessClient for FakeWitness {
     async fn post(&self, url: &str, body: String) -> Result<Reply, String> {
         *self.requests.lock().expect("no panic") += 1;
         if let Some(answer) = &self.answers {
@@ -95,32 +95,37 @@ impl Post for Postman {
     }
 }
 
-async fn cosign(witness: &Witness, post: &Postman, book: &Book, size: u64) -> Result<SignedCheckpoint, NotCosigned> {
-    witness.cosign(&book.checkpoint(size), book, post).await
+async fn cosign(
+    witness: &Witness,
+    client: &FakeWitness,
+    tree: &KnownTree,
+    size: u64,
+) -> Result<SignedCheckpoint, NotCosigned> {
+    witness.cosign(&tree.checkpoint(size), tree, client).await
 }
 
 #[tokio::test]
 async fn a_witness_is_asked_from_where_it_stands() {
-    let (book, post) = (Book::new(700, u64::MAX), Postman::default());
+    let (tree, client) = (KnownTree::new(700, u64::MAX), FakeWitness::default());
     let mine = witness(1);
-    assert!(cosign(&mine, &post, &book, 3).await.is_ok());
-    assert!(cosign(&mine, &post, &book, 300).await.is_ok());
-    assert_eq!(*post.requests.lock().expect("no panic"), 2, "it is known from where");
+    assert!(cosign(&mine, &client, &tree, 3).await.is_ok());
+    assert!(cosign(&mine, &client, &tree, 300).await.is_ok());
+    assert_eq!(*client.requests.lock().expect("no panic"), 2, "it is known from where");
     // A program that was started anew does not know, and is told.
-    assert!(cosign(&witness(1), &post, &book, 700).await.is_ok());
-    assert_eq!(*post.requests.lock().expect("no panic"), 4);
+    assert!(cosign(&witness(1), &client, &tree, 700).await.is_ok());
+    assert_eq!(*client.requests.lock().expect("no panic"), 4);
     // The first one finds that the other was there, also for the very same tree.
-    assert!(cosign(&mine, &post, &book, 700).await.is_ok());
-    assert_eq!(cosign(&mine, &post, &book, 600).await, Err(NotCosigned::Ahead { size: 700 }));
+    assert!(cosign(&mine, &client, &tree, 700).await.is_ok());
+    assert_eq!(cosign(&mine, &client, &tree, 600).await, Err(NotCosigned::Ahead { size: 700 }));
 }
 
 #[tokio::test]
 async fn a_fork_is_told_from_a_witness_that_is_away() {
-    let post = Postman::default();
-    assert!(cosign(&witness(1), &post, &Book::new(300, u64::MAX), 300).await.is_ok());
-    let forked = Book::new(700, 299);
-    assert!(matches!(cosign(&witness(1), &post, &forked, 300).await, Err(NotCosigned::Forked(_))));
-    assert!(matches!(cosign(&witness(1), &post, &forked, 700).await, Err(NotCosigned::Forked(_))));
+    let client = FakeWitness::default();
+    assert!(cosign(&witness(1), &client, &KnownTree::new(300, u64::MAX), 300).await.is_ok());
+    let forked = KnownTree::new(700, 299);
+    assert!(matches!(cosign(&witness(1), &client, &forked, 300).await, Err(NotCosigned::Forked(_))));
+    assert!(matches!(cosign(&witness(1), &client, &forked, 700).await, Err(NotCosigned::Forked(_))));
     for (status, content_type, body, away) in [
         (500, "text/plain", "its disk is full", true),
         (503, "text/plain", "", true),
@@ -130,25 +135,25 @@ async fn a_fork_is_told_from_a_witness_that_is_away() {
         (409, STALE_CONTENT_TYPE, "many\n", false),
     ] {
         let answers = Some(Reply { status, content_type: Some(content_type.to_owned()), body: body.to_owned() });
-        let refused = cosign(&witness(1), &Postman { answers, ..Postman::default() }, &forked, 300).await;
+        let refused = cosign(&witness(1), &FakeWitness { answers, ..FakeWitness::default() }, &forked, 300).await;
         let found = refused.expect_err("no cosignature");
         assert_eq!(matches!(found, NotCosigned::Away(_)), away, "{status} {body}: {found}");
     }
     let endless =
         Some(Reply { status: 409, content_type: Some(STALE_CONTENT_TYPE.to_owned()), body: "7\n".to_owned() });
-    let post = Postman { answers: endless, ..Postman::default() };
-    assert!(matches!(cosign(&witness(1), &post, &forked, 300).await, Err(NotCosigned::Away(_))));
-    assert_eq!(*post.requests.lock().expect("no panic"), TRIES);
+    let client = FakeWitness { answers: endless, ..FakeWitness::default() };
+    assert!(matches!(cosign(&witness(1), &client, &forked, 300).await, Err(NotCosigned::Away(_))));
+    assert_eq!(*client.requests.lock().expect("no panic"), TRIES);
 }
 
 #[tokio::test]
 async fn one_witness_that_is_away_does_not_cost_the_others_cosignature() {
     let absent = Witness::parse(&format!("http://nowhere.example {}", witness_key(9).verifier())).expect("a witness");
     let all = vec![witness(1), absent, witness(2)];
-    let witnesses = Witnesses::new(all, Postman::default(), Duration::from_secs(5));
-    let book = Book::new(5, u64::MAX);
-    let mut checkpoint = book.checkpoint(5);
-    let outcomes = witnesses.cosign(&mut checkpoint, &book).await;
+    let witnesses = Witnesses::new(all, FakeWitness::default(), Duration::from_secs(5));
+    let tree = KnownTree::new(5, u64::MAX);
+    let mut checkpoint = tree.checkpoint(5);
+    let outcomes = witnesses.cosign(&mut checkpoint, &tree).await;
     let good: Vec<_> = outcomes.iter().map(|(name, outcome)| (*name, outcome.is_ok())).collect();
     assert_eq!(good, [("witness1.example", true), ("witness9.example", false), ("witness2.example", true)]);
     assert_eq!(cosignature::cosignatures(&checkpoint, &witnesses.keys()).expect("valid").len(), 2);

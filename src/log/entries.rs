@@ -1,7 +1,7 @@
 //! The log entry by entry: leaves rebuilt from custody, each compared with its stored hash; and the checkpoints that prove them.
 
-use crate::log::logbook::{Logbook, Unread};
 use crate::log::queries::Log;
+use crate::log::stored_tree::{StoredTree, Unread};
 use crate::postgres::remedy::DatabaseError;
 use crate::record::digest::{Hash, sha256};
 use crate::record::leaf::Disposition;
@@ -330,7 +330,7 @@ fn unread(error: &DatabaseError) -> Unread {
     if error.is_absence() { Unread::Away(error.to_string()) } else { Unread::Broken(error.to_string()) }
 }
 
-impl Logbook for Log {
+impl StoredTree for Log {
     async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, Unread> {
         let hashes = Log::hashes(self, ranges).await.map_err(|error| unread(&error))?;
         if let Some(range) = ranges.iter().find(|range| hashes.of_range(range).is_err()) {
@@ -352,12 +352,12 @@ impl Logbook for Log {
     }
 }
 
-impl Logbook for std::sync::Arc<Log> {
+impl StoredTree for std::sync::Arc<Log> {
     async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, Unread> {
-        Logbook::hashes(&**self, ranges).await
+        StoredTree::hashes(&**self, ranges).await
     }
 
     async fn leaves(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, Unread> {
-        Logbook::leaves(&**self, first, count).await
+        StoredTree::leaves(&**self, first, count).await
     }
 }

@@ -1,7 +1,7 @@
 //! The daemon's HTTP client: one POST at a time to each server, over HTTP/1.1 with or without TLS. Connections stay open
 //! for the next one.
 
-use crate::log::cosign::{Post, Reply};
+use crate::log::cosign::{Reply, WitnessClient};
 use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{Request, Uri, header};
 use bytes::Bytes;
@@ -129,7 +129,7 @@ async fn send(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Repl
     Ok(Reply { status, content_type, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-impl Post for Client {
+impl WitnessClient for Client {
     async fn post(&self, url: &str, body: String) -> Result<Reply, String> {
         let target = Target::parse(url)?;
         let body = Bytes::from(body);

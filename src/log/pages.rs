@@ -3,7 +3,7 @@
 //! Nothing is served that the newest checkpoint does not cover, and what is served never changes. An entry is a leaf, which
 //! holds hashes of the publisher's bytes and not the bytes.
 
-use crate::log::logbook::{Logbook, Unread};
+use crate::log::stored_tree::{StoredTree, Unread};
 use crate::tlog::checkpoint::Checkpoint;
 use crate::tlog::note::Note;
 use crate::tlog::tile::{Content, HashRange, TILE_WIDTH, Tile, Width, encode_bundle, encode_hashes};
@@ -37,21 +37,21 @@ const NOT_AT_ALL: &str = "no-store";
 #[derive(Debug)]
 pub struct Pages(pub(crate) Router);
 
-struct Shelf<B> {
-    book: B,
+struct PageState<B> {
+    tree: B,
     newest: watch::Receiver<Option<Arc<str>>>,
     reads: Semaphore,
 }
 
 impl Pages {
-    /// The log in this book, as far as the newest signed note goes.
-    pub fn new(book: impl Logbook, newest: watch::Receiver<Option<Arc<str>>>) -> Self {
-        let shelf = Arc::new(Shelf { book, newest, reads: Semaphore::new(READS_MAX) });
+    /// The log in this tree, as far as the newest signed note goes.
+    pub fn new(tree: impl StoredTree, newest: watch::Receiver<Option<Arc<str>>>) -> Self {
+        let state = Arc::new(PageState { tree, newest, reads: Semaphore::new(READS_MAX) });
         let router = Router::new()
             .route("/checkpoint", get(checkpoint))
             .route("/tile/{*path}", get(tile))
             .fallback(async || refused(StatusCode::NOT_FOUND, "expected checkpoint or tile/…"))
-            .with_state(shelf);
+            .with_state(state);
         Self(Router::new().nest(PREFIX, router))
     }
 }
@@ -70,16 +70,16 @@ fn busy(why: &str) -> Response {
 
 const NO_CHECKPOINT: &str = "no checkpoint was signed yet";
 
-async fn checkpoint<B: Logbook>(State(shelf): State<Arc<Shelf<B>>>) -> Response {
-    let newest = shelf.newest.borrow().clone();
+async fn checkpoint<B: StoredTree>(State(state): State<Arc<PageState<B>>>) -> Response {
+    let newest = state.newest.borrow().clone();
     match newest {
         Some(note) => answered("text/plain; charset=utf-8", A_MOMENT, note.to_string()),
         None => refused(StatusCode::NOT_FOUND, NO_CHECKPOINT),
     }
 }
 
-async fn tile<B: Logbook>(
-    State(shelf): State<Arc<Shelf<B>>>,
+async fn tile<B: StoredTree>(
+    State(state): State<Arc<PageState<B>>>,
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Response {
@@ -87,13 +87,13 @@ async fn tile<B: Logbook>(
         Ok(tile) => tile,
         Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let Some(size) = shelf.published_size() else { return refused(StatusCode::NOT_FOUND, NO_CHECKPOINT) };
+    let Some(size) = state.published_size() else { return refused(StatusCode::NOT_FOUND, NO_CHECKPOINT) };
     if !tile.is_in(size) {
         let why = format!("the log's newest checkpoint is of size {size}, and such a tree has no {tile}");
         return refused(StatusCode::NOT_FOUND, &why);
     }
-    let Ok(_permit) = shelf.reads.try_acquire() else { return busy("too many tiles are being read: try again") };
-    match timeout(READ_TIME_MAX, shelf.read(&tile)).await {
+    let Ok(_permit) = state.reads.try_acquire() else { return busy("too many tiles are being read: try again") };
+    match timeout(READ_TIME_MAX, state.read(&tile)).await {
         Ok(Ok(bytes)) if tile.content() == Content::Entries => bundle(bytes, &headers),
         Ok(Ok(bytes)) => answered("application/octet-stream", FOR_EVER, bytes),
         Ok(Err(error)) => unread(&tile, &error),
@@ -101,7 +101,7 @@ async fn tile<B: Logbook>(
     }
 }
 
-impl<B: Logbook> Shelf<B> {
+impl<B: StoredTree> PageState<B> {
     fn published_size(&self) -> Option<u64> {
         let newest = self.newest.borrow().clone()?;
         let note = Note::parse(newest.as_bytes()).ok()?;
@@ -111,10 +111,10 @@ impl<B: Logbook> Shelf<B> {
     async fn read(&self, tile: &Tile) -> Result<Vec<u8>, Unread> {
         let range = tile.range();
         if tile.content() == Content::Entries {
-            let leaves = self.book.leaves(range.first, range.count).await?;
+            let leaves = self.tree.leaves(range.first, range.count).await?;
             return encode_bundle(leaves.iter().map(Vec::as_slice)).map_err(|error| Unread::Broken(error.to_string()));
         }
-        let hashes = self.book.hashes(std::slice::from_ref(&range)).await?.of_range(&range);
+        let hashes = self.tree.hashes(std::slice::from_ref(&range)).await?.of_range(&range);
         Ok(encode_hashes(&hashes.map_err(|error| Unread::Broken(error.to_string()))?))
     }
 }

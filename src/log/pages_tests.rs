@@ -10,7 +10,7 @@ struct Told {
     error: Option<Unread>,
 }
 
-impl Logbook for Told {
+impl StoredTree for Told {
     async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, Unread> {
         if let Some(hold) = &self.hold {
             hold.notified().await;
@@ -30,13 +30,13 @@ impl Logbook for Told {
 
 const NOTE: &str = "example.com/ledger\n600\nsFodV/vSp5O8n9a8QpW6PRY97tfOSW5bsc2Xl/EQi08=\n\n— example.com/ledger Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n";
 
-fn shelf(told: Told) -> (Arc<Shelf<Told>>, watch::Sender<Option<Arc<str>>>) {
+fn state(told: Told) -> (Arc<PageState<Told>>, watch::Sender<Option<Arc<str>>>) {
     let (sender, newest) = watch::channel(Some(Arc::from(NOTE)));
-    (Arc::new(Shelf { book: told, newest, reads: Semaphore::new(READS_MAX) }), sender)
+    (Arc::new(PageState { tree: told, newest, reads: Semaphore::new(READS_MAX) }), sender)
 }
 
-async fn ask(shelf: &Arc<Shelf<Told>>, path: &str) -> Response {
-    tile(State(Arc::clone(shelf)), Path(path.to_owned()), HeaderMap::new()).await
+async fn ask(state: &Arc<PageState<Told>>, path: &str) -> Response {
+    tile(State(Arc::clone(state)), Path(path.to_owned()), HeaderMap::new()).await
 }
 
 async fn text(response: Response) -> String {
@@ -56,8 +56,8 @@ async fn a_store_that_fails_is_told_apart_from_what_was_removed_and_what_was_cha
         (Unread::Removed { begins_at: 600 }, "entries/002.p/88", 500),
         (Unread::Removed { begins_at: 600 }, "1/000.p/2", 500),
     ] {
-        let (shelf, _newest) = shelf(Told { hold: None, error: Some(error.clone()) });
-        let response = ask(&shelf, path).await;
+        let (state, _newest) = state(Told { hold: None, error: Some(error.clone()) });
+        let response = ask(&state, path).await;
         assert_eq!(response.status().as_u16(), status, "{error} {path}");
         assert_eq!(response.headers().get(header::CACHE_CONTROL), Some(&HeaderValue::from_static(NOT_AT_ALL)));
         assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
@@ -67,17 +67,17 @@ async fn a_store_that_fails_is_told_apart_from_what_was_removed_and_what_was_cha
 #[tokio::test]
 async fn reads_are_bounded_and_whoever_comes_too_late_is_told_when_to_come_again() {
     let hold = Arc::new(Notify::new());
-    let (shelf, _newest) = shelf(Told { hold: Some(Arc::clone(&hold)), error: None });
+    let (state, _newest) = state(Told { hold: Some(Arc::clone(&hold)), error: None });
     let reads: Vec<_> = (0..READS_MAX)
         .map(|_| {
-            let shelf = Arc::clone(&shelf);
-            tokio::spawn(async move { ask(&shelf, "0/000").await.status() })
+            let state = Arc::clone(&state);
+            tokio::spawn(async move { ask(&state, "0/000").await.status() })
         })
         .collect();
-    while shelf.reads.available_permits() > 0 {
+    while state.reads.available_permits() > 0 {
         tokio::task::yield_now().await;
     }
-    let response = ask(&shelf, "0/000").await;
+    let response = ask(&state, "0/000").await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(header::RETRY_AFTER));
     hold.notify_waiters();
@@ -85,14 +85,14 @@ async fn reads_are_bounded_and_whoever_comes_too_late_is_told_when_to_come_again
         assert_eq!(read.await.expect("no panic"), StatusCode::OK);
     }
     hold.notify_one();
-    assert_eq!(ask(&shelf, "0/000").await.status(), StatusCode::OK);
+    assert_eq!(ask(&state, "0/000").await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn before_the_first_checkpoint_there_is_nothing() {
-    let (shelf, newest) = shelf(Told { hold: None, error: None });
+    let (state, newest) = state(Told { hold: None, error: None });
     newest.send_replace(None);
-    for response in [ask(&shelf, "0/000.p/1").await, checkpoint(State(Arc::clone(&shelf))).await] {
+    for response in [ask(&state, "0/000.p/1").await, checkpoint(State(Arc::clone(&state))).await] {
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         assert!(text(response).await.contains(NO_CHECKPOINT));
     }

@@ -39,7 +39,7 @@ pub trait Tree {
 }
 
 /// Where checkpoints are announced. Nobody waits for it: the next one says the same and more.
-pub trait Herald {
+pub trait CheckpointPublisher {
     /// Announces a checkpoint.
     fn announce(&self, checkpoint: &SignedCheckpoint) -> impl Future<Output = ()> + Send;
 }
@@ -56,9 +56,9 @@ pub struct Pace {
 /// The newest released note, for those who ask.
 pub type Released = watch::Sender<Option<Arc<str>>>;
 
-/// What the notary works with.
+/// What the signer works with.
 #[derive(Debug)]
-pub struct Desk<'a> {
+pub struct SignerContext<'a> {
     /// The log's key; its name is the log's first name.
     pub key: &'a SignerKey,
     /// What was signed, on our own disk.
@@ -78,36 +78,36 @@ pub struct Desk<'a> {
 }
 
 /// Who waits, for the dependency.
-const NOTARY: &str = "notary";
+const SIGNER: &str = "checkpoint signer";
 
 /// Runs until told to stop. A refusal is loud, and holds up no record.
-pub async fn run<T: Tree, H: Herald>(tree: &T, herald: &H, desk: Desk<'_>) {
+pub async fn run<T: Tree, H: CheckpointPublisher>(tree: &T, publisher: &H, context: SignerContext<'_>) {
     let mut state = None;
     let mut backoff = Backoff::for_operator();
-    while !desk.stop.is_cancelled() {
-        desk.pulse.beat();
+    while !context.stop.is_cancelled() {
+        context.pulse.beat();
         let signed = match state.take() {
-            Some(known) => sign_if_grown(known, tree, herald, &desk).await,
-            None => begin(tree, &desk).await,
+            Some(known) => sign_if_grown(known, tree, publisher, &context).await,
+            None => begin(tree, &context).await,
         };
         match signed {
             Ok(next) => {
-                desk.health.up(NOTARY);
+                context.health.up(SIGNER);
                 backoff.reset();
-                desk.metrics.refusing.set(0);
+                context.metrics.refusing.set(0);
                 state = Some(next);
             }
             // What was signed is read again: an operator may have declared a new epoch meanwhile.
             Err(unsigned) => {
-                desk.metrics.refusing.set(i64::from(matches!(unsigned, Unsigned::Refused(_))));
-                desk.health.down(NOTARY, &unsigned.to_string());
+                context.metrics.refusing.set(i64::from(matches!(unsigned, Unsigned::Refused(_))));
+                context.health.down(SIGNER, &unsigned.to_string());
             }
         }
-        desk.pulse.rest();
-        let wait = if state.is_some() { desk.pace.interval } else { backoff.next_wait().max(desk.pace.interval) };
+        context.pulse.rest();
+        let wait = if state.is_some() { context.pace.interval } else { backoff.next_wait().max(context.pace.interval) };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = desk.stop.cancelled() => {}
+            () = context.stop.cancelled() => {}
         }
     }
 }
@@ -152,12 +152,12 @@ pub fn key_in_force(key: &SignerKey, last: &Last) -> Result<SignerKey, String> {
 }
 
 /// Reads what was signed, on our disk and in the database: the larger is the last, and the tree must have grown out of both.
-async fn begin<T: Tree>(tree: &T, desk: &Desk<'_>) -> Result<Signed, Unsigned> {
+async fn begin<T: Tree>(tree: &T, context: &SignerContext<'_>) -> Result<Signed, Unsigned> {
     let head = tree.head().await.map_err(Unsigned::Failed)?;
-    let path = desk.anchor.path().display();
-    let read = on_disk(desk.anchor, Anchor::read).await;
+    let path = context.anchor.path().display();
+    let read = on_disk(context.anchor, Anchor::read).await;
     let read = read.map_err(|error| Unsigned::Failed(format!("cannot read {path}: {error}")))?;
-    let key = key_in_force(desk.key, &read).map_err(|why| Unsigned::Failed(format!("{path}: {why}")))?;
+    let key = key_in_force(context.key, &read).map_err(|why| Unsigned::Failed(format!("{path}: {why}")))?;
     let log = Log::of_key(key.verifier().clone());
     let open = |note: Option<String>, place: String| {
         note.map(|note| SignedCheckpoint::parse(note.as_bytes(), &log))
@@ -177,27 +177,27 @@ async fn begin<T: Tree>(tree: &T, desk: &Desk<'_>) -> Result<Signed, Unsigned> {
     }
     let last = anchored.into_iter().chain(kept).max_by_key(|checkpoint| checkpoint.head().size);
     if let Some(last) = &last {
-        release(desk, last);
+        release(context, last);
     }
     Ok(Signed { key, last, announced_at: None })
 }
 
-fn release(desk: &Desk<'_>, checkpoint: &SignedCheckpoint) {
-    desk.released.send_replace(Some(Arc::from(checkpoint.to_string())));
-    desk.metrics.size.set(i64::try_from(checkpoint.head().size).unwrap_or(i64::MAX));
+fn release(context: &SignerContext<'_>, checkpoint: &SignedCheckpoint) {
+    context.released.send_replace(Some(Arc::from(checkpoint.to_string())));
+    context.metrics.size.set(i64::try_from(checkpoint.head().size).unwrap_or(i64::MAX));
 }
 
 /// Signs a tree that grew, and releases it.
-async fn sign_if_grown<T: Tree, H: Herald>(
+async fn sign_if_grown<T: Tree, H: CheckpointPublisher>(
     signed: Signed,
     tree: &T,
-    herald: &H,
-    desk: &Desk<'_>,
+    publisher: &H,
+    context: &SignerContext<'_>,
 ) -> Result<Signed, Unsigned> {
     let head = tree.head().await.map_err(Unsigned::Failed)?;
     let last = signed.last.as_ref().map_or(TreeHead::EMPTY, SignedCheckpoint::head);
     if head == last {
-        return Ok(remind(signed, herald, desk).await);
+        return Ok(remind(signed, publisher, context).await);
     }
     let proof = prove_growth(tree, last, head).await?;
     let checkpoint = SignedCheckpoint::sign(head, &last, &proof, &signed.key).map_err(|error| {
@@ -205,17 +205,17 @@ async fn sign_if_grown<T: Tree, H: Herald>(
     })?;
     let line = Line::Checkpoint(checkpoint.to_string());
     let before = Last {
-        origin: (signed.key.name() != desk.key.name()).then(|| signed.key.name().to_string()),
+        origin: (signed.key.name() != context.key.name()).then(|| signed.key.name().to_string()),
         checkpoint: signed.last.as_ref().map(SignedCheckpoint::to_string),
     };
-    let path = desk.anchor.path().display();
-    on_disk(desk.anchor, move |anchor| anchor.append(&line, &before))
+    let path = context.anchor.path().display();
+    on_disk(context.anchor, move |anchor| anchor.append(&line, &before))
         .await
         .map_err(|error| Unsigned::Failed(format!("cannot write the checkpoint to {path}: {error}")))?;
     tree.keep(&checkpoint).await.map_err(Unsigned::Failed)?;
-    release(desk, &checkpoint);
-    desk.metrics.signed.inc();
-    herald.announce(&checkpoint).await;
+    release(context, &checkpoint);
+    context.metrics.signed.inc();
+    publisher.announce(&checkpoint).await;
     Ok(Signed { last: Some(checkpoint), announced_at: Some(Instant::now()), ..signed })
 }
 
@@ -229,10 +229,10 @@ async fn on_disk<T: Send + 'static>(
 }
 
 /// A log that stands still says so from time to time, so that nobody takes a withheld checkpoint for the newest.
-async fn remind<H: Herald>(signed: Signed, herald: &H, desk: &Desk<'_>) -> Signed {
-    let is_due = signed.announced_at.is_none_or(|at| at.elapsed() >= desk.pace.heartbeat);
+async fn remind<H: CheckpointPublisher>(signed: Signed, publisher: &H, context: &SignerContext<'_>) -> Signed {
+    let is_due = signed.announced_at.is_none_or(|at| at.elapsed() >= context.pace.heartbeat);
     let Some(last) = signed.last.as_ref().filter(|_| is_due) else { return signed };
-    herald.announce(last).await;
+    publisher.announce(last).await;
     Signed { announced_at: Some(Instant::now()), ..signed }
 }
 

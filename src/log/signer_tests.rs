@@ -61,12 +61,12 @@ impl Tree for Memory {
 
 struct Silent;
 
-impl Herald for Silent {
+impl CheckpointPublisher for Silent {
     async fn announce(&self, _: &SignedCheckpoint) {}
 }
 
-/// A desk with a folder of its own, and what is on it.
-struct Office {
+/// A context with a folder of its own, and what is on it.
+struct SignerWorld {
     key: SignerKey,
     anchor: Anchor,
     released: Released,
@@ -76,7 +76,7 @@ struct Office {
     _folder: tempfile::TempDir,
 }
 
-impl Office {
+impl SignerWorld {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = KeyName::parse("example.com/ledger").expect("a name");
@@ -94,8 +94,8 @@ impl Office {
         }
     }
 
-    fn desk<'a>(&'a self, pulse: &'a Pulse) -> Desk<'a> {
-        Desk {
+    fn context<'a>(&'a self, pulse: &'a Pulse) -> SignerContext<'a> {
+        SignerContext {
             key: &self.key,
             anchor: &self.anchor,
             pace: Pace { interval: Duration::from_secs(1), heartbeat: Duration::from_mins(1) },
@@ -107,12 +107,12 @@ impl Office {
         }
     }
 
-    /// One step of a notary that has just been started.
+    /// One step of a signer that has just been started.
     async fn step(&self, tree: &Memory) -> Result<u64, Unsigned> {
-        let pulse = self.health.pulse("the notary");
-        let desk = self.desk(&pulse);
-        let begun = begin(tree, &desk).await?;
-        let signed = sign_if_grown(begun, tree, &Silent, &desk).await?;
+        let pulse = self.health.pulse("the signer");
+        let context = self.context(&pulse);
+        let begun = begin(tree, &context).await?;
+        let signed = sign_if_grown(begun, tree, &Silent, &context).await?;
         Ok(signed.last.map_or(0, |last| last.head().size))
     }
 }
@@ -126,7 +126,7 @@ fn refusal(result: Result<u64, Unsigned>) -> String {
 
 #[tokio::test]
 async fn a_tree_that_grew_is_signed_anchored_kept_and_released() {
-    let (office, tree) = (Office::new(), Memory::default());
+    let (office, tree) = (SignerWorld::new(), Memory::default());
     for size in [1, 5, 5, 200] {
         tree.grow_to(size);
         assert_eq!(office.step(&tree).await, Ok(u64::from(size)));
@@ -141,7 +141,7 @@ async fn a_tree_that_grew_is_signed_anchored_kept_and_released() {
 
 #[tokio::test]
 async fn what_was_anchored_and_not_kept_is_kept_by_the_next_though_the_tree_stands_still() {
-    let (office, tree) = (Office::new(), Memory::default());
+    let (office, tree) = (SignerWorld::new(), Memory::default());
     tree.grow_to(5);
     assert_eq!(office.step(&tree).await, Ok(5));
     tree.kept.lock().expect("one thread").clear();
@@ -151,7 +151,7 @@ async fn what_was_anchored_and_not_kept_is_kept_by_the_next_though_the_tree_stan
 
 #[tokio::test]
 async fn a_smaller_tree_is_not_signed_whether_the_database_forgot_its_checkpoints_or_not() {
-    let (office, tree) = (Office::new(), Memory::default());
+    let (office, tree) = (SignerWorld::new(), Memory::default());
     tree.grow_to(90);
     office.step(&tree).await.expect("signed");
     let backup = Memory::default();
@@ -168,7 +168,7 @@ async fn a_smaller_tree_is_not_signed_whether_the_database_forgot_its_checkpoint
 
 #[tokio::test]
 async fn a_changed_leaf_is_not_signed_over() {
-    let (office, tree) = (Office::new(), Memory::default());
+    let (office, tree) = (SignerWorld::new(), Memory::default());
     tree.grow_to(90);
     office.step(&tree).await.expect("signed");
     tree.leaves.lock().expect("one thread")[3] = [99; 32];
@@ -179,7 +179,7 @@ async fn a_changed_leaf_is_not_signed_over() {
 
 #[tokio::test]
 async fn what_another_instance_signed_binds_this_one_too() {
-    let (one, other, tree) = (Office::new(), Office::new(), Memory::default());
+    let (one, other, tree) = (SignerWorld::new(), SignerWorld::new(), Memory::default());
     tree.grow_to(90);
     one.step(&tree).await.expect("signed");
     tree.leaves.lock().expect("one thread")[3] = [99; 32];
@@ -188,7 +188,7 @@ async fn what_another_instance_signed_binds_this_one_too() {
 
 #[tokio::test]
 async fn a_declared_epoch_goes_on_under_another_name() {
-    let (office, tree) = (Office::new(), Memory::default());
+    let (office, tree) = (SignerWorld::new(), Memory::default());
     tree.grow_to(90);
     office.step(&tree).await.expect("signed");
     let lost = Memory::default();
@@ -209,20 +209,20 @@ async fn a_declared_epoch_goes_on_under_another_name() {
 
 #[tokio::test]
 async fn a_checkpoint_of_another_key_in_the_anchor_is_refused() {
-    let (office, tree) = (Office::new(), Memory::default());
+    let (office, tree) = (SignerWorld::new(), Memory::default());
     tree.grow_to(9);
     office.step(&tree).await.expect("signed");
     let name = KeyName::parse("example.com/ledger").expect("a name");
-    let other = Office { key: SignerKey::from_seed(name, &[8; 32]).expect("a key"), ..office };
+    let other = SignerWorld { key: SignerKey::from_seed(name, &[8; 32]).expect("a key"), ..office };
     assert!(refusal(other.step(&tree).await).contains("not this key's"));
 }
 
 #[tokio::test]
 async fn a_disk_that_hangs_holds_up_nobody_else() {
-    let (office, tree) = (Office::new(), Memory::default());
-    let pulse = office.health.pulse("the notary");
-    let desk = office.desk(&pulse);
-    let begun = begin(&tree, &desk).await.expect("an empty tree");
+    let (office, tree) = (SignerWorld::new(), Memory::default());
+    let pulse = office.health.pulse("the signer");
+    let context = office.context(&pulse);
+    let begun = begin(&tree, &context).await.expect("an empty tree");
     tree.grow_to(1);
     // Whoever opens this for writing waits for a reader.
     let path = office.anchor.path().to_owned();
@@ -234,7 +234,7 @@ async fn a_disk_that_hangs_holds_up_nobody_else() {
         std::fs::File::options().read(true).write(true).open(path)
     });
 
-    let signing = sign_if_grown(begun, &tree, &Silent, &desk);
+    let signing = sign_if_grown(begun, &tree, &Silent, &context);
     tokio::pin!(signing);
     // There is one thread: a call that hung on it would let nobody else have a turn.
     tokio::select! {

@@ -7,7 +7,7 @@ use crate::record::subject::Lane;
 
 /// Which sequences a stream has, and which it has no more.
 #[derive(Clone, Debug)]
-pub struct Holdings {
+pub struct StreamState {
     /// The stream.
     pub incarnation: Incarnation,
     /// What is below has expired, by age, by size or by a purge. An empty stream has its next sequence here.
@@ -21,7 +21,7 @@ pub struct Holdings {
 /// More deleted sequences than these are not asked for: each stands in the server's answer by itself.
 const DELETED_MAX: u64 = 1_000_000;
 
-impl Holdings {
+impl StreamState {
     /// All sequences that were ever given; `None` where there was none.
     pub fn all(&self) -> Option<Span> {
         Span::new(1, self.last)
@@ -52,7 +52,7 @@ impl Holdings {
 
 impl Api {
     /// Asks what a stream holds.
-    pub async fn holdings(&self, stream: &str) -> Result<Holdings, ApiError> {
+    pub async fn stream_state(&self, stream: &str) -> Result<StreamState, ApiError> {
         let mut info = self.stream_info(stream).await?;
         let are_named = match info.state.deleted_count.unwrap_or(0) {
             0 => true,
@@ -67,7 +67,7 @@ impl Api {
             deleted.sort_unstable();
             deleted.into_iter().map(|one| Span::of(sequence_of(one))).collect()
         });
-        Ok(Holdings {
+        Ok(StreamState {
             incarnation: incarnation_of(stream, &info),
             // A stream that never held anything says 0.
             first: sequence_of(info.state.first_sequence).max(1),
@@ -88,11 +88,11 @@ impl Api {
 
     /// The first sequence whose message the server stored at this moment or later; the one after the last, if there is none.
     /// Found by halving, since the server's times grow with the sequences.
-    pub async fn first_since(&self, holdings: &Holdings, unix_ns: i64) -> Result<i64, ApiError> {
-        let (mut low, mut high) = (holdings.first, holdings.last + 1);
+    pub async fn first_since(&self, stream_state: &StreamState, unix_ns: i64) -> Result<i64, ApiError> {
+        let (mut low, mut high) = (stream_state.first, stream_state.last + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            match if_any(self.next_message_of_any(&holdings.incarnation, middle).await)? {
+            match if_any(self.next_message_of_any(&stream_state.incarnation, middle).await)? {
                 Some(message) if message.sequence < high && message.server_time_ns < unix_ns => {
                     low = message.sequence + 1;
                 }

@@ -2,7 +2,7 @@
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
-use crate::receipt::notifier::Book;
+use crate::receipt::notifier::ReceiptStore;
 use crate::record::leaf::Disposition;
 use crate::record::message::utc_text;
 use crate::record::receipt::{Asked, Receipt, Status};
@@ -12,9 +12,9 @@ use sqlx::postgres::PgRow;
 
 /// Custody, over connections of its own.
 #[derive(Debug)]
-pub struct ReceiptBook(pub Connections);
+pub struct ReceiptQueries(pub Connections);
 
-impl Book for ReceiptBook {
+impl ReceiptStore for ReceiptQueries {
     async fn look_up(&self, asked: &[Asked]) -> Result<Vec<Receipt>, String> {
         self.0.bounded("looking up receipts", look_up(&self.0, asked)).await.map_err(|error| error.to_string())
     }

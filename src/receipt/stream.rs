@@ -3,7 +3,7 @@
 use crate::nats::api::Api;
 use crate::nats::client::{Connection, with_sources};
 use crate::nats::publish::{Inbox, Outgoing};
-use crate::receipt::notifier::Post;
+use crate::receipt::notifier::ReceiptPublisher;
 use crate::record::receipt::Receipt;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl ReceiptStream {
         Ok(unconfirmed.into_values().collect())
     }
 
-    /// What was on its way when a connection broke, as it does at each reload, is lost; told once more it does no harm.
+    /// What was on its way when a connection broke, as it does at each reload, is lost; published once more it does no harm.
     async fn publish_or_again(&self, receipts: &[Receipt]) -> Result<(), String> {
         let unconfirmed = self.publish(&receipts.iter().collect::<Vec<_>>()).await?;
         if unconfirmed.is_empty() || self.publish(&unconfirmed).await?.is_empty() {
@@ -61,20 +61,20 @@ impl ReceiptStream {
     }
 }
 
-impl Post for ReceiptStream {
-    async fn deliver(&self, receipts: &[Receipt]) -> Result<(), String> {
+impl ReceiptPublisher for ReceiptStream {
+    async fn publish_confirmed(&self, receipts: &[Receipt]) -> Result<(), String> {
         let mut rest = receipts;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(UNCONFIRMED_MAX));
             if let Err(why) = self.publish_or_again(now).await {
-                return self.toss(later).await.and(Err(why));
+                return self.publish_unconfirmed(later).await.and(Err(why));
             }
             rest = later;
         }
         Ok(())
     }
 
-    async fn toss(&self, receipts: &[Receipt]) -> Result<(), String> {
+    async fn publish_unconfirmed(&self, receipts: &[Receipt]) -> Result<(), String> {
         let sending = async {
             for receipt in receipts {
                 let published = self.api.client().publish(receipt.subject.clone(), receipt.to_bytes().into()).await;

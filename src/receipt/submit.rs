@@ -45,7 +45,7 @@ pub struct Intake {
     /// Whether a confirmation is believed only once the stream was read.
     reads_back: bool,
     receipts_stream: String,
-    board: Arc<Board>,
+    board: Arc<Inflight>,
     listening: JoinHandle<()>,
 }
 
@@ -61,7 +61,7 @@ impl Intake {
     /// A sentence, where the client has ended.
     pub async fn listen(api: Api, stream: &str, receipts_stream: &str, subjects: &str) -> Result<Self, String> {
         let mut messages = api.client().subscribe(subjects.to_owned()).await.map_err(|error| error.to_string())?;
-        let board = Arc::new(Board::default());
+        let board = Arc::new(Inflight::default());
         let notes = board.clone();
         let listening = tokio::spawn(async move {
             while let Some(message) = messages.next().await {
@@ -112,7 +112,7 @@ impl Intake {
         let stored =
             timeout_at(deadline, publishing).await.map_or(Err(NotPublished::Unknown), |it| confirmed(it, &subject))?;
         let sequence = sequence_of(stored.sequence);
-        let place = Place { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
+        let place = Slot { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
 
         // The receipt of the first copy stands no longer where somebody has published another since and asked. Without an id of its
         // own each copy is a record, and with one it may be a copy of other bytes, that were stored while these were rejected.
@@ -139,7 +139,7 @@ impl Intake {
     }
 
     /// The newest receipt on the subject, if it is of this message, or of a later copy of these bytes.
-    async fn look(&self, place: &Place, copied: Option<&str>) -> Option<Receipt> {
+    async fn look(&self, place: &Slot, copied: Option<&str>) -> Option<Receipt> {
         let request = format!("$JS.API.DIRECT.GET.{}.{}", self.receipts_stream, place.subject);
         let asking = self.api.client().request(request, Bytes::new());
         let message = timeout(LOOK_TIME_MAX, asking).await.ok()?.ok()?;
@@ -165,12 +165,12 @@ impl Drop for Intake {
 
 /// Which receipt: a later one on the same subject is of another message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Place {
+struct Slot {
     subject: String,
     sequence: i64,
 }
 
-impl Place {
+impl Slot {
     /// Whether a receipt on this subject says what became of the message; of one whose bytes have this hash, a later copy's does.
     fn is_told_by(&self, receipt: &Receipt, copied: Option<&str>) -> bool {
         receipt.sequence == self.sequence
@@ -180,13 +180,13 @@ impl Place {
 
 /// Receipts that arrived, and who waits for which.
 #[derive(Debug, Default)]
-struct Board {
+struct Inflight {
     notes: Mutex<Notes>,
 }
 
 #[derive(Debug, Default)]
 struct Notes {
-    expected: HashMap<Place, Vec<oneshot::Sender<Receipt>>>,
+    expected: HashMap<Slot, Vec<oneshot::Sender<Receipt>>>,
     /// A receipt may overtake the server's answer to its publisher.
     recent: VecDeque<(Instant, Receipt)>,
 }
@@ -194,10 +194,10 @@ struct Notes {
 const RECENT_MAX: usize = 4096;
 const RECENT_AGE_MAX: Duration = Duration::from_secs(10);
 
-impl Board {
+impl Inflight {
     fn arrived(&self, subject: &str, payload: &[u8]) {
         let Some(receipt) = Receipt::parse(payload, subject) else { return };
-        let place = Place { subject: receipt.subject.clone(), sequence: receipt.sequence };
+        let place = Slot { subject: receipt.subject.clone(), sequence: receipt.sequence };
         let mut notes = self.lock();
         for waiting in notes.expected.remove(&place).into_iter().flatten() {
             let _ = waiting.send(receipt.clone());
@@ -209,7 +209,7 @@ impl Board {
         notes.recent.drain(..too_many.max(too_old));
     }
 
-    fn expect(self: &Arc<Self>, place: Place) -> Expected {
+    fn expect(self: &Arc<Self>, place: Slot) -> Expected {
         let (sender, receiver) = oneshot::channel();
         let mut notes = self.lock();
         let is_it = |receipt: &Receipt| receipt.sequence == place.sequence && receipt.subject == place.subject;
@@ -230,8 +230,8 @@ impl Board {
 /// Waits for one receipt. Dropped, it leaves nothing behind.
 struct Expected {
     receiver: oneshot::Receiver<Receipt>,
-    place: Place,
-    board: Arc<Board>,
+    place: Slot,
+    board: Arc<Inflight>,
 }
 
 impl Drop for Expected {
@@ -271,8 +271,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_receipt_finds_who_waits_whether_it_comes_before_or_after() {
-        let board = Arc::new(Board::default());
-        let place = |sequence| Place { subject: "receipt.A.x".into(), sequence };
+        let board = Arc::new(Inflight::default());
+        let place = |sequence| Slot { subject: "receipt.A.x".into(), sequence };
         let later = [board.expect(place(2)), board.expect(place(2))];
         let never = board.expect(place(3));
         for sequence in [1, 2] {
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_later_copy_tells_of_an_earlier_one_if_it_is_stored_and_has_its_bytes() {
-        let place = Place { subject: "receipt.A.x".into(), sequence: 10 };
+        let place = Slot { subject: "receipt.A.x".into(), sequence: 10 };
         let told = |status, sequence, bytes: Option<&str>, copied| {
             let payload_sha256 = bytes.map(str::to_owned);
             place.is_told_by(&Receipt { status, payload_sha256, ..receipt("receipt.A.x", sequence) }, copied)
@@ -307,7 +307,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let board = Board::default();
+        let board = Inflight::default();
         for sequence in 0..5000 {
             board.arrived("receipt.A.x", &receipt("receipt.A.x", sequence).to_bytes());
         }

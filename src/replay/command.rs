@@ -7,10 +7,10 @@ mod source;
 
 use crate::command::{Exit, Failure, connect, moment, output};
 use crate::config::Config;
-use crate::ingest::coverage::OnlyLooking;
+use crate::ingest::coverage::DryRun;
 use crate::ingest::store::Ledger;
 use crate::nats::api::Api;
-use crate::nats::stream_state::Holdings;
+use crate::nats::stream_state::StreamState;
 use crate::postgres::schema;
 use crate::record::message::unix_ns;
 use crate::record::sequences::{Span, Spans};
@@ -51,29 +51,29 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         return Err(Failure::new(Exit::Configuration, complaint));
     }
     let api = connect::nats(config).await?;
-    let holdings = api.holdings(&config.nats.stream).await?;
-    let span = span(&api, &holdings, arguments).await?;
+    let stream_state = api.stream_state(&config.nats.stream).await?;
+    let span = span(&api, &stream_state, arguments).await?;
     let job = Job {
         config,
         api: &api,
-        holdings: &holdings,
+        stream_state: &stream_state,
         lanes: if arguments.lane.is_empty() { config.lanes.clone() } else { arguments.lane.clone() },
-        spans: span.into_iter().flat_map(|span| holdings.remaining(span).iter().collect::<Vec<_>>()).collect(),
+        spans: span.into_iter().flat_map(|span| stream_state.remaining(span).iter().collect::<Vec<_>>()).collect(),
         rates_are_complete: arguments.rates_are_complete,
     };
     let stop = CancellationToken::new();
     let writers = connect::database(config, 1)?;
     let replayed = if arguments.dry_run {
-        until_told(&stop, job.run(&OnlyLooking(writers), &custody, &stop)).await?
+        until_told(&stop, job.run(&DryRun(writers), &custody, &stop)).await?
     } else {
         job.refuse_empty_registries(&custody).await?;
         let lanes = job.lanes.clone();
         let ledger = Ledger::new(writers, config.budget.clone()).for_a_replay();
         let replayed = until_told(&stop, job.run(&ledger, &custody, &stop)).await?;
-        advance(config, &holdings, &lanes, span, &replayed).await?;
+        advance(config, &stream_state, &lanes, span, &replayed).await?;
         replayed
     };
-    let report = Report { holdings: &holdings, span, replayed: &replayed, is_dry_run: arguments.dry_run };
+    let report = Report { stream_state: &stream_state, span, replayed: &replayed, is_dry_run: arguments.dry_run };
     if as_json {
         output::json(&report.to_json());
     } else {
@@ -96,7 +96,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 /// A lane that nobody reads need not read again what was replayed as a whole. One that is read comes by it itself.
 async fn advance(
     config: &Config,
-    holdings: &Holdings,
+    stream_state: &StreamState,
     lanes: &[Lane],
     span: Option<Span>,
     replayed: &Replayed,
@@ -107,13 +107,13 @@ async fn advance(
         _ => return Ok(()),
     };
     let Some(read) = span.and_then(|span| Span::new(span.first(), through)) else { return Ok(()) };
-    let lost_through = (holdings.first - 1).min(read.last());
-    connect::positions(config)?.advance_free(&holdings.incarnation, lanes, read, lost_through).await?;
+    let lost_through = (stream_state.first - 1).min(read.last());
+    connect::positions(config)?.advance_free(&stream_state.incarnation, lanes, read, lost_through).await?;
     Ok(())
 }
 
 /// What the operator asks for, up to the stream's end as it is now.
-async fn span(api: &Api, holdings: &Holdings, arguments: &Arguments) -> Result<Option<Span>, Failure> {
+async fn span(api: &Api, stream_state: &StreamState, arguments: &Arguments) -> Result<Option<Span>, Failure> {
     let Arguments { from_time, to_time, .. } = arguments;
     let from_ns = from_time.as_deref().map(|text| stream_ns("from-time", text)).transpose()?;
     let to_ns = to_time.as_deref().map(|text| stream_ns("to-time", text)).transpose()?;
@@ -123,19 +123,19 @@ async fn span(api: &Api, holdings: &Holdings, arguments: &Arguments) -> Result<O
         return Err(Failure::new(Exit::Usage, format!("--from-time {from} does not come before --to-time {to}")));
     }
     let first = match from_ns {
-        Some(ns) => api.first_since(holdings, ns).await?,
+        Some(ns) => api.first_since(stream_state, ns).await?,
         None => arguments.from_sequence.unwrap_or(1),
     };
     let last = match to_ns {
-        Some(ns) => api.first_since(holdings, ns).await? - 1,
-        None => arguments.to_sequence.unwrap_or(holdings.last),
+        Some(ns) => api.first_since(stream_state, ns).await? - 1,
+        None => arguments.to_sequence.unwrap_or(stream_state.last),
     };
     if let (Some(from), Some(to)) = (arguments.from_sequence, arguments.to_sequence)
         && from > to
     {
         return Err(Failure::new(Exit::Usage, format!("--from-sequence {from} comes after --to-sequence {to}")));
     }
-    Ok(Span::new(first, last.min(holdings.last)))
+    Ok(Span::new(first, last.min(stream_state.last)))
 }
 
 /// A moment as the server counts it: to the nanosecond, where the text says so.
@@ -148,7 +148,7 @@ fn stream_ns(option: &str, text: &str) -> Result<i64, Failure> {
 /// What became of the messages, and what the stream has no more.
 #[derive(Debug)]
 struct Report<'a> {
-    holdings: &'a Holdings,
+    stream_state: &'a StreamState,
     span: Option<Span>,
     replayed: &'a Replayed,
     is_dry_run: bool,
@@ -156,17 +156,17 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn expired(&self) -> Spans {
-        self.span.map(|span| self.holdings.expired(span)).unwrap_or_default()
+        self.span.map(|span| self.stream_state.expired(span)).unwrap_or_default()
     }
 
     fn deleted(&self) -> Spans {
-        let mut deleted = self.span.map(|span| self.holdings.deleted(span)).unwrap_or_default();
+        let mut deleted = self.span.map(|span| self.stream_state.deleted(span)).unwrap_or_default();
         deleted.add_all(&self.replayed.absent);
         deleted
     }
 
     fn lines(&self) -> Vec<String> {
-        let incarnation = &self.holdings.incarnation;
+        let incarnation = &self.stream_state.incarnation;
         let Some(span) = self.span else { return vec![format!("{incarnation}: nothing to replay")] };
         let Replayed { stored, known, duplicates, rejects, .. } = self.replayed;
         let reasons: Vec<String> = rejects.iter().map(|(reason, count)| format!("{} {count}", reason.code())).collect();
@@ -192,8 +192,8 @@ impl Report<'_> {
         let rejects: serde_json::Map<_, _> =
             self.replayed.rejects.iter().map(|(reason, count)| (reason.code().to_owned(), (*count).into())).collect();
         json!({
-            "stream": &*self.holdings.incarnation.stream,
-            "stream_created_ns": self.holdings.incarnation.created_ns,
+            "stream": &*self.stream_state.incarnation.stream,
+            "stream_created_ns": self.stream_state.incarnation.created_ns,
             "first_sequence": self.span.map(Span::first), "last_sequence": self.span.map(Span::last),
             "dry_run": self.is_dry_run,
             "stored": self.replayed.stored, "already_there": self.replayed.known, "duplicates": self.replayed.duplicates,

@@ -7,7 +7,7 @@ mod report;
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
-use crate::ingest::coverage as held;
+use crate::ingest::coverage;
 use crate::ingest::position::Positions as _;
 use crate::ingest::store::Ledger;
 use crate::nats::api::Api;
@@ -55,7 +55,7 @@ async fn reconcile(
     let mut repaired = None;
     if arguments.repair && !found.to_repair().is_empty() {
         if let (Some(divergence), Some(newest)) = (found.parted_at, found.own.first()) {
-            let opened = positions.open_epoch(&found.holdings.incarnation, newest.number, divergence).await;
+            let opened = positions.open_epoch(&found.stream_state.incarnation, newest.number, divergence).await;
             opened.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
         }
         repaired = Some(Box::pin(repair(config, &api, &custody, &found, stop)).await?);
@@ -63,7 +63,7 @@ async fn reconcile(
     }
     let proof = found.proof();
     if let Some(proof) = &proof {
-        held::keep(&custody, proof).await?;
+        coverage::keep(&custody, proof).await?;
     }
     let report = Report { found: &found, proof, repaired: repaired.as_ref() };
     if as_json {
@@ -108,7 +108,7 @@ async fn repair(
     let job = Job {
         config,
         api,
-        holdings: &found.holdings,
+        stream_state: &found.stream_state,
         lanes: found.floor.served.clone(),
         spans: found.to_repair(),
         rates_are_complete: false,
@@ -118,7 +118,7 @@ async fn repair(
     let replayed = job.run(&ledger, custody, stop).await?;
     // Everything that was looked at is stored now. Lanes that nobody reads need not read it again.
     if let (None, Some(read)) = (&replayed.unfinished, Span::new(1, found.floor.sequence)) {
-        let incarnation = &found.holdings.incarnation;
+        let incarnation = &found.stream_state.incarnation;
         connect::positions(config)?.advance_free(incarnation, &found.floor.served, read, 0).await?;
     }
     Ok(replayed)

@@ -1,6 +1,6 @@
 //! Archived files, in a folder or in any object store that a URL names. The only place that knows `object_store`.
 
-use crate::retention::removal::{Cause, Shelf, Trouble};
+use crate::retention::removal::{ArchiveStore, Cause, RetentionError};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -22,8 +22,9 @@ pub struct Archive {
 impl Archive {
     /// Opens a folder, or the object store of a URL: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
     /// Credentials come from the environment.
-    pub fn open(location: &str) -> Result<Self, Trouble> {
-        let refused = |what: &dyn std::fmt::Display| Trouble::new(Cause::Refused, format!("the archive: {what}"));
+    pub fn open(location: &str) -> Result<Self, RetentionError> {
+        let refused =
+            |what: &dyn std::fmt::Display| RetentionError::new(Cause::Refused, format!("the archive: {what}"));
         if !location.contains("://") {
             return Self::folder(std::path::Path::new(location));
         }
@@ -48,9 +49,9 @@ impl Archive {
     }
 
     /// A folder is never made: where the disk is not mounted, it would be in the wrong place.
-    fn folder(path: &std::path::Path) -> Result<Self, Trouble> {
+    fn folder(path: &std::path::Path) -> Result<Self, RetentionError> {
         let refused = |what: &dyn std::fmt::Display| {
-            Trouble::new(Cause::Refused, format!("the archive {}: {what}", path.display()))
+            RetentionError::new(Cause::Refused, format!("the archive {}: {what}", path.display()))
         };
         let path = path.canonicalize().map_err(|error| refused(&error))?;
         let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| refused(&error))?.with_fsync(true);
@@ -58,12 +59,12 @@ impl Archive {
         Ok(Self { store: Box::new(store), prefix: Path::default(), location: url.to_string(), is_folder: true })
     }
 
-    fn path(&self, name: &str) -> Result<Path, Trouble> {
+    fn path(&self, name: &str) -> Result<Path, RetentionError> {
         let path = Path::parse(format!("{}/{name}", self.prefix).trim_start_matches('/'));
-        path.map_err(|error| Trouble::new(Cause::Failed, format!("the archive {}: {error}", self.location)))
+        path.map_err(|error| RetentionError::new(Cause::Failed, format!("the archive {}: {error}", self.location)))
     }
 
-    fn trouble(&self, name: &str, error: &object_store::Error) -> Trouble {
+    fn trouble(&self, name: &str, error: &object_store::Error) -> RetentionError {
         let cause = match error {
             object_store::Error::NotFound { .. } => Cause::Damaged,
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
@@ -72,28 +73,28 @@ impl Archive {
             _ if self.is_folder => Cause::Failed,
             _ => Cause::Away,
         };
-        Trouble::new(cause, format!("the archive {}: {name}: {error}", self.location))
+        RetentionError::new(cause, format!("the archive {}: {name}: {error}", self.location))
     }
 }
 
-impl Shelf for Archive {
+impl ArchiveStore for Archive {
     fn location(&self) -> &str {
         &self.location
     }
 
-    async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<(), Trouble> {
+    async fn keep(&self, name: &str, bytes: Vec<u8>) -> Result<(), RetentionError> {
         // A put is atomic: nobody ever sees half a file under its name.
         let put = self.store.put(&self.path(name)?, bytes.into()).await;
         put.map(drop).map_err(|error| self.trouble(name, &error))
     }
 
-    async fn fetch(&self, name: &str, bytes: usize) -> Result<Vec<u8>, Trouble> {
+    async fn fetch(&self, name: &str, bytes: usize) -> Result<Vec<u8>, RetentionError> {
         let found = self.store.get(&self.path(name)?).await.map_err(|error| self.trouble(name, &error))?;
         // Before its bytes are taken into memory.
         if found.meta.size != bytes as u64 {
             let what =
                 format!("the archive {}: {name}: {} bytes, and {bytes} are expected", self.location, found.meta.size);
-            return Err(Trouble::new(Cause::Damaged, what));
+            return Err(RetentionError::new(Cause::Damaged, what));
         }
         let content = found.bytes().await.map_err(|error| self.trouble(name, &error))?;
         Ok(content.into())

@@ -10,7 +10,7 @@ use crate::retention::archive::Archive;
 use crate::retention::erase;
 use crate::retention::file::Perishable;
 use crate::retention::queries::{Session, Survey};
-use crate::retention::removal::{Books as _, Cause, Entered, Exported, Journal, Removed, Trouble};
+use crate::retention::removal::{AuditTrail, Cause, Export, ExportRecords as _, Exported, Removed, RetentionError};
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,8 @@ enum Command {
     Erase(erase::Arguments),
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
+impl From<RetentionError> for Failure {
+    fn from(trouble: RetentionError) -> Self {
         let exit = match trouble.cause {
             Cause::Away => Exit::Unavailable,
             Cause::Refused => Exit::Configuration,
@@ -95,7 +95,7 @@ async fn archive(config: &Config, ledger: &Ledger, location: &str, report: &mut 
             progress.tell(|| format!("{}: {rows} rows on their way to {location}", table.name()));
             let verified = Exported::keep(packed, &name, &archive).await?.verify(&archive).await?;
             progress.tell(|| format!("{}: {rows} rows are archived, and on their way out", table.name()));
-            let removed = verified.record(&mut session, &OwnJournal(ledger)).await?.remove(&mut session).await?;
+            let removed = verified.record(&mut session, &OwnAuditTrail(ledger)).await?.remove(&mut session).await?;
             progress.clear();
             let is_stuck = removed.rows == 0;
             report.removed(removed);
@@ -112,7 +112,7 @@ async fn archive(config: &Config, ledger: &Ledger, location: &str, report: &mut 
 async fn finish_an_earlier_run(
     session: &mut Session<'_>,
     ledger: &Ledger,
-    entered: Entered,
+    entered: Export,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let verified = match Archive::open(&entered.place.location) {
@@ -121,7 +121,7 @@ async fn finish_an_earlier_run(
     };
     match verified {
         Ok(verified) => {
-            report.removed(verified.record(session, &OwnJournal(ledger)).await?.remove(session).await?);
+            report.removed(verified.record(session, &OwnAuditTrail(ledger)).await?.remove(session).await?);
             Ok(())
         }
         // Its rows are where they were, and are exported again.
@@ -135,11 +135,11 @@ async fn finish_an_earlier_run(
 }
 
 /// Records exports in custody.
-struct OwnJournal<'a>(&'a Ledger);
+struct OwnAuditTrail<'a>(&'a Ledger);
 
-impl Journal for OwnJournal<'_> {
-    async fn record(&self, entered: &Entered) -> Result<(), Trouble> {
-        let Entered { id, place, contents, event_id, exported_at_us } = entered;
+impl AuditTrail for OwnAuditTrail<'_> {
+    async fn record(&self, entered: &Export) -> Result<(), RetentionError> {
+        let Export { id, place, contents, event_id, exported_at_us } = entered;
         let event = OwnEvent {
             sequence: *id,
             event_id: event_id.clone(),
@@ -171,7 +171,7 @@ impl Report {
         self.values.push(value);
     }
 
-    fn would_go_on(&mut self, entered: &Entered) {
+    fn would_go_on(&mut self, entered: &Export) {
         let (table, rows) = (entered.contents.table.name(), entered.contents.rows);
         self.add(
             format!(
@@ -225,7 +225,7 @@ impl Report {
         );
     }
 
-    fn given_up(&mut self, entered: &Entered, why: &Trouble) {
+    fn given_up(&mut self, entered: &Export, why: &RetentionError) {
         let table = entered.contents.table.name();
         self.add(
             format!(
@@ -249,6 +249,6 @@ impl Report {
     }
 }
 
-fn path(entered: &Entered) -> String {
+fn path(entered: &Export) -> String {
     format!("{}/{}", entered.place.location.trim_end_matches('/'), entered.place.file)
 }

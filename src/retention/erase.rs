@@ -7,7 +7,7 @@ use crate::ingest::lifecycle::Remedy;
 use crate::ingest::store::Ledger;
 use crate::retention::erasure::{Authorization, Erased};
 use crate::retention::queries::Session;
-use crate::retention::removal::{Cause, Trouble};
+use crate::retention::removal::{Cause, RetentionError};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -67,13 +67,16 @@ pub(crate) async fn record_what_is_unrecorded(session: &mut Session<'_>, ledger:
 }
 
 /// Records one event. Where it is rejected, it is a dead letter like any other.
-pub(crate) async fn record_once(ledger: &Ledger, stream: &str, event: OwnEvent) -> Result<(), Trouble> {
+pub(crate) async fn record_once(ledger: &Ledger, stream: &str, event: OwnEvent) -> Result<(), RetentionError> {
     let event_id = event.event_id.clone();
     match own_events::record(ledger, stream, vec![event]).await {
         Ok(_) => Ok(()),
         Err(error) => {
             let cause = if error.remedy == Remedy::Retry { Cause::Away } else { Cause::Failed };
-            Err(Trouble::new(cause, format!("the audit event {event_id} is not recorded yet: {error}; run this again")))
+            Err(RetentionError::new(
+                cause,
+                format!("the audit event {event_id} is not recorded yet: {error}; run this again"),
+            ))
         }
     }
 }

@@ -3,7 +3,7 @@
 //! (migration 7).
 
 use crate::retention::queries::{Session, begin, bounded, commit};
-use crate::retention::removal::{Cause, Trouble};
+use crate::retention::removal::{Cause, RetentionError};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
@@ -74,13 +74,13 @@ impl From<ErasedRow> for Erased {
 
 impl Session<'_> {
     /// Finds the Architect's word, and reads what it says.
-    pub async fn authorization(&mut self, event_id: &str) -> Result<Authorization, Trouble> {
+    pub async fn authorization(&mut self, event_id: &str) -> Result<Authorization, RetentionError> {
         let asking = sqlx::query_as::<_, (String, String, String, Option<String>)>(
             "select actor, action, outcome, details::text from public.audit_events where event_id = $1",
         );
         let asking = asking.bind(event_id).fetch_optional(self.connection());
         let found = bounded("looking for the authorising event", asking).await?;
-        let no = |what: &str| Trouble::new(Cause::Failed, format!("{event_id} authorises nothing: {what}"));
+        let no = |what: &str| RetentionError::new(Cause::Failed, format!("{event_id} authorises nothing: {what}"));
         let (actor, action, outcome, details) = found.ok_or_else(|| no("there is no such audit event"))?;
         if (actor.as_str(), action.as_str(), outcome.as_str()) != ("ARCHITECT", "DELETION_AUTHORIZED", "APPROVED") {
             return Err(no(&format!(
@@ -94,7 +94,7 @@ impl Session<'_> {
     }
 
     /// Of the ids that are named, those that are not there.
-    pub async fn missing(&mut self, authorization: &Authorization) -> Result<Vec<String>, Trouble> {
+    pub async fn missing(&mut self, authorization: &Authorization) -> Result<Vec<String>, RetentionError> {
         let question = match authorization.table {
             Permanent::AuditEvents => {
                 "select id from unnest($1::text[]) as named (id)
@@ -110,7 +110,7 @@ impl Session<'_> {
     }
 
     /// Whether an authorisation was carried out already.
-    pub async fn erased(&mut self, authorized_by: &str) -> Result<Option<Erased>, Trouble> {
+    pub async fn erased(&mut self, authorized_by: &str) -> Result<Option<Erased>, RetentionError> {
         let asking = sqlx::query_as::<_, ErasedRow>(
             "select id, table_name, authorized_by, row_count, event_id, (extract(epoch from erased_at) * 1000000)::bigint
             from ledger.erasure
@@ -122,7 +122,7 @@ impl Session<'_> {
     }
 
     /// The erasures that no audit event records yet.
-    pub async fn unrecorded_erasures(&mut self) -> Result<Vec<Erased>, Trouble> {
+    pub async fn unrecorded_erasures(&mut self) -> Result<Vec<Erased>, RetentionError> {
         let asking = sqlx::query_as::<_, ErasedRow>(
             "select id, table_name, authorized_by, row_count, event_id, (extract(epoch from erased_at) * 1000000)::bigint
             from ledger.erasure
@@ -134,13 +134,13 @@ impl Session<'_> {
     }
 
     /// Erases exactly what is named, all of it or nothing.
-    pub async fn erase(&mut self, authorization: &Authorization) -> Result<Erased, Trouble> {
+    pub async fn erase(&mut self, authorization: &Authorization) -> Result<Erased, RetentionError> {
         begin(self.connection()).await?;
         let erased = bounded("erasing", erase(self.connection(), authorization)).await?;
         let rows = usize::try_from(erased.rows);
         if rows != Ok(authorization.ids.len()) {
             let what = format!("{} of {} records were there: nothing is erased", erased.rows, authorization.ids.len());
-            return Err(Trouble::new(Cause::Failed, what));
+            return Err(RetentionError::new(Cause::Failed, what));
         }
         commit(self.connection()).await?;
         Ok(erased)

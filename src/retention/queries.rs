@@ -5,7 +5,7 @@ use crate::postgres::connections::{Connections, Lease};
 use crate::postgres::remedy::DatabaseError;
 use crate::record::digest::sha256;
 use crate::retention::file::{Contents, Intact, Packed, Packer, Perishable, ROWS_MAX};
-use crate::retention::removal::{Books, Cause, Entered, Place, Trouble};
+use crate::retention::removal::{ArchivedFiles, Cause, Export, ExportRecords, RetentionError};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, Row as _};
@@ -29,14 +29,14 @@ const PAGE: usize = 1000;
 /// "ledgerd", and a number of its own: whoever holds this lock is the one who removes.
 const LOCK: (i32, i32) = (0x6c65_6467, 7);
 
-impl From<DatabaseError> for Trouble {
+impl From<DatabaseError> for RetentionError {
     fn from(error: DatabaseError) -> Self {
         let cause = match (error.is_refusal(), error.is_absence()) {
             (true, _) => Cause::Refused,
             (_, true) => Cause::Away,
             _ => Cause::Failed,
         };
-        Trouble::new(cause, format!("PostgreSQL: {error}"))
+        RetentionError::new(cause, format!("PostgreSQL: {error}"))
     }
 }
 
@@ -59,7 +59,10 @@ pub struct Survey {
     pub newest: Option<String>,
 }
 
-pub(crate) async fn bounded<T>(doing: &str, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Trouble> {
+pub(crate) async fn bounded<T>(
+    doing: &str,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, RetentionError> {
     match timeout(CONVERSATION, work).await {
         Ok(done) => done.map_err(|error| DatabaseError::new(error).into()),
         Err(_) => Err(DatabaseError::silent(doing, CONVERSATION).into()),
@@ -68,7 +71,7 @@ pub(crate) async fn bounded<T>(doing: &str, work: impl Future<Output = Result<T,
 
 impl<'a> Session<'a> {
     /// Opens a session for looking.
-    pub async fn look(connections: &'a Connections) -> Result<Self, Trouble> {
+    pub async fn look(connections: &'a Connections) -> Result<Self, RetentionError> {
         let mut lease = connections.lease().await?;
         let longer = format!("{}ms", STATEMENT.as_millis());
         let set = sqlx::query(
@@ -81,14 +84,14 @@ impl<'a> Session<'a> {
     }
 
     /// Opens the session that removes. There is one at a time.
-    pub async fn open(connections: &'a Connections) -> Result<Self, Trouble> {
+    pub async fn open(connections: &'a Connections) -> Result<Self, RetentionError> {
         let mut session = Self::look(connections).await?;
         let locking = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)").bind(LOCK.0).bind(LOCK.1);
         let is_alone: bool = bounded("taking the lock", locking.fetch_one(session.connection())).await?;
         if is_alone {
             return Ok(session);
         }
-        Err(Trouble::new(Cause::Failed, "another `ledgerd retention` is at work on this database"))
+        Err(RetentionError::new(Cause::Failed, "another `ledgerd retention` is at work on this database"))
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
@@ -96,21 +99,21 @@ impl<'a> Session<'a> {
     }
 
     /// What tells this ledger from others, for ever: the beginning of its first leaf's hash.
-    pub async fn ledger(&mut self) -> Result<String, Trouble> {
+    pub async fn ledger(&mut self) -> Result<String, RetentionError> {
         let first =
             sqlx::query_scalar("select left(encode(leaf_hashes[1], 'hex'), 16) from ledger.batch where first_leaf = 0");
         let found: Option<String> = bounded("reading the first leaf", first.fetch_optional(self.connection())).await?;
-        found.ok_or_else(|| Trouble::new(Cause::Refused, "the ledger is empty: run `ledgerd migrate`"))
+        found.ok_or_else(|| RetentionError::new(Cause::Refused, "the ledger is empty: run `ledgerd migrate`"))
     }
 
     /// The UTC day, `YYYY-MM-DD`, that is so many days ago.
-    pub async fn cutoff(&mut self, days: i32) -> Result<String, Trouble> {
+    pub async fn cutoff(&mut self, days: i32) -> Result<String, RetentionError> {
         let asking = sqlx::query_scalar("select ((current_timestamp at time zone 'UTC')::date - $1)::text").bind(days);
         bounded("asking for the day", asking.fetch_one(self.connection())).await
     }
 
     /// Looks at what is from before the day, and may leave.
-    pub async fn survey(&mut self, table: Perishable, cutoff: &str) -> Result<Survey, Trouble> {
+    pub async fn survey(&mut self, table: Perishable, cutoff: &str) -> Result<Survey, RetentionError> {
         let question = match table {
             Perishable::TokenLedger => {
                 "select count(*), coalesce(sum(octet_length(row_to_json(day)::text) + 1), 0)::bigint,
@@ -135,7 +138,7 @@ impl<'a> Session<'a> {
         table: Perishable,
         cutoff: &str,
         mut tell: impl FnMut(i64),
-    ) -> Result<Option<Packed>, Trouble> {
+    ) -> Result<Option<Packed>, RetentionError> {
         let question = match table {
             Perishable::TokenLedger => {
                 "select agent_name || '/' || date as key, date::text as time, row_to_json(day)::text as line
@@ -171,7 +174,7 @@ impl<'a> Session<'a> {
     }
 
     /// The exports that are not settled, in their order.
-    pub async fn unsettled(&mut self) -> Result<Vec<Entered>, Trouble> {
+    pub async fn unsettled(&mut self) -> Result<Vec<Export>, RetentionError> {
         let asking = sqlx::query(
             "select id, table_name, cutoff::text as cutoff, row_count, first_key, last_key, oldest, newest, location, file,
                 file_bytes, file_sha256, lines_bytes, lines_sha256, manifest, manifest_sha256, event_id,
@@ -186,15 +189,15 @@ impl<'a> Session<'a> {
     }
 }
 
-fn entered(row: &PgRow) -> Result<Entered, sqlx::Error> {
+fn entered(row: &PgRow) -> Result<Export, sqlx::Error> {
     let hash = |column: &str| {
         let bytes: Vec<u8> = row.try_get(column)?;
         bytes.try_into().map_err(|_| sqlx::Error::ColumnDecode { index: column.to_owned(), source: "32 bytes".into() })
     };
     let table: String = row.try_get("table_name")?;
-    Ok(Entered {
+    Ok(Export {
         id: row.try_get("id")?,
-        place: Place {
+        place: ArchivedFiles {
             location: row.try_get("location")?,
             file: row.try_get("file")?,
             manifest: row.try_get("manifest")?,
@@ -219,8 +222,8 @@ fn entered(row: &PgRow) -> Result<Entered, sqlx::Error> {
     })
 }
 
-impl Books for Session<'_> {
-    async fn enter(&mut self, place: &Place, contents: &Contents) -> Result<Entered, Trouble> {
+impl ExportRecords for Session<'_> {
+    async fn enter(&mut self, place: &ArchivedFiles, contents: &Contents) -> Result<Export, RetentionError> {
         let entering = sqlx::query_as(
             "insert into ledger.export
                 (table_name, cutoff, row_count, first_key, last_key, oldest, newest, location, file, file_bytes, file_sha256,
@@ -245,12 +248,12 @@ impl Books for Session<'_> {
         .bind(&place.manifest_sha256[..])
         .fetch_one(self.connection());
         let (id, event_id, exported_at_us) = bounded("entering an export", entering).await?;
-        Ok(Entered { id, place: place.clone(), contents: contents.clone(), event_id, exported_at_us })
+        Ok(Export { id, place: place.clone(), contents: contents.clone(), event_id, exported_at_us })
     }
 
-    async fn remove(&mut self, entered: &Entered, rows: &Intact) -> Result<i64, Trouble> {
+    async fn remove(&mut self, entered: &Export, rows: &Intact) -> Result<i64, RetentionError> {
         let failed =
-            |what: &dyn std::fmt::Display| Trouble::new(Cause::Failed, format!("export {}: {what}", entered.id));
+            |what: &dyn std::fmt::Display| RetentionError::new(Cause::Failed, format!("export {}: {what}", entered.id));
         begin(self.connection()).await?;
         let mut lines = rows.lines();
         let mut expected = 0;
@@ -277,26 +280,26 @@ impl Books for Session<'_> {
         Ok(removed)
     }
 
-    async fn is_recorded(&mut self, entered: &Entered) -> Result<bool, Trouble> {
+    async fn is_recorded(&mut self, entered: &Export) -> Result<bool, RetentionError> {
         let asking = sqlx::query_scalar("select ledger.is_recorded($1)").bind(entered.id);
         bounded("looking for the audit event", asking.fetch_one(self.connection())).await
     }
 
-    async fn give_up(&mut self, entered: &Entered) -> Result<(), Trouble> {
+    async fn give_up(&mut self, entered: &Export) -> Result<(), RetentionError> {
         settle(self.connection(), entered.id, 0).await
     }
 }
 
-pub(crate) async fn begin(connection: &mut PgConnection) -> Result<(), Trouble> {
+pub(crate) async fn begin(connection: &mut PgConnection) -> Result<(), RetentionError> {
     bounded("beginning", connection.execute("begin isolation level read committed")).await.map(drop)
 }
 
 /// A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
-pub(crate) async fn commit(connection: &mut PgConnection) -> Result<(), Trouble> {
+pub(crate) async fn commit(connection: &mut PgConnection) -> Result<(), RetentionError> {
     bounded("committing", sqlx::raw_sql("set local statement_timeout to 0; commit").execute(connection)).await.map(drop)
 }
 
-async fn settle(connection: &mut PgConnection, id: i64, removed: i64) -> Result<(), Trouble> {
+async fn settle(connection: &mut PgConnection, id: i64, removed: i64) -> Result<(), RetentionError> {
     let settling =
         sqlx::query("update ledger.export set settled_at = clock_timestamp(), rows_removed = $2 where id = $1")
             .bind(id)
@@ -306,11 +309,7 @@ async fn settle(connection: &mut PgConnection, id: i64, removed: i64) -> Result<
 
 /// Enters the removal of those rows that are still exactly as their lines say. A row that usage has changed since, or that is
 /// not there, is left out. Locked, so that none changes until the end of the transaction; metrics never change.
-async fn enter_removals(
-    connection: &mut PgConnection,
-    entered: &Entered,
-    lines: &[String],
-) -> Result<u64, sqlx::Error> {
+async fn enter_removals(connection: &mut PgConnection, entered: &Export, lines: &[String]) -> Result<u64, sqlx::Error> {
     let statement = match entered.contents.table {
         Perishable::TokenLedger => {
             "with unchanged as (

@@ -4,27 +4,27 @@
 //! dangerous mistakes do not compile:
 //!
 //! ```compile_fail
-//! # use ledgerd::retention::{Books, Exported};
-//! async fn unverified<B: Books>(exported: Exported, books: &mut B) {
-//!     exported.remove(books).await; // an export has no such method
+//! # use ledgerd::retention::{ExportRecords, Exported};
+//! async fn unverified<B: ExportRecords>(exported: Exported, exports: &mut B) {
+//!     exported.remove(exports).await; // an export has no such method
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::retention::{Books, Verified};
-//! async fn unrecorded<B: Books>(verified: Verified, books: &mut B) {
-//!     verified.remove(books).await; // nor has a verified one
+//! # use ledgerd::retention::{ExportRecords, Verified};
+//! async fn unrecorded<B: ExportRecords>(verified: Verified, exports: &mut B) {
+//!     verified.remove(exports).await; // nor has a verified one
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::retention::{Entered, Recorded};
+//! # use ledgerd::retention::{Export, Recorded};
 //! # use ledgerd::domain::archive::Intact;
-//! fn forged(entered: Entered, rows: Intact) -> Recorded {
+//! fn forged(entered: Export, rows: Intact) -> Recorded {
 //!     Recorded { entered, rows } // the fields are private
 //! }
 //! ```
 //!
 //! Killed between any two states, the next run goes on: a file in the archive is found by its name, an export that was entered
-//! in the books and is not settled is verified, recorded and removed again, and each step knows what was done already.
+//! in the exports and is not settled is verified, recorded and removed again, and each step knows what was done already.
 
 use crate::record::digest::{Hash, sha256};
 use crate::retention::file::{Contents, Intact, Packed};
@@ -46,64 +46,68 @@ pub enum Cause {
 
 /// What went wrong, in one sentence.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct RetentionError {
     /// Who must act.
     pub cause: Cause,
     what: String,
 }
 
-impl Trouble {
+impl RetentionError {
     /// Says what went wrong.
     pub fn new(cause: Cause, what: impl fmt::Display) -> Self {
         Self { cause, what: what.to_string() }
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for RetentionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for RetentionError {}
 
 /// Where files are kept.
-pub trait Shelf {
+pub trait ArchiveStore {
     /// Where that is: a URL without secrets.
     fn location(&self) -> &str;
 
     /// Keeps a file durably under this name, in the place of any other.
-    fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), Trouble>>;
+    fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), RetentionError>>;
 
     /// Reads a file of this many bytes. One that is not there or has another size is [`Cause::Damaged`].
-    fn fetch(&self, name: &str, bytes: usize) -> impl Future<Output = Result<Vec<u8>, Trouble>>;
+    fn fetch(&self, name: &str, bytes: usize) -> impl Future<Output = Result<Vec<u8>, RetentionError>>;
 }
 
 /// The tables, and what is entered about their exports.
-pub trait Books {
+pub trait ExportRecords {
     /// Enters an export that was verified.
-    fn enter(&mut self, place: &Place, contents: &Contents) -> impl Future<Output = Result<Entered, Trouble>>;
+    fn enter(
+        &mut self,
+        place: &ArchivedFiles,
+        contents: &Contents,
+    ) -> impl Future<Output = Result<Export, RetentionError>>;
 
     /// Removes the rows that are still exactly as they were exported, and settles the export, in one transaction. Gives
     /// their number.
-    fn remove(&mut self, entered: &Entered, rows: &Intact) -> impl Future<Output = Result<i64, Trouble>>;
+    fn remove(&mut self, entered: &Export, rows: &Intact) -> impl Future<Output = Result<i64, RetentionError>>;
 
     /// Whether the export's audit event is in custody.
-    fn is_recorded(&mut self, entered: &Entered) -> impl Future<Output = Result<bool, Trouble>>;
+    fn is_recorded(&mut self, entered: &Export) -> impl Future<Output = Result<bool, RetentionError>>;
 
     /// Settles an export that removes nothing, because the archive does not hold it any more, or its event was rejected.
-    fn give_up(&mut self, entered: &Entered) -> impl Future<Output = Result<(), Trouble>>;
+    fn give_up(&mut self, entered: &Export) -> impl Future<Output = Result<(), RetentionError>>;
 }
 
 /// Where audit events are recorded.
-pub trait Journal {
+pub trait AuditTrail {
     /// Records the export, once, however often it is asked.
-    fn record(&self, entered: &Entered) -> impl Future<Output = Result<(), Trouble>>;
+    fn record(&self, entered: &Export) -> impl Future<Output = Result<(), RetentionError>>;
 }
 
 /// Where an export lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ArchivedFiles {
     /// The archive's URL.
     pub location: String,
     /// The rows, below it.
@@ -114,13 +118,13 @@ pub struct Place {
     pub manifest_sha256: Hash,
 }
 
-/// An export as the books have it.
+/// An export as the exports have it.
 #[derive(Clone, Debug)]
-pub struct Entered {
+pub struct Export {
     /// Its number.
     pub id: i64,
     /// Where it lies.
-    pub place: Place,
+    pub place: ArchivedFiles,
     /// What it holds.
     pub contents: Contents,
     /// The audit event that records it.
@@ -132,24 +136,24 @@ pub struct Entered {
 /// In the archive, as far as the archive says.
 #[derive(Debug)]
 pub struct Exported {
-    place: Place,
+    place: ArchivedFiles,
     contents: Contents,
-    entered: Option<Entered>,
+    entered: Option<Export>,
 }
 
 /// Read back from the archive, and whole.
 #[derive(Debug)]
 pub struct Verified {
-    place: Place,
+    place: ArchivedFiles,
     contents: Contents,
-    entered: Option<Entered>,
+    entered: Option<Export>,
     rows: Intact,
 }
 
 /// An audit event says so.
 #[derive(Debug)]
 pub struct Recorded {
-    entered: Entered,
+    entered: Export,
     rows: Intact,
 }
 
@@ -157,17 +161,17 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Removed {
     /// The export.
-    pub entered: Entered,
+    pub entered: Export,
     /// How many rows left their table. Those that had changed since stayed.
     pub rows: i64,
 }
 
 impl Exported {
     /// Brings a file into the archive, and its manifest after it.
-    pub async fn keep<S: Shelf>(packed: Packed, ledger: &str, archive: &S) -> Result<Self, Trouble> {
+    pub async fn keep<S: ArchiveStore>(packed: Packed, ledger: &str, archive: &S) -> Result<Self, RetentionError> {
         let Packed { contents, file } = packed;
         let manifest = contents.manifest(ledger);
-        let place = Place {
+        let place = ArchivedFiles {
             location: archive.location().to_owned(),
             file: contents.file_name(ledger),
             manifest: contents.manifest_name(ledger),
@@ -188,15 +192,15 @@ impl Exported {
     }
 
     /// Goes on with an export that an earlier run has entered.
-    pub fn resume(entered: Entered) -> Self {
+    pub fn resume(entered: Export) -> Self {
         Self { place: entered.place.clone(), contents: entered.contents.clone(), entered: Some(entered) }
     }
 
     /// Reads it back: the bytes, their hashes, each row.
-    pub async fn verify<S: Shelf>(self, archive: &S) -> Result<Verified, Trouble> {
+    pub async fn verify<S: ArchiveStore>(self, archive: &S) -> Result<Verified, RetentionError> {
         let Self { place, contents, entered } = self;
         let differs = |name: &str, why: &str| {
-            Trouble::new(Cause::Damaged, format!("the archive {}: {name}: {why}", place.location))
+            RetentionError::new(Cause::Damaged, format!("the archive {}: {name}: {why}", place.location))
         };
         let size = usize::try_from(contents.file_bytes).map_err(|_| differs(&place.file, "its size is impossible"))?;
         let rows = contents.check(archive.fetch(&place.file, size).await?).map_err(|why| differs(&place.file, &why))?;
@@ -211,18 +215,22 @@ impl Exported {
 }
 
 impl Verified {
-    /// Enters the export in the books, and records the one audit event.
-    pub async fn record<B: Books, J: Journal>(self, books: &mut B, journal: &J) -> Result<Recorded, Trouble> {
+    /// Enters the export in the exports, and records the one audit event.
+    pub async fn record<B: ExportRecords, J: AuditTrail>(
+        self,
+        exports: &mut B,
+        trail: &J,
+    ) -> Result<Recorded, RetentionError> {
         let entered = match self.entered {
             Some(entered) => entered,
-            None => books.enter(&self.place, &self.contents).await?,
+            None => exports.enter(&self.place, &self.contents).await?,
         };
-        journal.record(&entered).await?;
-        if !books.is_recorded(&entered).await? {
-            books.give_up(&entered).await?;
+        trail.record(&entered).await?;
+        if !exports.is_recorded(&entered).await? {
+            exports.give_up(&entered).await?;
             let what =
                 format!("the audit event {} was rejected: the next run exports the rows again", entered.event_id);
-            return Err(Trouble::new(Cause::Failed, what));
+            return Err(RetentionError::new(Cause::Failed, what));
         }
         Ok(Recorded { entered, rows: self.rows })
     }
@@ -230,8 +238,8 @@ impl Verified {
 
 impl Recorded {
     /// Removes exactly the exported rows.
-    pub async fn remove<B: Books>(self, books: &mut B) -> Result<Removed, Trouble> {
-        let rows = books.remove(&self.entered, &self.rows).await?;
+    pub async fn remove<B: ExportRecords>(self, exports: &mut B) -> Result<Removed, RetentionError> {
+        let rows = exports.remove(&self.entered, &self.rows).await?;
         Ok(Removed { entered: self.entered, rows })
     }
 }

@@ -9,7 +9,7 @@ mod resolutions;
 mod table_checks;
 mod time_range;
 
-pub use repair::{Workshop, repair};
+pub use repair::{RepairContext, repair};
 pub use table_checks::Claimed;
 pub use time_range::{HashedEvent, hashed_events};
 

@@ -1,6 +1,6 @@
 //! The five webhooks: which subject a body is published on, and which answer its receipt becomes. The body itself is never changed.
 
-use crate::http::api_token::Bearer;
+use crate::http::api_token::ApiToken;
 use crate::record::digest::{hex, sha256};
 use crate::record::receipt::{Receipt, Status, own_id};
 use crate::record::reject::Reason;
@@ -31,7 +31,7 @@ pub enum Webhook {
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     /// Whoever has its token.
-    pub bearer: &'a Bearer,
+    pub token: &'a ApiToken,
     /// The value of [`ACTOR_HEADER`].
     pub actor: Option<&'a str>,
     /// The value of `Idempotency-Key`.
@@ -144,14 +144,14 @@ impl Webhook {
         let actor = self.author(caller, text)?;
         let lane = self.lane(text);
         let subject = format!("ledger.{lane}.{actor}");
-        let message_id = caller.idempotency_key.map(|key| message_id(caller.bearer, key, &subject, &body));
+        let message_id = caller.idempotency_key.map(|key| message_id(caller.token, key, &subject, &body));
         Ok(Posting { subject, message_id, payload: body, table: lane.table() })
     }
 
     /// The header names the author; without it the body does, and else the token, if that names one actor alone.
     fn author(self, caller: Caller<'_>, text: impl Fn(&str) -> Option<String>) -> Result<String, Answer> {
         if let Some(actor) = caller.actor {
-            return if caller.bearer.writes_for(actor) {
+            return if caller.token.writes_for(actor) {
                 Ok(actor.to_owned())
             } else {
                 Err(not_its_actor(ACTOR_HEADER))
@@ -160,14 +160,14 @@ impl Webhook {
         if let Some(field) = self.actor_field()
             && let Some(actor) = text(field).filter(|actor| !actor.is_empty())
         {
-            if caller.bearer.writes_for(&actor) {
+            if caller.token.writes_for(&actor) {
                 return Ok(actor);
             }
             if self != Webhook::Usage {
                 return Err(not_its_actor(&format!("the field {field}")));
             }
         }
-        caller.bearer.only_actor().map(str::to_owned).ok_or_else(|| self.no_author())
+        caller.token.only_actor().map(str::to_owned).ok_or_else(|| self.no_author())
     }
 
     fn no_author(self) -> Answer {
@@ -196,8 +196,8 @@ fn audit_lane(event_id: &str) -> Option<Lane> {
 }
 
 /// Message ids are shared by the whole stream: nobody without the token can guess this one, nor use the key for another body.
-fn message_id(bearer: &Bearer, key: &[u8], subject: &str, body: &[u8]) -> String {
-    let parts = [bearer.token_sha256(), key, subject.as_bytes(), body].map(sha256);
+fn message_id(token: &ApiToken, key: &[u8], subject: &str, body: &[u8]) -> String {
+    let parts = [token.token_sha256(), key, subject.as_bytes(), body].map(sha256);
     hex(&sha256(&parts.concat()))
 }
 

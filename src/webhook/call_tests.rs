@@ -1,10 +1,10 @@
 use super::*;
-use crate::http::api_token::Bearers;
+use crate::http::api_token::ApiTokens;
 
-fn bearers() -> Bearers {
+fn tokens() -> ApiTokens {
     let entry = |token: &str, actors: &str| format!("{} {actors}", hex(&sha256(token.as_bytes())));
     let entries = [entry("one", "RXY-CEO BRM-CTO"), entry("two", "BRM-CTO"), entry("all", "*"), entry("agent", AGENT)];
-    Bearers::parse(&entries).expect("good")
+    ApiTokens::parse(&entries).expect("good")
 }
 
 /// An agent, as the registries of tools know it.
@@ -12,9 +12,9 @@ const AGENT: &str = "11111111-1111-4111-8111-111111111111";
 
 /// With this token, and this actor in the header.
 fn read_as(token: &str, actor: Option<&str>, webhook: Webhook, body: &str) -> Result<Posting, Answer> {
-    let bearers = bearers();
-    let bearer = bearers.of_token(token.as_bytes()).expect("known");
-    webhook.read(Caller { bearer, actor, idempotency_key: None }, body.to_owned().into())
+    let tokens = tokens();
+    let token = tokens.of_token(token.as_bytes()).expect("known");
+    webhook.read(Caller { token, actor, idempotency_key: None }, body.to_owned().into())
 }
 
 fn subject_as(token: &str, actor: Option<&str>, webhook: Webhook, body: &str) -> Result<String, u16> {
@@ -107,9 +107,9 @@ fn whoever_names_no_actor_is_told_every_way_to_do_it() {
 #[test]
 fn a_key_names_one_body_of_one_token() {
     let id = |token: &str, key: &str, body: &str| {
-        let bearers = bearers();
-        let bearer = bearers.of_token(token.as_bytes()).expect("known");
-        let caller = Caller { bearer, actor: None, idempotency_key: Some(key.as_bytes()) };
+        let tokens = tokens();
+        let token = tokens.of_token(token.as_bytes()).expect("known");
+        let caller = Caller { token, actor: None, idempotency_key: Some(key.as_bytes()) };
         let posting = Webhook::Audit.read(caller, body.to_owned().into()).expect("an actor");
         posting.message_id.expect("a key")
     };

@@ -1,11 +1,11 @@
 //! The webhooks over HTTP: token, place, body, each within its bounds. The answer says whether the record is safe.
 
-use crate::http::api_token::{Bearer, Bearers};
+use crate::http::api_token::{ApiToken, ApiTokens};
 use crate::http::listener::{self, Caller};
 use crate::metrics::WebhookMetrics;
 use crate::webhook::call as webhook;
 use crate::webhook::call::{ACTOR_HEADER, Answer, Intake, Webhook};
-use crate::webhook::credentials::{CHALLENGE, WAYS, tokens};
+use crate::webhook::credentials::{self, CHALLENGE, WAYS};
 use crate::webhook::refusals::{self, Refusal, Refusals};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -48,9 +48,9 @@ pub struct Webhooks {
     pub(crate) router: Router,
 }
 
-struct Desk<I> {
+struct RouteState<I> {
     intake: I,
-    bearers: watch::Receiver<Arc<Bearers>>,
+    tokens: watch::Receiver<Arc<ApiTokens>>,
     places: Semaphore,
     limits: Limits,
     metrics: WebhookMetrics,
@@ -65,20 +65,20 @@ struct Head<'a> {
 }
 
 impl Webhooks {
-    /// Lets these bearers in.
+    /// Lets these tokens in.
     pub fn new(
         intake: impl Intake,
-        bearers: watch::Receiver<Arc<Bearers>>,
+        tokens: watch::Receiver<Arc<ApiTokens>>,
         limits: Limits,
         metrics: WebhookMetrics,
         refusals: Arc<Refusals>,
     ) -> Self {
         let places = Semaphore::new(limits.requests_max);
-        let desk = Arc::new(Desk { intake, bearers, places, limits, metrics, refusals });
+        let state = Arc::new(RouteState { intake, tokens, places, limits, metrics, refusals });
         let router = Webhook::ALL.into_iter().fold(Router::new(), |router, webhook| {
-            let desk = desk.clone();
+            let state = state.clone();
             let answer = move |ConnectInfo(caller): ConnectInfo<Caller>, headers: HeaderMap, body: Body| async move {
-                respond(&desk, &Head { webhook, caller: &caller, headers: &headers }, body).await
+                respond(&state, &Head { webhook, caller: &caller, headers: &headers }, body).await
             };
             router.route(webhook.path(), post(answer))
         });
@@ -96,8 +96,8 @@ pub async fn serve(
     listener::serve(listener, webhooks.router, limits, stop).await
 }
 
-async fn respond<I: Intake>(desk: &Desk<I>, head: &Head<'_>, mut body: Body) -> Response {
-    let answer = match desk.answer(head, &mut body).await {
+async fn respond<I: Intake>(state: &RouteState<I>, head: &Head<'_>, mut body: Body) -> Response {
+    let answer = match state.answer(head, &mut body).await {
         Ok(answer) => answer,
         Err(refusal) => {
             // Whoever was too slow was waited for already.
@@ -107,7 +107,7 @@ async fn respond<I: Intake>(desk: &Desk<I>, head: &Head<'_>, mut body: Body) -> 
             refusal
         }
     };
-    desk.note(head, &answer);
+    state.note(head, &answer);
     let status = StatusCode::from_u16(answer.status).expect("one of ours");
     let mut response =
         (status, [(header::CONTENT_TYPE, "application/json")], format!("{}\n", answer.body)).into_response();
@@ -126,12 +126,12 @@ fn advice(status: StatusCode) -> Option<(HeaderName, &'static str)> {
     }
 }
 
-impl<I: Intake> Desk<I> {
+impl<I: Intake> RouteState<I> {
     /// `Err`: refused, and the body may not be read to its end.
     async fn answer(&self, head: &Head<'_>, body: &mut Body) -> Result<Answer, Answer> {
         let deadline = Instant::now() + self.limits.patience;
-        let bearers = self.bearers.borrow().clone();
-        let bearer = admit(&bearers, head.headers)?;
+        let tokens = self.tokens.borrow().clone();
+        let token = admit(&tokens, head.headers)?;
         let _place = self.places.try_acquire().map_err(|_| {
             let why = format!(
                 "{} requests are being answered, as many as webhooks.requests_max allows: send it again in a second",
@@ -145,7 +145,7 @@ impl<I: Intake> Desk<I> {
         let body = body.unwrap_or_else(|_| Err(Answer::failed(408, "too_slow", "the body did not come in time")))?;
         let value = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes).filter(|value| !value.is_empty());
         let actor = value(ACTOR_HEADER).map(String::from_utf8_lossy);
-        let caller = webhook::Caller { bearer, actor: actor.as_deref(), idempotency_key: value(KEY_HEADER) };
+        let caller = webhook::Caller { token, actor: actor.as_deref(), idempotency_key: value(KEY_HEADER) };
         let posting = match head.webhook.read(caller, body) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
@@ -167,10 +167,10 @@ impl<I: Intake> Desk<I> {
 }
 
 /// Whoever has one of the tokens in the headers.
-fn admit<'a>(bearers: &'a Bearers, headers: &HeaderMap) -> Result<&'a Bearer, Answer> {
-    let tokens = tokens(headers);
-    tokens.iter().find_map(|token| bearers.of_token(token)).ok_or_else(|| {
-        let what = if tokens.is_empty() { "the request has no token" } else { "the token is not known here" };
+fn admit<'a>(tokens: &'a ApiTokens, headers: &HeaderMap) -> Result<&'a ApiToken, Answer> {
+    let given = credentials::tokens(headers);
+    given.iter().find_map(|token| tokens.of_token(token)).ok_or_else(|| {
+        let what = if given.is_empty() { "the request has no token" } else { "the token is not known here" };
         Answer::failed(401, "unauthorized", &format!("{what}: {WAYS}"))
     })
 }

@@ -36,7 +36,7 @@ fn plain(text: &str, chars_max: usize) -> Result<String, String> {
 pub(crate) const RIVALS_MAX: usize = 16;
 
 /// Somebody else decided each time.
-pub(crate) fn outrun(reference: &str) -> Failure {
+pub(crate) fn conflicting_decision(reference: &str) -> Failure {
     Failure::new(Exit::Failed, format!("others keep deciding about {reference}: look at it, and run this again"))
 }
 

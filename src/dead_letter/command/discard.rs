@@ -84,5 +84,5 @@ async fn discard(ledger: &Ledger, arguments: &Arguments, letter: &Listed) -> Res
             return Ok(Ok(()));
         }
     }
-    Err(decision::outrun(&letter.reference))
+    Err(decision::conflicting_decision(&letter.reference))
 }

@@ -13,7 +13,7 @@ use crate::dead_letter::decisions::{Decision, Proposal, Proposed};
 use crate::dead_letter::queries as dead_letters;
 use crate::dead_letter::queries::Listed;
 use crate::dead_letter::requeue::{Looked, RecordStream, Return, Unreturned};
-use crate::dead_letter::resolution::{Destination, Insistence, State};
+use crate::dead_letter::resolution::{Destination, RequeueOptions, State};
 use crate::ingest::store::Ledger;
 use crate::outbox::queue as outbox;
 use crate::record::dead_letter::DeadLetter;
@@ -128,7 +128,7 @@ impl Requeuing<'_> {
             let at = self.carry_out(&decision).await?;
             return Ok(Done::Requeued { at, was_unfinished });
         }
-        Err(decision::outrun(&letter.reference))
+        Err(decision::conflicting_decision(&letter.reference))
     }
 
     async fn decide(&self, letter: &Listed) -> Result<Decided, Failure> {
@@ -140,7 +140,7 @@ impl Requeuing<'_> {
             return Ok(Decided::Outrun);
         }
         let stand = self.stream.stand().await?;
-        let insistence = Insistence { again: self.arguments.again, replaces: replacement.is_some() };
+        let options = RequeueOptions { again: self.arguments.again, replaces: replacement.is_some() };
         let whole = outbox::read::<DeadLetter>(connections, letter.leaf_index).await?;
         let incarnation = &stand.last.incarnation;
         let has_the_last = match standing.awaited_in(incarnation) {
@@ -148,7 +148,7 @@ impl Requeuing<'_> {
             None => false,
         };
         let admitted = standing
-            .admit_requeue(Destination { incarnation, has_the_last }, insistence)
+            .admit_requeue(Destination { incarnation, has_the_last }, options)
             .and_then(|()| match Subject::parse(&letter.subject) {
                 Some(subject) if is_plain(subject.actor) => Ok(()),
                 _ => Err("its subject is none that can be published to: publish a corrected record instead".to_owned()),

@@ -28,7 +28,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         self.reader.positions.is_alive(self.reader.lane);
         self.end_suspicion(state).await?;
         self.pass_over_others(state, &seen).await?;
-        self.tell(&seen);
+        self.notify(&seen);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         Ok(())
     }
 
-    fn tell(&self, seen: &Seen) {
+    fn notify(&self, seen: &Seen) {
         let LaneReader { lane, metrics, health, .. } = self.reader;
         metrics.lag.set(i64::try_from(seen.undelivered).unwrap_or(i64::MAX));
         metrics.oldest_unstored.set(seen.oldest.map_or(Duration::ZERO, |(_, age)| age).as_secs_f64());

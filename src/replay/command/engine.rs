@@ -4,12 +4,12 @@ use crate::command::progress::{Progress, bar, pace};
 use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::health::Health;
-use crate::ingest::coverage as held;
-use crate::ingest::lifecycle::{Clerk, Store};
+use crate::ingest::coverage;
+use crate::ingest::lifecycle::{ReceiptNotifier, Store};
 use crate::ingest::pipeline::{self, LaneContext};
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::Api;
-use crate::nats::stream_state::Holdings;
+use crate::nats::stream_state::StreamState;
 use crate::postgres::connections::Connections;
 use crate::record::receipt::Asked;
 use crate::record::reject::Reason;
@@ -18,7 +18,7 @@ use crate::record::subject::Lane;
 use crate::replay::command::references::Referred;
 use crate::replay::command::source::{BatchLimits, Course, Feed, NAME, Obstacle, ReplaySource};
 use crate::replay::reader::{Reader, Wanted};
-use crate::systemd::{self, Wish};
+use crate::systemd::{self, Signal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Job<'a> {
     pub(crate) config: &'a Config,
     pub(crate) api: &'a Api,
-    pub(crate) holdings: &'a Holdings,
+    pub(crate) stream_state: &'a StreamState,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) spans: Spans,
     /// Usage is rejected for want of a rate whatever the stream has lost.
@@ -40,8 +40,8 @@ pub(crate) struct Job<'a> {
 /// Tells nobody: who asked for a receipt had it when the message was acknowledged, or will have it from the daemon.
 pub(crate) struct Silence;
 
-impl Clerk for Silence {
-    async fn tell(&self, _asked: &[Asked]) {}
+impl ReceiptNotifier for Silence {
+    async fn notify(&self, _asked: &[Asked]) {}
 }
 
 /// What became of it.
@@ -81,10 +81,10 @@ impl Job<'_> {
     }
 
     /// The same, with somebody to tell, and with or without a show.
-    pub(crate) async fn run_with<S: Store, C: Clerk>(
+    pub(crate) async fn run_with<S: Store, C: ReceiptNotifier>(
         self,
         store: &S,
-        clerk: &C,
+        notifier: &C,
         custody: &Connections,
         stop: &CancellationToken,
         is_shown: bool,
@@ -97,7 +97,7 @@ impl Job<'_> {
         let course = Arc::new(Course::new(first.first() - 1));
         // A lane that waits for what will never come ends the replay, and not the command.
         let stop = stop.child_token();
-        let incarnation = self.holdings.incarnation.clone();
+        let incarnation = self.stream_state.incarnation.clone();
         let feed = Feed {
             reader: Reader::new(self.api.clone(), incarnation.clone(), Wanted::Lanes(self.lanes.clone()), &self.spans),
             api: self.api.clone(),
@@ -122,7 +122,7 @@ impl Job<'_> {
             stop: &stop,
         };
         tokio::select! {
-            () = Box::pin(pipeline::run(ReplaySource::start(feed, referred), store, clerk, context)) => {}
+            () = Box::pin(pipeline::run(ReplaySource::start(feed, referred), store, notifier, context)) => {}
             () = tell(&course, &self.spans, &health), if is_shown => {}
         }
         let unfinished = match course.obstacle() {
@@ -137,11 +137,11 @@ impl Job<'_> {
 
     /// Where the registries are empty, every use of a tool would be rejected for that alone.
     pub(crate) async fn refuse_empty_registries(&self, custody: &Connections) -> Result<(), Failure> {
-        if !self.lanes.contains(&Lane::Usage) || !held::is_a_registry_empty(custody).await? {
+        if !self.lanes.contains(&Lane::Usage) || !coverage::is_a_registry_empty(custody).await? {
             return Ok(());
         }
         for span in self.spans.iter() {
-            let next = self.api.next_of_lane(&self.holdings.incarnation, Lane::Usage, span.first()).await?;
+            let next = self.api.next_of_lane(&self.stream_state.incarnation, Lane::Usage, span.first()).await?;
             if next.is_some_and(|next| next <= span.last()) {
                 return Err(Failure::new(
                     Exit::Configuration,
@@ -219,15 +219,15 @@ pub(crate) async fn until_told<T>(
     stop: &CancellationToken,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let mut wishes = systemd::wishes().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let mut signals = systemd::signals().map_err(|error| Failure::new(Exit::Failed, error))?;
     tokio::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            wish = wishes.recv() => match wish {
-                Some(Wish::Stop) if stop.is_cancelled() => return Err(Failure::new(Exit::Failed, "told to stop twice")),
-                Some(Wish::Stop) => stop.cancel(),
-                Some(Wish::Reload) => {}
+            signal = signals.recv() => match signal {
+                Some(Signal::Stop) if stop.is_cancelled() => return Err(Failure::new(Exit::Failed, "told to stop twice")),
+                Some(Signal::Stop) => stop.cancel(),
+                Some(Signal::Reload) => {}
                 None => return work.as_mut().await,
             },
         }

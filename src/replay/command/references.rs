@@ -1,9 +1,9 @@
 //! When usage may be charged at the rates there are, or rejected for lack of one: only if no older message of the stream can have
 //! brought another: each is in custody, or is on another lane. What the stream has lost as well stands in the way of a rejection.
 
-use crate::ingest::coverage as held;
+use crate::ingest::coverage;
 use crate::nats::api::Api;
-use crate::nats::stream_state::Holdings;
+use crate::nats::stream_state::StreamState;
 use crate::postgres::connections::Connections;
 use crate::record::sequences::{Span, Spans};
 use crate::record::subject::Lane;
@@ -47,9 +47,9 @@ impl<'a> Referred<'a> {
     /// Looks at what the stream holds before a sequence; says what of it is not stored.
     pub(crate) async fn look_in_stream(&self, sequence: i64) -> Result<Option<String>, String> {
         let Some(span) = Span::new(self.stored.load(Ordering::Relaxed) + 1, sequence - 1) else { return Ok(None) };
-        let holdings = self.api.holdings(self.stream).await.map_err(|error| error.to_string())?;
-        let gaps = self.gaps(&holdings, span).await?;
-        let missing = self.missing(&holdings, &gaps, sequence).await?;
+        let stream_state = self.api.stream_state(self.stream).await.map_err(|error| error.to_string())?;
+        let gaps = self.gaps(&stream_state, span).await?;
+        let missing = self.missing(&stream_state, &gaps, sequence).await?;
         if missing.is_none() {
             self.stored.store(span.last(), Ordering::Relaxed);
         }
@@ -57,15 +57,15 @@ impl<'a> Referred<'a> {
     }
 
     async fn look_at(&self, span: Span, sequence: i64) -> Result<Answer, String> {
-        let holdings = self.api.holdings(self.stream).await.map_err(|error| error.to_string())?;
-        let gaps = self.gaps(&holdings, span).await?;
-        if let Some(missing) = self.missing(&holdings, &gaps, sequence).await? {
+        let stream_state = self.api.stream_state(self.stream).await.map_err(|error| error.to_string())?;
+        let gaps = self.gaps(&stream_state, span).await?;
+        if let Some(missing) = self.missing(&stream_state, &gaps, sequence).await? {
             return Ok(Answer::Unsettled(missing));
         }
-        let mut gone = holdings.expired(span);
-        gone.add_all(&holdings.deleted(span));
+        let mut gone = stream_state.expired(span);
+        gone.add_all(&stream_state.deleted(span));
         let lost = gaps.iter().find_map(|gap| gone.within(gap).first());
-        if lost.is_none() && holdings.knows_all_deleted() {
+        if lost.is_none() && stream_state.knows_all_deleted() {
             return Ok(Answer::Settled);
         }
         let lost = lost.map_or_else(|| "messages".to_owned(), |lost| format!("sequences {lost}"));
@@ -76,21 +76,21 @@ impl<'a> Referred<'a> {
     }
 
     /// The sequences that custody lacks.
-    async fn gaps(&self, holdings: &Holdings, span: Span) -> Result<Spans, String> {
-        let epochs = held::epochs(self.custody, self.stream).await.map_err(|error| error.to_string())?;
-        let created_ns = holdings.incarnation.created_ns;
+    async fn gaps(&self, stream_state: &StreamState, span: Span) -> Result<Spans, String> {
+        let epochs = coverage::epochs(self.custody, self.stream).await.map_err(|error| error.to_string())?;
+        let created_ns = stream_state.incarnation.created_ns;
         let own: Vec<i32> =
             epochs.iter().filter(|epoch| epoch.stream_created_ns == created_ns).map(|epoch| epoch.number).collect();
-        held::gaps(self.custody, &own, span, |_| ()).await.map_err(|error| error.to_string())
+        coverage::gaps(self.custody, &own, span, |_| ()).await.map_err(|error| error.to_string())
     }
 
     /// The first message of those lanes that stands in the stream where custody has a gap.
-    async fn missing(&self, holdings: &Holdings, gaps: &Spans, sequence: i64) -> Result<Option<String>, String> {
+    async fn missing(&self, stream_state: &StreamState, gaps: &Spans, sequence: i64) -> Result<Option<String>, String> {
         for lane in Lane::ALL.into_iter().filter_map(Lane::refers_to) {
             let mut next = 0;
             for gap in gaps.iter() {
                 if next < gap.first() {
-                    let found = self.api.next_of_lane(&holdings.incarnation, lane, gap.first()).await;
+                    let found = self.api.next_of_lane(&stream_state.incarnation, lane, gap.first()).await;
                     next = found.map_err(|error| error.to_string())?.unwrap_or(i64::MAX);
                 }
                 if next <= gap.last() {

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::ingest::position::Positions as _;
 use crate::ingest::positions::LanePositions;
 use crate::nats::api::Api;
-use crate::nats::stream_state::Holdings;
+use crate::nats::stream_state::StreamState;
 use crate::record::message::Message;
 use crate::record::subject::{Lane, Subject};
 
@@ -26,17 +26,17 @@ impl Floor {
         config: &Config,
         api: &Api,
         positions: &LanePositions,
-        holdings: &Holdings,
+        stream_state: &StreamState,
     ) -> Result<Self, Failure> {
-        let mut floor = Self { sequence: holdings.last, held_back_by: None, served: Vec::new() };
+        let mut floor = Self { sequence: stream_state.last, held_back_by: None, served: Vec::new() };
         for lane in Lane::ALL {
-            let position = positions.reliable_position(&holdings.incarnation, lane).await;
+            let position = positions.reliable_position(&stream_state.incarnation, lane).await;
             let position = position.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
             if position == 0 && !config.lanes.contains(&lane) {
                 continue;
             }
             floor.served.push(lane);
-            let next = api.next_of_lane(&holdings.incarnation, lane, position + 1).await?;
+            let next = api.next_of_lane(&stream_state.incarnation, lane, position + 1).await?;
             if let Some(next) = next.filter(|next| *next <= floor.sequence) {
                 floor.sequence = next - 1;
                 floor.held_back_by = Some(lane);

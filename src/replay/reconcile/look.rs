@@ -7,12 +7,12 @@ use crate::command::{Exit, Failure};
 use crate::replay::reconcile::floor::Floor;
 
 use crate::config::Config;
-use crate::ingest::coverage as held;
-use crate::ingest::coverage::{HeldEpoch, Proof};
+use crate::ingest::coverage;
+use crate::ingest::coverage::{CoveredEpoch, Proof};
 use crate::ingest::divergence::Comparison;
 use crate::ingest::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
 use crate::nats::api::Api;
-use crate::nats::stream_state::Holdings;
+use crate::nats::stream_state::StreamState;
 use crate::postgres::connections::Connections;
 use crate::record::message::Incarnation;
 use crate::record::sequences::{Span, Spans};
@@ -22,12 +22,12 @@ use crate::replay::reader::{Reader, Wanted};
 #[derive(Debug)]
 pub(crate) struct Found {
     /// The stream as it is now.
-    pub(crate) holdings: Holdings,
+    pub(crate) stream_state: StreamState,
     pub(crate) floor: Floor,
     /// The epochs of this incarnation, the newest first.
-    pub(crate) own: Vec<HeldEpoch>,
+    pub(crate) own: Vec<CoveredEpoch>,
     /// Those whose stream is gone.
-    pub(crate) gone: Vec<HeldEpoch>,
+    pub(crate) gone: Vec<CoveredEpoch>,
     /// What was looked at: from behind the last proof up to the floor.
     pub(crate) span: Option<Span>,
     /// What custody lacks, by its reason.
@@ -86,10 +86,10 @@ pub(crate) async fn look(
     everything: bool,
 ) -> Result<Found, Failure> {
     let stream = &config.nats.stream;
-    let before = api.holdings(stream).await?;
+    let before = api.stream_state(stream).await?;
     let floor = Floor::read(config, api, positions, &before).await?;
-    let is_own = |epoch: &HeldEpoch| epoch.stream_created_ns == before.incarnation.created_ns;
-    let (mut own, gone): (Vec<_>, Vec<_>) = held::epochs(custody, stream).await?.into_iter().partition(is_own);
+    let is_own = |epoch: &CoveredEpoch| epoch.stream_created_ns == before.incarnation.created_ns;
+    let (mut own, gone): (Vec<_>, Vec<_>) = coverage::epochs(custody, stream).await?.into_iter().partition(is_own);
     own.sort_by_key(|epoch| std::cmp::Reverse(epoch.regressions));
     let numbers: Vec<i32> = own.iter().map(|epoch| epoch.number).collect();
     let proven = own.first().and_then(|epoch| epoch.proven).filter(|_| !everything).unwrap_or(0);
@@ -99,18 +99,20 @@ pub(crate) async fn look(
         None => Spans::default(),
         Some(span) => {
             let share = |at: i64| bar((at - span.first()).unsigned_abs(), span.count().unsigned_abs());
-            held::gaps(custody, &numbers, span, |at| progress.tell(|| format!("{} custody, sequence {at}", share(at))))
-                .await?
+            coverage::gaps(custody, &numbers, span, |at| {
+                progress.tell(|| format!("{} custody, sequence {at}", share(at)))
+            })
+            .await?
         }
     };
-    let holdings = api.holdings(stream).await?;
-    same_stream(&before.incarnation, &holdings.incarnation)?;
-    let custody = Custody { api, connections: custody, holdings: &holdings, epochs: &numbers };
+    let stream_state = api.stream_state(stream).await?;
+    same_stream(&before.incarnation, &stream_state.incarnation)?;
+    let custody = Custody { api, connections: custody, stream_state: &stream_state, epochs: &numbers };
     let lacking = match span {
         None => Lacking::default(),
         Some(span) => Box::pin(tell_apart(&custody, &floor, span, &gaps, &mut progress)).await?,
     };
-    let comparison = Comparison { api, positions, incarnation: &holdings.incarnation, first: holdings.first };
+    let comparison = Comparison { api, positions, incarnation: &stream_state.incarnation, first: stream_state.first };
     let divergence = async |through: i64| {
         let divergence = comparison.divergence(through).await;
         divergence.map_err(|why| Failure::new(Exit::Unavailable, why))
@@ -121,12 +123,12 @@ pub(crate) async fn look(
         parted_at = divergence(proven).await?;
     }
     // Where an epoch goes on after the stream went back, what is older must still be the same.
-    if let (None, Some(HeldEpoch { regressions: 1.., first: Some(first), .. })) = (parted_at, own.first()) {
+    if let (None, Some(CoveredEpoch { regressions: 1.., first: Some(first), .. })) = (parted_at, own.first()) {
         parted_at = divergence(first - 1).await?;
     }
-    let went_back_from = own.first().and_then(|epoch| epoch.last).filter(|last| *last > holdings.last);
+    let went_back_from = own.first().and_then(|epoch| epoch.last).filter(|last| *last > stream_state.last);
     let gaps = positions.gaps(stream, GAPS_SHOWN_MAX).await?;
-    Ok(Found { holdings, floor, own, gone, span, lacking, parted_at, gaps, went_back_from })
+    Ok(Found { stream_state, floor, own, gone, span, lacking, parted_at, gaps, went_back_from })
 }
 
 fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
@@ -142,7 +144,7 @@ fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
 struct Custody<'a> {
     api: &'a Api,
     connections: &'a Connections,
-    holdings: &'a Holdings,
+    stream_state: &'a StreamState,
     /// The epochs of the stream's incarnation.
     epochs: &'a [i32],
 }
@@ -156,31 +158,33 @@ async fn tell_apart(
     gaps: &Spans,
     progress: &mut Progress,
 ) -> Result<Lacking, Failure> {
-    let Custody { api, connections, holdings, epochs } = *custody;
+    let Custody { api, connections, stream_state, epochs } = *custody;
     let mut lacking = Lacking::default();
     for gap in gaps.iter() {
-        lacking.expired.add_all(&holdings.expired(gap));
-        lacking.deleted.add_all(&holdings.deleted(gap));
+        lacking.expired.add_all(&stream_state.expired(gap));
+        lacking.deleted.add_all(&stream_state.deleted(gap));
     }
-    let mut reader = Reader::new(api.clone(), holdings.incarnation.clone(), Wanted::Any, &holdings.remaining(span));
+    let mut reader =
+        Reader::new(api.clone(), stream_state.incarnation.clone(), Wanted::Any, &stream_state.remaining(span));
     let mut absent = Spans::default();
     let mut next = reader.read().await?;
     while let Some(window) = next {
         // The stream is read ahead.
-        let (read, are_held) = tokio::join!(reader.read(), held::are_held(connections, epochs, &window.messages));
+        let (read, are_covered) =
+            tokio::join!(reader.read(), coverage::are_covered(connections, epochs, &window.messages));
         next = read?;
         window.absent.iter().for_each(|gone| absent.add_all(&gaps.within(gone)));
         let done = bar((window.through - span.first()).unsigned_abs(), span.count().unsigned_abs());
         progress.tell(|| format!("{done} stream, sequence {}", window.through));
-        for (message, _) in window.messages.iter().zip(are_held?).filter(|(_, is_held)| !is_held) {
+        for (message, _) in window.messages.iter().zip(are_covered?).filter(|(_, is_held)| !is_held) {
             let kind = if floor.serves(message) { &mut lacking.missing } else { &mut lacking.on_no_lane };
             kind.add(Span::of(message.sequence));
         }
     }
     if !absent.is_empty() {
         // The stream moves on while it is read.
-        let now = api.holdings(&holdings.incarnation.stream).await?;
-        same_stream(&holdings.incarnation, &now.incarnation)?;
+        let now = api.stream_state(&stream_state.incarnation.stream).await?;
+        same_stream(&stream_state.incarnation, &now.incarnation)?;
         for absent in absent.iter() {
             let expired = now.expired(absent);
             lacking.deleted.add_all(&expired.rest_of(absent));

@@ -1,6 +1,6 @@
 //! What is said of a reconciliation: in lines for people, and as one document for machines.
 
-use crate::ingest::coverage::{HeldEpoch, Proof};
+use crate::ingest::coverage::{CoveredEpoch, Proof};
 use crate::ingest::positions::Gap;
 use crate::record::message::utc_text;
 use crate::record::sequences::{Span, Spans};
@@ -26,13 +26,13 @@ impl Report<'_> {
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        let Found { holdings, floor, own, gone, lacking, gaps, .. } = self.found;
+        let Found { stream_state, floor, own, gone, lacking, gaps, .. } = self.found;
         let mut lines = vec![format!(
             "{}, {}: proven through sequence {} of {}",
-            holdings.incarnation,
+            stream_state.incarnation,
             own.first().map_or_else(|| "no epoch yet".to_owned(), |epoch| format!("epoch {}", epoch.number)),
             self.proven_through(),
-            holdings.last,
+            stream_state.last,
         )];
         match &self.proof {
             None => lines.push("nothing new is proven".to_owned()),
@@ -52,7 +52,7 @@ impl Report<'_> {
             }
         }
         if let Some(lane) = floor.held_back_by {
-            let waiting = holdings.last - floor.sequence;
+            let waiting = stream_state.last - floor.sequence;
             lines.push(format!("{waiting} sequences above {} are not all stored: lane {lane} waits", floor.sequence));
         }
         lines.extend(gaps.iter().map(Gap::to_string));
@@ -72,7 +72,7 @@ impl Report<'_> {
     }
 
     fn regressions(&self) -> Vec<String> {
-        let Found { holdings, parted_at, went_back_from, .. } = self.found;
+        let Found { stream_state, parted_at, went_back_from, .. } = self.found;
         let mut lines = Vec::new();
         if let Some(at) = parted_at {
             lines.push(format!(
@@ -83,22 +83,22 @@ impl Report<'_> {
         if let Some(from) = went_back_from {
             lines.push(format!(
                 "WENT BACK: the stream ends at {}, and {from} was stored of it; it was restored from an older copy, or lost data",
-                holdings.last
+                stream_state.last
             ));
         }
         lines
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let Found { holdings, floor, own, gone, span, lacking, parted_at, went_back_from, gaps } = self.found;
+        let Found { stream_state, floor, own, gone, span, lacking, parted_at, went_back_from, gaps } = self.found;
         let Lacking { expired, deleted, on_no_lane, missing } = lacking;
         let counted = |spans: &Spans| json!({ "sequences": spans.count(), "ranges": ranges(spans) });
         json!({
             "reconciled": !self.found.is_different(),
-            "stream": &*holdings.incarnation.stream,
-            "stream_created_ns": holdings.incarnation.created_ns,
+            "stream": &*stream_state.incarnation.stream,
+            "stream_created_ns": stream_state.incarnation.created_ns,
             "epoch": own.first().map(|epoch| epoch.number),
-            "last_sequence": holdings.last,
+            "last_sequence": stream_state.last,
             "stored_through": floor.sequence,
             "held_back_by": floor.held_back_by.map(Lane::prefix),
             "looked_at": span.map(|span| json!({ "first": span.first(), "last": span.last() })),
@@ -123,7 +123,7 @@ impl Report<'_> {
 }
 
 /// What an epoch has of its stream.
-fn extent(epoch: &HeldEpoch) -> String {
+fn extent(epoch: &CoveredEpoch) -> String {
     match epoch.first.zip(epoch.last).and_then(|(first, last)| Span::new(first, last)) {
         Some(span) => format!("sequences {span}"),
         None => "nothing".to_owned(),
@@ -131,7 +131,7 @@ fn extent(epoch: &HeldEpoch) -> String {
 }
 
 /// An epoch that ended when the stream went back, and the one that goes on.
-fn continued(older: &HeldEpoch, newer: &HeldEpoch) -> String {
+fn continued(older: &CoveredEpoch, newer: &CoveredEpoch) -> String {
     format!(
         "epoch {}: the stream went back, and epoch {} goes on with {}; the older one keeps {}, of which some were lost in the stream",
         older.number,
@@ -142,7 +142,7 @@ fn continued(older: &HeldEpoch, newer: &HeldEpoch) -> String {
 }
 
 /// An epoch whose stream was deleted.
-fn gone_stream(epoch: &HeldEpoch) -> String {
+fn gone_stream(epoch: &CoveredEpoch) -> String {
     let created = utc_text(epoch.stream_created_ns);
     let (proven, last) = (epoch.proven.unwrap_or(0), epoch.last.unwrap_or(0));
     let open = match Span::new(proven + 1, last) {
@@ -156,7 +156,7 @@ fn gone_stream(epoch: &HeldEpoch) -> String {
     )
 }
 
-fn epoch_value(epoch: &HeldEpoch) -> Value {
+fn epoch_value(epoch: &CoveredEpoch) -> Value {
     json!({
         "epoch": epoch.number, "stream_created_ns": epoch.stream_created_ns, "regressions": epoch.regressions,
         "first_sequence": epoch.first, "last_sequence": epoch.last, "proven_through": epoch.proven,

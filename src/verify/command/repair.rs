@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::postgres::connections::Connections;
 use crate::verify::command::whole::Verified;
 use crate::verify::snapshot as audit;
-use crate::verify::snapshot::Workshop;
+use crate::verify::snapshot::RepairContext;
 use serde_json::Value;
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -30,14 +30,14 @@ pub(crate) async fn repair(
         return Err(Failure::new(Exit::Difference, "nothing was repaired"));
     }
     let agents = rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?.agents;
-    let workshop = Workshop {
+    let context = RepairContext {
         rules: &rules::shipped(),
         epochs: &verified.background.epochs,
         tier_of: &|model| config.judging.model_tiers.tier_of(model).map(str::to_owned),
         group_of: &|agent| agents.group(agent).map(str::to_uppercase),
     };
     let mut repaired = Vec::new();
-    let failures = audit::repair(connections, &workshop, &verified.damaged, &verified.damaged_days, |row| {
+    let failures = audit::repair(connections, &context, &verified.damaged, &verified.damaged_days, |row| {
         if !as_json {
             output::line(row.line());
         }

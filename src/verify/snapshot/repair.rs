@@ -25,7 +25,7 @@ use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
 
 /// What the making anew needs besides custody.
-pub struct Workshop<'a> {
+pub struct RepairContext<'a> {
     /// The rules that the events are judged by.
     pub rules: &'a Rules,
     /// All epochs.
@@ -43,7 +43,7 @@ const BEGIN: &str = "set statement_timeout = 0; set lock_timeout = '30s'; set ro
 /// Makes rows anew: those of these leaves, which are in their order, and these days. What cannot be is said, and left as it is.
 pub async fn repair(
     connections: &Connections,
-    workshop: &Workshop<'_>,
+    context: &RepairContext<'_>,
     leaves: &[i64],
     days: &[String],
     mut done: impl FnMut(&Repaired),
@@ -60,34 +60,34 @@ pub async fn repair(
             let first: i64 = answer(sqlx::query_scalar(holding).bind(start).fetch_one(&mut session)).await?;
             let page = page(&mut session, &shape, (first, leaves[leaves.len() - 1] + 1), PAGE_BATCHES).await?;
             let last = page.entries.last().map_or(start, |entry| entry.leaf_index);
-            let mut bench =
-                Bench { session: &mut session, shape: &shape, workshop, rates: &rates, failures: &mut failures };
+            let mut repairer =
+                Repairer { session: &mut session, shape: &shape, context, rates: &rates, failures: &mut failures };
             let is_due = |entry: &&Entry| {
                 let is_usage = entry.table == Some(Table::TokenLedger);
                 is_usage == of_usage && leaves.binary_search(&entry.leaf_index).is_ok()
             };
             let due: Vec<&Entry> = page.entries.iter().filter(is_due).collect();
             if !due.is_empty() {
-                bench.rows(&page, &due).await?.iter().for_each(&mut done);
+                repairer.rows(&page, &due).await?.iter().for_each(&mut done);
             }
             next += leaves[next..].partition_point(|leaf| *leaf <= last).max(1);
         }
     }
     for some in days.chunks(DAYS_AT_A_TIME) {
         let rates = Rates::default();
-        let mut bench =
-            Bench { session: &mut session, shape: &shape, workshop, rates: &rates, failures: &mut failures };
-        bench.days(some).await?.iter().for_each(&mut done);
+        let mut repairer =
+            Repairer { session: &mut session, shape: &shape, context, rates: &rates, failures: &mut failures };
+        repairer.days(some).await?.iter().for_each(&mut done);
     }
     Ok(failures)
 }
 
 const DAYS_AT_A_TIME: usize = 500;
 
-struct Bench<'a> {
+struct Repairer<'a> {
     session: &'a mut PgConnection,
     shape: &'a Shape,
-    workshop: &'a Workshop<'a>,
+    context: &'a RepairContext<'a>,
     rates: &'a Rates,
     failures: &'a mut Vec<String>,
 }
@@ -99,7 +99,7 @@ struct Guard {
     enabled: String,
 }
 
-impl Bench<'_> {
+impl Repairer<'_> {
     /// Makes the rows of these entries anew.
     async fn rows(&mut self, page: &Page, damaged: &[&Entry]) -> Result<Vec<Repaired>, DatabaseError> {
         let mut by_table: BTreeMap<Table, Vec<&Entry>> = BTreeMap::new();
@@ -137,7 +137,7 @@ impl Bench<'_> {
         entry: &Entry,
     ) -> Result<Result<Repaired, String>, DatabaseError> {
         let Some(key) = entry.row_key(table) else { return Ok(Err("it names no row".to_owned())) };
-        let message = message(self.workshop, entry);
+        let message = message(self.context, entry);
         let derived = message
             .as_ref()
             .map(|message| Row::of(message, entry.committed_at_us.unwrap_or(0), entry.record_id.as_deref()));
@@ -203,7 +203,7 @@ impl Bench<'_> {
         let model = columns(Table::TokenLedger).iter().zip(&row.values).find(|(column, _)| **column == "model_used");
         let model =
             model.and_then(|(_, value)| if let Expected::Text(model) = value { model.as_deref() } else { None });
-        let tier = || pricing.tier.clone().or_else(|| (self.workshop.tier_of)(model?));
+        let tier = || pricing.tier.clone().or_else(|| (self.context.tier_of)(model?));
         let ids = named.or_else(|| charge.rates_of(&tier()?));
         let [input, output] = ids.ok_or("nobody knows the rates that were in force")?;
         let rate = |id: i64| rates.get(id).and_then(|rate| crate::record::decimal::Decimal::parse(&rate.value));
@@ -310,7 +310,7 @@ impl Bench<'_> {
             having bool_or(part.is_usage)
             returning to_jsonb(day)::text"
         );
-        let group = (self.workshop.group_of)(agent);
+        let group = (self.context.group_of)(agent);
         let query = sqlx::query_scalar(AssertSqlSafe(new)).bind(agent).bind(date).bind(&old).bind(group);
         let new: Option<String> = answer(query.fetch_optional(&mut *self.session)).await?;
         Ok(Repaired { table: "token_ledger", key: key.to_owned(), leaf_index: None, old, new })
@@ -355,7 +355,7 @@ impl Bench<'_> {
                 unix_ms += 1;
             }
             let message = row.message(sequence, unix_ms);
-            let verdict = self.workshop.rules.judge(&message);
+            let verdict = self.context.rules.judge(&message);
             judged.push(Judged { message, order: Order::Late, verdict });
             unix_ms += 1;
         }
@@ -394,8 +394,8 @@ fn of_failure(failure: Failure) -> DatabaseError {
     failure.error
 }
 
-fn message(workshop: &Workshop<'_>, entry: &Entry) -> Option<Message> {
-    let epoch = workshop.epochs.get(&entry.epoch)?;
+fn message(context: &RepairContext<'_>, entry: &Entry) -> Option<Message> {
+    let epoch = context.epochs.get(&entry.epoch)?;
     Some(Message {
         incarnation: epoch.incarnation.clone(),
         sequence: entry.sequence,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 
 /// Where the log's hashes and leaves are stored.
-pub trait Logbook: Send + Sync + 'static {
+pub trait StoredTree: Send + Sync + 'static {
     /// The stored hashes of these ranges: of leaves at level 0, of complete subtrees above. One that is missing is left out.
     fn hashes(&self, ranges: &[HashRange]) -> impl Future<Output = Result<Hashes, Unread>> + Send;
 
