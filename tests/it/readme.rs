@@ -3,6 +3,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::http::ask;
 use crate::support::process::scratch_folder;
+use crate::support::records::{AGENT_ID, metric};
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use std::process::Command;
 const README: &str = include_str!("../../README.md");
 const PUBLISH: &str = include_str!("../../docs/publish.md");
 const OPERATE: &str = include_str!("../../docs/operate.md");
+const REJECTS: &str = include_str!("../../docs/rejects.md");
+const VERIFY: &str = include_str!("../../docs/verify.md");
 
 /// The one block of code in this language.
 fn code(document: &'static str, language: &str) -> &'static str {
@@ -92,7 +95,9 @@ async fn the_programs_in_python_and_node_publish_with_a_login() {
 fn words(line: &str) -> Vec<&str> {
     let command = line.split(" #").next().expect("a line has a beginning");
     let parts = command.split('"').enumerate();
-    parts.flat_map(|(number, part)| if number % 2 == 1 { vec![part] } else { part.split_whitespace().collect() }).collect()
+    parts
+        .flat_map(|(number, part)| if number % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
+        .collect()
 }
 
 /// The arguments of each command in a block, without the name of the program.
@@ -116,13 +121,52 @@ async fn the_operators_queries_and_commands_are_understood() {
     const USAGE: i32 = 64;
     let world = World::start().await;
     world.database.execute(code(OPERATE, "sql")).await;
-    for arguments in commands(OPERATE, "sh replay") {
+    world.database.execute(code(VERIFY, "sql")).await;
+    for arguments in [commands(OPERATE, "sh replay"), commands(VERIFY, "sh range")].concat() {
         world.ledgerd_ok(&arguments).await;
     }
     for arguments in commands(OPERATE, "sh dead-letters") {
         let output = world.ledgerd(&arguments).await;
         assert_ne!(output.status.code(), Some(USAGE), "ledgerd {arguments:?}: {output:?}");
     }
+}
+
+/// Subject and record of each line `nats req SUBJECT 'RECORD'`.
+fn requests(document: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = document.lines().filter_map(|line| line.strip_prefix("nats req "));
+    lines.map(|line| {
+        line.split_once(' ').map(|(subject, record)| (subject, record.trim_matches('\''))).expect("two words")
+    })
+}
+
+/// The good record of each kind, in the order in which docs/rejects.md shows them.
+fn good_records() -> impl Iterator<Item = (String, &'static str)> {
+    let mine = format!("USAGE.{AGENT_ID}");
+    let subjects =
+        ["EXEC.BRM-CTO", "TOKENS.RXY-CEO", "TRAIL.RXY-CEO", "METRIC.VRA-CFO", mine.as_str()].map(str::to_owned);
+    let blocks: Vec<_> = REJECTS.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), subjects.len(), "{blocks:#?}");
+    subjects.into_iter().map(|subject| format!("ledger.{subject}")).zip(blocks)
+}
+
+#[tokio::test]
+async fn the_good_records_of_the_pages_are_no_rejects() {
+    const ENTRIES: &str = "select count(*) from ledger.entry";
+    let world = World::start().await;
+    world.database.execute("insert into ventures (id) values ('3d6f4f0a-5f3b-4c55-9f0e-0a3f5d1b7c21')").await;
+    let before = world.database.count(ENTRIES).await;
+    let _daemon = world.daemon().await;
+    let rates = ["token_rate_STANDARD_input", "token_rate_STANDARD_output"].map(|key| metric("VRA-CFO", key, 0.003));
+    for rate in &rates {
+        world.publisher.publish(&rate.subject(), rate.payload()).await;
+    }
+    let shown = requests(PUBLISH).map(|(subject, record)| (subject.to_owned(), record));
+    let shown: Vec<_> = shown.chain(good_records()).collect();
+    for (subject, record) in &shown {
+        world.publisher.publish(subject, *record).await;
+    }
+    is_counted(&world, ENTRIES, before + i64::try_from(rates.len() + shown.len()).expect("few")).await;
+    assert_eq!(world.database.count("select count(*) from ledger.dead_letter").await, 0);
 }
 
 #[tokio::test]
