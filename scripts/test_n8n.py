@@ -165,20 +165,21 @@ class Test:
     def import_all(self):
         """The documents' own text, with the ledger's address and token in place of the example's."""
         address = f"http://127.0.0.1:{self.ledger.daemon.http_port}/"
-        workflow = block("README.md", "json n8n").replace(ADDRESS, address)
+        short = block("README.md", "json n8n").replace(ADDRESS, address)
+        workflow = block("docs/publish.md", "json n8n").replace(ADDRESS, address)
         forward = block("docs/publish.md", "json n8n-forward").replace(ADDRESS, address)
         refused = workflow.replace("ledgerdEvent", "ledgerdRefused").replace("INJECTION_BLOCKED_AT_INTAKE", "NO_SUCH_ACTION")
         credential = block("docs/publish.md", "json n8n-credential").replace("YOUR-TOKEN", TOKEN)
-        texts = {"credentials": credential, "workflow": workflow, "forward": forward, "refused": refused}
+        texts = {"credentials": credential, "short": short, "workflow": workflow, "forward": forward, "refused": refused}
         for name, text in texts.items():
             file = RUN / f"{name}.json"
             file.write_text(text)
             self.n8n.call("import:credentials" if name == "credentials" else "import:workflow", f"--input={file}")
         self.show("the documents' credential and workflows are imported")
 
-    def execute(self):
-        """The README's workflow; returns its event, and how often n8n has posted it."""
-        printed = self.n8n.call("execute", "--id=ledgerdEvent", "--rawOutput")
+    def execute(self, workflow="ledgerdEvent"):
+        """Executes a workflow that makes an event; returns the event, and the codes of the ledger's answers."""
+        printed = self.n8n.call("execute", f"--id={workflow}", "--rawOutput")
         runs = json.loads(printed[printed.index("\n{\n"):])["data"]["resultData"]["runData"]
         event = runs["Event"][0]["data"]["main"][0][0]["json"]
         self.expected_rows += 1
@@ -189,7 +190,11 @@ class Test:
     def executes(self):
         _, answers = self.execute()
         self.expect("the ledger's answers", answers, [200])
-        self.show("README's workflow: executed, answered with 200, one row")
+        self.show("the workflow of docs/publish.md: executed, answered with 200, one row")
+
+    def executes_short(self):
+        self.execute("ledgerdShort")
+        self.show("README's workflow: executed, one row")
 
     def refuses(self):
         before = self.ledger.answers(422)
@@ -198,7 +203,7 @@ class Test:
             raise Trouble(f"the execution does not say why:\n{printed}")
         self.expected_rejects += 1
         self.expect("posts that were refused", self.ledger.answers(422) - before, 1)
-        self.show("README's workflow with an unknown action: posted once, the execution fails with the reason, one dead letter")
+        self.show("the workflow of docs/publish.md with an unknown action: posted once, the execution fails with the reason, one dead letter")
 
     def executes_while(self, what, away, first, answered):
         """Executes, and lets the server come back once `answered` says that n8n has heard of its absence."""
@@ -210,7 +215,7 @@ class Test:
         self.expect(f"the first answer while {what}", answers[0], first)
         self.expect("the last answer is good", answers[-1] in (200, 202), True)
         heard = "no answer" if first is None else first
-        self.show(f"README's workflow while {what}: first {heard}, {len(answers)} posts in all, one row")
+        self.show(f"the workflow of docs/publish.md while {what}: first {heard}, {len(answers)} posts in all, one row")
 
     def executes_through_outages(self):
         before = self.ledger.answers(503)
@@ -284,6 +289,7 @@ class Test:
 
     def run(self):
         self.import_all()
+        self.executes_short()
         self.executes()
         self.refuses()
         self.executes_through_outages()

@@ -37,7 +37,7 @@ fn each_alert_has_an_entry_in_the_runbook_and_each_entry_an_alert() {
 
 #[test]
 fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
-    let documented = text_of("README.md");
+    let documented = text_of("docs/metrics.md");
     let documented = after(&documented, "| `ledgerd_");
     let documented: BTreeSet<String> =
         documented.iter().filter_map(|rest| rest.split_once('`').map(|(name, _)| format!("ledgerd_{name}"))).collect();
@@ -46,7 +46,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
         let asked = metrics_in(&text);
         assert!(asked.len() > 5, "{file} asks for {asked:?}");
         for name in asked {
-            assert!(documented.contains(name), "{file} asks for {name}, which README.md does not list");
+            assert!(documented.contains(name), "{file} asks for {name}, which docs/metrics.md does not list");
         }
     }
     let dashboard: serde_json::Value =

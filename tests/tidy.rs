@@ -1,4 +1,5 @@
-//! The architecture as a test: imports point one way, each foreign crate has one home, files fit a head.
+//! The architecture as a test: imports point one way, each foreign crate has one home, files fit a head. And the documents: they
+//! name every command, their links lead somewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -231,18 +232,21 @@ fn every_file_says_first_what_it_answers_and_fits_a_head() {
 }
 
 #[test]
-fn the_readme_names_every_command_and_the_architecture_every_module() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).expect("there");
-    let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("there");
+fn the_operators_page_names_every_command_and_the_architecture_every_module() {
+    let operate = page("docs/operate.md");
+    let architecture = page("ARCHITECTURE.md");
     for command in [
         "`run`",
+        "`nats-accounts`",
         "`setup",
         "`migrate",
+        "`keygen",
+        "`checkpoint",
         "`check`",
         "`emit`",
         "`status`",
         "`dlq list`",
+        "`dlq show",
         "`dlq requeue",
         "`dlq discard",
         "`retention",
@@ -255,10 +259,94 @@ fn the_readme_names_every_command_and_the_architecture_every_module() {
         "`completions",
         "`man",
     ] {
-        assert!(readme.contains(command), "README.md does not name {command}");
+        assert!(operate.contains(command), "docs/operate.md does not name {command}");
     }
     for (module, ..) in sources() {
         let named = ["lib", "main"].contains(&module.as_str()) || architecture.contains(&module);
         assert!(named, "ARCHITECTURE.md does not name {module}");
     }
+}
+
+/// README.md is for the first ten minutes; what else there is to say has a page in docs/.
+const README_BYTES_MAX: usize = 8_000;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text of a file, by its path from the root.
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// README.md, ARCHITECTURE.md and the pages of docs/, by their paths from the root.
+fn pages() -> Vec<String> {
+    let folder = fs::read_dir(root().join("docs")).expect("the folder is there");
+    let names = folder.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"));
+    let is_page = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "md");
+    let pages = names.filter(is_page).map(|name| format!("docs/{name}"));
+    ["README.md", "ARCHITECTURE.md", "docs/reports/README.md"].map(str::to_owned).into_iter().chain(pages).collect()
+}
+
+/// The lines outside of blocks of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_fence && !is_code
+    })
+}
+
+fn headings(text: &str) -> impl Iterator<Item = &str> {
+    prose(text).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
+}
+
+/// The name that a link gives to a heading: as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'));
+    kept.map(|char| if char == ' ' { '-' } else { char }).collect::<String>().to_lowercase()
+}
+
+/// The targets of the links in a text, without those to other machines.
+fn links(text: &str) -> Vec<&str> {
+    let targets = prose(text).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://")).collect()
+}
+
+#[test]
+fn the_readme_fits_into_ten_minutes() {
+    let bytes = page("README.md").len();
+    assert!(bytes <= README_BYTES_MAX, "README.md has {bytes} bytes");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut faults = Vec::new();
+    for name in pages() {
+        let text = page(&name);
+        let folder = Path::new(&name).parent().expect("a file is in a folder").to_owned();
+        for target in links(&text) {
+            let (file, heading) = target.split_once('#').map_or((target, None), |(file, name)| (file, Some(name)));
+            let path = if file.is_empty() { root().join(&name) } else { root().join(&folder).join(file) };
+            let is_there = heading.map_or_else(
+                || path.exists(),
+                |wanted| fs::read_to_string(&path).is_ok_and(|text| headings(&text).any(|it| anchor(it) == wanted)),
+            );
+            if !is_there {
+                faults.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn headings_answer_and_do_not_ask() {
+    let mut faults = Vec::new();
+    for name in pages().into_iter().filter(|name| name != "docs/faq.md") {
+        let text = page(&name);
+        faults.extend(headings(&text).filter(|it| it.ends_with('?')).map(|heading| format!("{name}: {heading}")));
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }
