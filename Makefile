@@ -46,7 +46,7 @@ package:
 
 # Some tests alone: make test TEST='--test it kills'
 test:
-	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo test $(TEST)
+	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo build --bins && cargo test $(TEST)
 
 test-matrix:
 	@exec scripts/test-matrix

@@ -1,4 +1,4 @@
-//! Budgets: each agent's day against the limit in force, and the alerts when its status changes.
+//! The daily budgets of the agents: the spending of each day, the limit in force, and the alerts when a status changes.
 
 pub mod days;
 pub mod queue;

@@ -1,4 +1,4 @@
-//! The command line: arguments, commands, exit codes. The only place where doors are wired to what is behind them.
+//! The command line: parses the arguments, dispatches to the commands, and returns the exit code.
 
 mod check;
 mod manual;
@@ -6,7 +6,6 @@ mod migrate;
 mod nats_accounts;
 mod setup;
 mod status;
-mod witness;
 
 use crate::command::{Exit, Failure, output};
 use crate::dead_letter::command as dlq;
@@ -61,8 +60,6 @@ enum Command {
     Prove(prove::Arguments),
     /// Check such a file; asks neither database nor network
     VerifyProof(verify_proof::Arguments),
-    /// Cosign a log's checkpoints on another machine, as long as each grew out of the one before
-    Witness(witness::Arguments),
     /// Recompute everything from custody, and name each difference
     Verify(verify::Arguments),
     /// Read the stream again, after an outage or into a new database: what is stored already is known
@@ -122,7 +119,6 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Status => block_on(status::run(&config()?, json)),
         Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
-        Command::Witness(arguments) => witness::run(arguments),
         Command::Verify(arguments) => verify::run(&config()?, &arguments, json),
         Command::Replay(arguments) => block_on_threads(replay::run(&config()?, &arguments, json)),
         Command::Reconcile(arguments) => block_on_threads(reconcile::run(&config()?, &arguments, json)),

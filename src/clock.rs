@@ -1,4 +1,4 @@
-//! The wall clock. The only file that reads it.
+//! The system clock. No other file of this crate reads it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

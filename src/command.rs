@@ -1,4 +1,4 @@
-//! What the commands share: exit codes, failures, connections, output and progress.
+//! Code that the commands share: exit codes, failures, connections, output and progress.
 
 pub(crate) mod connect;
 pub(crate) mod moment;
@@ -18,7 +18,6 @@ pub(crate) enum Exit {
     Difference = 3,
     /// The command line cannot be understood.
     Usage = 64,
-    /// A server is away.
     Unavailable = 69,
     /// The configuration, or what it points to, must be mended first.
     Configuration = 78,

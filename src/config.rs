@@ -1,5 +1,5 @@
-//! The configuration: text from files and environment, parsed to meaning; each error names the key, the value and where it
-//! stands.
+//! The configuration: settings from files and environment variables, parsed into typed values. Each error names the
+//! key, the value and its source.
 
 mod checkpoint;
 mod http;
@@ -36,14 +36,10 @@ const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 const SHUTDOWN_DEADLINE_MAX: Duration = Duration::from_mins(10);
 const STALL_MAX: Duration = Duration::from_hours(24);
 
-/// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which defaults count.
     pub profile: Profile,
-    /// The database.
     pub database: Database,
-    /// The message server.
     pub nats: Nats,
     /// Where the registry and the agents are read from.
     pub registry: RegistryFiles,
@@ -51,11 +47,8 @@ pub struct Config {
     pub judging: Settings,
     /// When a day's spending is a warning.
     pub budget: Budget,
-    /// The signing of checkpoints.
     pub checkpoint: Checkpoints,
-    /// How long rows stay.
     pub retention: Retention,
-    /// The lanes to serve.
     pub lanes: Vec<Lane>,
     /// Messages in one pull, at most.
     pub batch_messages_max: usize,
@@ -65,7 +58,6 @@ pub struct Config {
     pub http: Http,
     /// Who may write over HTTP.
     pub webhooks: Option<Webhooks>,
-    /// How to log.
     pub log: Log,
     /// How long a lane may stand still before it is told.
     pub stall_tell_after: Duration,
@@ -75,14 +67,12 @@ pub struct Config {
     pub shutdown_deadline: Duration,
 }
 
-/// The database.
 #[derive(Clone)]
 pub struct Database {
     /// Holds a password, perhaps; only some commands need it.
     url: Option<String>,
     /// Commits that may run at a time.
     pub writers: usize,
-    /// Bound of connecting.
     pub connect_timeout: Duration,
     /// Bound of a statement.
     pub statement_timeout: Duration,
@@ -124,7 +114,6 @@ impl fmt::Debug for Database {
     }
 }
 
-/// The message server.
 #[derive(Clone)]
 pub struct Nats {
     /// Holds a password, perhaps; only some commands need it.
@@ -137,17 +126,11 @@ pub struct Nats {
     pub password_file: Option<PathBuf>,
     /// A file that holds an nkey seed.
     pub nkey_file: Option<PathBuf>,
-    /// A root certificate.
     pub ca_file: Option<PathBuf>,
-    /// The client's certificate.
     pub certificate_file: Option<PathBuf>,
-    /// Its key.
     pub key_file: Option<PathBuf>,
-    /// The stream of records.
     pub stream: String,
-    /// The stream of rejects.
     pub dlq_stream: String,
-    /// The stream of receipts.
     pub receipts_stream: String,
     /// The stream of budget alerts.
     pub alerts_stream: String,
@@ -166,13 +149,10 @@ impl fmt::Debug for Nats {
 /// The rules' files; `None` is what ships with the program.
 #[derive(Clone, Debug)]
 pub struct RegistryFiles {
-    /// The Action Registry.
     pub actions: Option<PathBuf>,
-    /// Added to it.
     pub actions_extra: Vec<PathBuf>,
     /// `agent_schema.yaml`.
     pub agents: Option<PathBuf>,
-    /// Actors beside it.
     pub extra_actors: Vec<String>,
     /// Agents of these statuses may not write.
     pub refused_statuses: Vec<String>,
@@ -180,10 +160,8 @@ pub struct RegistryFiles {
     pub usage_agents: Option<PathBuf>,
 }
 
-/// How to log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The form.
     pub format: LogFormat,
     /// What to let through, as `tracing` directives.
     pub level: String,
@@ -194,23 +172,15 @@ pub struct Log {
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
-    /// For people.
     Text,
     /// One JSON object per line.
     Json,
 }
 
 /// The configuration cannot be used: one sentence that names the key, the value and the place.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct ConfigError(String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads defaults, then `file` (or [`DEFAULT_FILE`] where it exists), then the environment.

@@ -1,4 +1,4 @@
-//! `ledgerd run`: the daemon. Meets both servers, starts a pipeline for each lane, and ends when told to.
+//! `ledgerd run`: the daemon. It connects to both servers, starts a pipeline for each lane, and stops on request.
 
 mod completeness;
 pub(crate) mod log_pages;
@@ -42,15 +42,16 @@ use crate::record::dead_letter::DeadLetter;
 use crate::record::rules::Rules;
 use crate::record::subject::Lane;
 use crate::systemd::{self, Signal};
-use crate::tlog::note::SignerKey;
 use crate::webhook::refusals::Refusals;
 use crate::webhook::routes;
 use crate::{http, telemetry};
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+use tlog::note::SignerKey;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -201,7 +202,7 @@ impl Daemon {
         let webhooks = self.webhooks();
         let own_address = self.config.webhooks.as_ref().and_then(|webhooks| webhooks.listen);
         let http = &self.config.http;
-        let limits = http::places::Limits {
+        let limits = bounded_listener::Limits {
             connections_max: http.connections_max,
             connections_per_address_max: http.connections_per_address_max,
             headers_timeout: http.headers_timeout,
@@ -274,8 +275,8 @@ impl Daemon {
         let dead_letters = DeadLetterStream::new(api.clone(), &self.config.nats.dlq_stream);
         loops.spawn(async move { Box::pin(daemon.publish_dead_letters(&dead_letters, &outbox_stop)).await });
         let publisher = CheckpointSubject(connection.client.clone());
-        let (daemon, notary_stop) = (self.clone(), stop.clone());
-        loops.spawn(async move { daemon.sign_checkpoints(&publisher, &notary_stop).await });
+        let (daemon, signer_stop) = (self.clone(), stop.clone());
+        loops.spawn(async move { daemon.sign_checkpoints(&publisher, &signer_stop).await });
         let (daemon, witness_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.ask_witnesses(&witness_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
@@ -401,7 +402,7 @@ impl Daemon {
 
     /// Feeds the watchdog, unless a restart would help; says once why it does not.
     pub(crate) fn tell_alive(&self) {
-        let mut told = self.unfed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.unfed.lock();
         let why = self.health.needs_restart();
         match &why {
             None => systemd::alive(),
@@ -444,10 +445,9 @@ fn instance_name() -> String {
 }
 
 fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    http::bind(address).map_err(|error| Failure::new(Exit::Failed, format!("{key} {address}: {error}")))
+    bounded_listener::bind(address).map_err(|error| Failure::new(Exit::Failed, format!("{key} {address}: {error}")))
 }
 
-/// What signs the log.
 struct Signing {
     key: SignerKey,
     anchor: Anchor,

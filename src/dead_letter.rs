@@ -1,4 +1,4 @@
-//! Dead letters: rejects on their way to their subject, and what an operator decides about them.
+//! Dead letters: the publication of rejected messages on their subjects, and the decisions of operators about them.
 
 pub mod command;
 pub mod decisions;

@@ -1,13 +1,14 @@
-//! Whether the daemon is well: what it waits for, and whether its loops still turn. Fed by the loops; read by readiness, status
-//! text, metrics and the watchdog.
+//! The health of the daemon: the dependencies that it waits for, and the liveness of its loops. The loops update it;
+//! readiness, status text, metrics and the watchdog read it.
 
 pub mod stalls;
 
+use parking_lot::{Mutex, MutexGuard};
 use stalls::{Patience, Sight, Stalls};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -50,7 +51,6 @@ impl Dependency {
         }
     }
 
-    /// Its name, for people.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -114,7 +114,7 @@ impl Dependency {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -152,10 +152,8 @@ impl Pulse {
     }
 }
 
-/// The whole daemon's health.
 #[derive(Debug)]
 pub struct Health {
-    /// The database.
     pub postgres: Dependency,
     /// The connection, the stream and the consumers.
     pub nats: Dependency,
@@ -194,7 +192,7 @@ impl Health {
 
     /// The sign of life of the loop of this name.
     pub fn pulse(&self, name: &str) -> Arc<Pulse> {
-        let mut pulses = self.lock_pulses();
+        let mut pulses = self.pulses.lock();
         if let Some(known) = pulses.iter().find(|pulse| pulse.name == name) {
             return known.clone();
         }
@@ -203,11 +201,6 @@ impl Health {
         pulse
     }
 
-    fn lock_pulses(&self) -> MutexGuard<'_, Vec<Arc<Pulse>>> {
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All dependencies.
     pub fn dependencies(&self) -> [&Dependency; 7] {
         let Self { postgres, nats, dead_letters, alerts, checkpoints, webhooks, completeness, .. } = self;
         [postgres, nats, dead_letters, alerts, checkpoints, webhooks, completeness]
@@ -242,7 +235,7 @@ impl Health {
 
     /// The first loop that hangs.
     fn hanging_loop(&self) -> Option<String> {
-        let pulses = self.lock_pulses();
+        let pulses = self.pulses.lock();
         pulses.iter().find(|pulse| pulse.silent_for() > self.silence_max).map(|pulse| pulse.name.clone())
     }
 

@@ -1,11 +1,7 @@
 //! The daemon's HTTP server: `/livez`, `/readyz` and `/metrics`, the pages of the log, and the webhooks.
 
 pub mod api_token;
-pub mod listener;
-pub mod places;
-pub mod witness;
 
-use self::places::Limits;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use axum::Router;
@@ -13,29 +9,16 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use bounded_listener::Limits;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
 struct Served {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-}
-
-/// Connections that the kernel completes before they are accepted. With the usual 128, several hundred that come at once
-/// make others wait a second, until their first packet is sent again.
-const BACKLOG: u32 = 4096;
-
-/// Takes the address; [`serve`] answers on it.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for the last connections of the one before.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// Answers until told to stop. `rooms` holds what the rooms serve here: the pages of the log, and the webhooks.
@@ -53,7 +36,7 @@ pub async fn serve(
         .route("/metrics", get(scrape))
         .with_state(Served { health, metrics })
         .merge(rooms);
-    listener::serve(listener, router, limits, stop).await
+    bounded_listener::serve(listener, router, limits, stop).await
 }
 
 /// Fails only if a restart would help.

@@ -1,6 +1,6 @@
-//! From a message of the stream to a committed row: read, judge, commit, acknowledge.
+//! The path of a message from the stream to a committed row: read, validate, commit, acknowledge.
 //!
-//! Read [`pipeline`] first, then [`lifecycle`], whose types make an early acknowledgement impossible to compile.
+//! Read [`pipeline`] first, then [`lifecycle`], whose types make an early acknowledgement a compile error.
 
 pub mod around;
 pub mod binding;

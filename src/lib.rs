@@ -1,14 +1,13 @@
-//! Every message becomes exactly one durable row, a record or a dead letter, and is acknowledged only after that row has
-//! committed.
+//! The audit ledger daemon: stores every message as exactly one durable row, a record or a dead letter. It acknowledges
+//! a message only after that row has committed.
 //!
 //! ```text
 //! bytes → Message → Verdict (Record | Reject) → Batch → commit → Durable → acknowledge
 //! ```
 //!
-//! Read [`ingest::pipeline`] first: it is the whole daemon. `ARCHITECTURE.md` has the map.
+//! Read [`ingest::pipeline`] first: it is the core of the daemon. `ARCHITECTURE.md` has an overview of all modules.
 
 pub mod record;
-pub mod tlog;
 
 pub mod budget;
 pub mod dead_letter;
@@ -19,7 +18,6 @@ pub mod replay;
 pub mod retention;
 pub mod verify;
 pub mod webhook;
-pub mod witness;
 
 pub mod http;
 pub mod nats;

@@ -1,4 +1,4 @@
-//! ledgerd: the exit code is the command line's.
+//! The entry point of `ledgerd`: runs the command line and returns its exit code.
 
 use std::process::ExitCode;
 

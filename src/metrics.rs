@@ -1,4 +1,4 @@
-//! What is counted: every metric, with its name, its unit and its help, in one place.
+//! The Prometheus metrics: every metric, with its name, its unit and its help text, in one place.
 
 use crate::health::Health;
 use crate::ingest::lifecycle::Tally;
@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl LaneMetrics {
 }
 
 /// The gauges of the log's checkpoints.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CheckpointMetrics {
     /// Checkpoints that were signed.
     pub signed: Counter,
@@ -118,24 +118,39 @@ pub struct CheckpointMetrics {
     pub refusing: Gauge,
 }
 
-/// What became of receipts.
 #[derive(Clone, Debug)]
 pub struct ReceiptMetrics {
-    /// The stream has them.
     pub confirmed: Counter,
     /// They were published, if at all, and nobody knows whether the stream has them.
     pub unconfirmed: Counter,
 }
 
-/// What webhooks answered.
 #[derive(Clone, Debug)]
 pub struct WebhookMetrics(Family<WebhookLabel, Counter>);
 
 impl WebhookMetrics {
-    /// Counts an answer.
     pub fn count(&self, webhook: &'static str, code: u16) {
         self.0.get_or_create(&WebhookLabel { webhook, code }).inc();
     }
+}
+
+/// Registers a metric under its name, and gives it to whoever counts.
+fn register<M: Metric + Clone>(registry: &mut Registry, metric: M, name: &str, help: &str) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn register_seconds<M: Metric + Clone>(registry: &mut Registry, metric: M, name: &str, help: &str) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+fn metric<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    register(registry, M::default(), name, help)
+}
+
+fn seconds_metric<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    register_seconds(registry, M::default(), name, help)
 }
 
 /// All metrics. Every label value exists from the start, at zero, so that an alert on a rate works from the first fault.
@@ -170,157 +185,101 @@ pub struct Metrics {
     pub budget_alerts_published: Counter,
     /// Budget alerts that did not reach their subject yet.
     pub budget_alerts_unpublished: Gauge,
-    /// The log's checkpoints.
     pub checkpoints: CheckpointMetrics,
 }
 
 impl Metrics {
-    /// Registers everything.
     pub fn new() -> Self {
-        let metrics = Self {
-            registry: Registry::with_prefix("ledgerd"),
-            received: Family::default(),
-            committed: Family::default(),
-            duplicates: Family::default(),
-            redelivered: Family::default(),
-            rejects: Family::default(),
-            acks_unconfirmed: Family::default(),
-            read_around: Family::default(),
-            in_flight: Family::default(),
-            gap_sequences: Family::default(),
-            lag: Family::default(),
-            oldest_unstored: Family::default(),
-            stalled: Family::default(),
-            batch_messages: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
-            commit_duration: Histogram::new([
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-            ]),
-            receipts: Family::default(),
-            webhook_answers: Family::default(),
-            dependency_up: Family::default(),
-            reloads: Family::default(),
-            last_reload_successful: Gauge::default(),
-            dead_letters_published: Counter::default(),
-            dead_letters_unpublished: Gauge::default(),
-            budget_alerts_published: Counter::default(),
-            budget_alerts_unpublished: Gauge::default(),
-            checkpoints: CheckpointMetrics::default(),
-        };
-        metrics.registered()
-    }
-
-    /// What is counted for each lane.
-    fn register_lanes(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "messages_received",
-            "Messages taken from the stream, redeliveries included",
-            self.received.clone(),
-        );
-        registry.register("records_committed", "Records that became rows", self.committed.clone());
-        registry.register(
-            "duplicates",
-            "Records that were stored before under another sequence",
-            self.duplicates.clone(),
-        );
-        registry.register("redeliveries", "Messages that were stored before and came again", self.redelivered.clone());
-        registry.register("rejects", "Messages that became dead letters", self.rejects.clone());
-        registry.register(
-            "acks_unconfirmed",
-            "Acknowledgements that the server did not confirm",
-            self.acks_unconfirmed.clone(),
-        );
-        registry.register(
-            "messages_read_around",
-            "Messages that were read through the stream's own API, for the client cannot read them or one beside them",
-            self.read_around.clone(),
-        );
-        registry.register(
-            "in_flight_messages",
-            "Messages that were taken and are not stored yet",
-            self.in_flight.clone(),
-        );
-        registry.register(
-            "gap_sequences",
-            "Sequences that the stream lost before they were read for the lane",
-            self.gap_sequences.clone(),
-        );
-        registry.register(
-            "consumer_lag_messages",
-            "Messages in the stream that were not delivered yet",
-            self.lag.clone(),
-        );
-        registry.register_with_unit(
-            "oldest_unstored_age",
-            "Age of the oldest message of the lane that is not stored, 0 when there is none",
-            Unit::Seconds,
-            self.oldest_unstored.clone(),
-        );
-        registry.register_with_unit(
-            "stalled",
-            "How long messages of the lane have waited with nothing settled and nothing known to be down, 0 while it moves",
-            Unit::Seconds,
-            self.stalled.clone(),
-        );
-    }
-
-    fn registered(mut self) -> Self {
-        self.register_lanes();
-        let registry = &mut self.registry;
-        registry.register("batch_messages", "Messages in each commit", self.batch_messages.clone());
-        registry.register_with_unit(
-            "commit_duration",
-            "Time from the begin of a commit to its confirmation",
-            Unit::Seconds,
-            self.commit_duration.clone(),
-        );
-        registry.register("receipts", "Receipts for publishers that ask", self.receipts.clone());
-        registry.register("webhook_answers", "Answers to webhooks, by their code", self.webhook_answers.clone());
-        registry.register("dependency_up", "Whether a dependency is there: 1 or 0", self.dependency_up.clone());
-        registry.register(
-            "dead_letters_published",
-            "Dead letters that reached their subject",
-            self.dead_letters_published.clone(),
-        );
-        registry.register(
-            "dead_letters_unpublished",
-            "Dead letters that did not reach their subject yet",
-            self.dead_letters_unpublished.clone(),
-        );
-        registry.register(
-            "budget_alerts_unpublished",
-            "Changes of an agent's budget status that did not reach their subject yet",
-            self.budget_alerts_unpublished.clone(),
-        );
-        registry.register(
-            "budget_alerts_published",
-            "Changes of an agent's budget status that reached their subject",
-            self.budget_alerts_published.clone(),
-        );
-        let CheckpointMetrics { signed, size, refusing } = self.checkpoints.clone();
-        registry.register("checkpoints_signed", "Checkpoints that were signed", signed);
-        registry.register("checkpoint_leaves", "Leaves of the newest signed checkpoint", size);
-        registry.register(
-            "checkpoint_refusing",
-            "Whether signing is refused, for the tree is not the one that was signed before: 1 or 0",
-            refusing,
-        );
-        registry.register("config_reloads", "Reloads by SIGHUP", self.reloads.clone());
-        registry.register(
-            "config_last_reload_successful",
-            "Whether the last reload took: 1 or 0",
-            self.last_reload_successful.clone(),
-        );
-        registry.register("build", "The running program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        let started = SecondsGauge::default();
+        let mut registry = Registry::with_prefix("ledgerd");
+        let all = &mut registry;
+        let batch_messages = Histogram::new(exponential_buckets(1.0, 2.0, 12));
+        let seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let commit_duration = Histogram::new(seconds);
+        all.register("build", "The running program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let started: SecondsGauge = seconds_metric(all, "start_time", "When the program started, since 1970");
         started.set(crate::clock::since_1970().as_secs_f64());
-        registry.register_with_unit("start_time", "When the program started, since 1970", Unit::Seconds, started);
+        let metrics = Self {
+            received: metric(all, "messages_received", "Messages taken from the stream, redeliveries included"),
+            committed: metric(all, "records_committed", "Records that became rows"),
+            duplicates: metric(all, "duplicates", "Records that were stored before under another sequence"),
+            redelivered: metric(all, "redeliveries", "Messages that were stored before and came again"),
+            rejects: metric(all, "rejects", "Messages that became dead letters"),
+            acks_unconfirmed: metric(all, "acks_unconfirmed", "Acknowledgements that the server did not confirm"),
+            read_around: metric(
+                all,
+                "messages_read_around",
+                "Messages that were read through the stream's own API, for the client cannot read them or one beside them",
+            ),
+            in_flight: metric(all, "in_flight_messages", "Messages that were taken and are not stored yet"),
+            gap_sequences: metric(
+                all,
+                "gap_sequences",
+                "Sequences that the stream lost before they were read for the lane",
+            ),
+            lag: metric(all, "consumer_lag_messages", "Messages in the stream that were not delivered yet"),
+            oldest_unstored: seconds_metric(
+                all,
+                "oldest_unstored_age",
+                "Age of the oldest message of the lane that is not stored, 0 when there is none",
+            ),
+            stalled: seconds_metric(
+                all,
+                "stalled",
+                "How long messages of the lane have waited with nothing settled and nothing known to be down, 0 while it moves",
+            ),
+            batch_messages: register(all, batch_messages, "batch_messages", "Messages in each commit"),
+            commit_duration: register_seconds(
+                all,
+                commit_duration,
+                "commit_duration",
+                "Time from the begin of a commit to its confirmation",
+            ),
+            receipts: metric(all, "receipts", "Receipts for publishers that ask"),
+            webhook_answers: metric(all, "webhook_answers", "Answers to webhooks, by their code"),
+            dependency_up: metric(all, "dependency_up", "Whether a dependency is there: 1 or 0"),
+            dead_letters_published: metric(all, "dead_letters_published", "Dead letters that reached their subject"),
+            dead_letters_unpublished: metric(
+                all,
+                "dead_letters_unpublished",
+                "Dead letters that did not reach their subject yet",
+            ),
+            budget_alerts_unpublished: metric(
+                all,
+                "budget_alerts_unpublished",
+                "Changes of an agent's budget status that did not reach their subject yet",
+            ),
+            budget_alerts_published: metric(
+                all,
+                "budget_alerts_published",
+                "Changes of an agent's budget status that reached their subject",
+            ),
+            reloads: metric(all, "config_reloads", "Reloads by SIGHUP"),
+            last_reload_successful: metric(
+                all,
+                "config_last_reload_successful",
+                "Whether the last reload took: 1 or 0",
+            ),
+            checkpoints: CheckpointMetrics {
+                signed: metric(all, "checkpoints_signed", "Checkpoints that were signed"),
+                size: metric(all, "checkpoint_leaves", "Leaves of the newest signed checkpoint"),
+                refusing: metric(
+                    all,
+                    "checkpoint_refusing",
+                    "Whether signing is refused, for the tree is not the one that was signed before: 1 or 0",
+                ),
+            },
+            registry,
+        };
+        metrics.at_zero()
+    }
+
+    /// Every label value at 0 from the start, so that a rate sees the first.
+    fn at_zero(self) -> Self {
         for webhook in Webhook::ALL {
             for code in Answer::STATUSES {
                 let _ = self.webhook_answers.get_or_create(&WebhookLabel { webhook: webhook.name(), code });
             }
         }
-        // At 0 from the start, so that a rate sees the first.
         let _ = self.receipts();
         for result in ["success", "failure"] {
             let _ = self.reloads.get_or_create(&ResultLabel { result });
@@ -333,7 +292,7 @@ impl Metrics {
     pub fn lane(&self, lane: Lane) -> LaneMetrics {
         let label = LaneLabel { lane: lane.prefix() };
         self.stalled.get_or_create_owned(&label).set(0.0);
-        let rejects = Reason::ALL.map(|reason| {
+        let rejects = Reason::ALL.iter().map(|&reason| {
             let label = RejectLabel { lane: lane.prefix(), reason: reason.code() };
             (reason, self.rejects.get_or_create_owned(&label))
         });
@@ -342,7 +301,7 @@ impl Metrics {
             committed: self.committed.get_or_create_owned(&label),
             duplicates: self.duplicates.get_or_create_owned(&label),
             redelivered: self.redelivered.get_or_create_owned(&label),
-            rejects: rejects.into(),
+            rejects: rejects.collect(),
             acks_unconfirmed: self.acks_unconfirmed.get_or_create_owned(&label),
             read_around: self.read_around.get_or_create_owned(&label),
             in_flight: self.in_flight.get_or_create_owned(&label),
@@ -354,19 +313,16 @@ impl Metrics {
         }
     }
 
-    /// The counters of receipts.
     pub fn receipts(&self) -> ReceiptMetrics {
         let [confirmed, unconfirmed] =
             ["confirmed", "unconfirmed"].map(|result| self.receipts.get_or_create_owned(&ResultLabel { result }));
         ReceiptMetrics { confirmed, unconfirmed }
     }
 
-    /// The counters of webhooks.
     pub fn webhooks(&self) -> WebhookMetrics {
         WebhookMetrics(self.webhook_answers.clone())
     }
 
-    /// Counts a reload.
     pub fn reloaded(&self, success: bool) {
         self.reloads.get_or_create(&ResultLabel { result: if success { "success" } else { "failure" } }).inc();
         self.last_reload_successful.set(i64::from(success));

@@ -1,4 +1,4 @@
-//! NATS JetStream, for all who use it: the connection, the client of its API, and what the files of `nats/` define.
+//! NATS JetStream for all modules: the connection, the API client, and the stream and consumer definitions of `nats/`.
 
 pub mod accounts;
 pub mod api;

@@ -1,5 +1,5 @@
-//! How rejects and alerts get from the database to their subjects. Each is published, and then marked; a kill in between
-//! publishes again, and the server refuses the second copy.
+//! The outbox: publishes rejects and alerts from the database on their subjects. Each is published first, and marked
+//! afterwards. After a kill in between it is published again, and the server refuses the second copy.
 
 pub mod queue;
 
@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The letters that wait.
 pub trait Queue {
     /// A reject, or an alert.
     type Letter: Numbered + Send + Sync;
@@ -29,11 +28,9 @@ pub trait Queue {
 
 /// A letter with a number, by which letters are in order.
 pub trait Numbered {
-    /// The number.
     fn number(&self) -> i64;
 }
 
-/// Where they go.
 pub trait Sink<L> {
     /// Publishes letters side by side, and says of each whether it arrived. Of one that did, exactly one message is on its subject,
     /// however often this is called.
@@ -67,7 +64,6 @@ pub struct Outbox<'a> {
     pub queue_health: &'a Dependency,
     /// Told when letters cannot be published.
     pub delivery_health: &'a Dependency,
-    /// Its sign of life.
     pub pulse: &'a Pulse,
     /// Counts what was published.
     pub published: &'a Counter,

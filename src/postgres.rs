@@ -1,4 +1,4 @@
-//! PostgreSQL, for all who use it: connections, SQLSTATE and its remedy, migrations, access.
+//! PostgreSQL for all modules: connections, the remedy for each SQLSTATE, migrations, and access control.
 
 pub mod access;
 pub mod connections;

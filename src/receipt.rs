@@ -1,4 +1,4 @@
-//! Receipts: what became of a message, told to the publisher who asks.
+//! Receipts: the outcome of a message, reported to the publisher that asks for it.
 
 pub mod emit;
 pub mod notifier;

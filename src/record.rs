@@ -1,6 +1,6 @@
-//! The vocabulary, pure and sync: what arrives, what is good, and which bytes are hashed.
+//! The data model: incoming messages, the rules for valid records, and the encodings that are hashed.
 //!
-//! Nothing here does IO, knows a clock, or panics on any bytes.
+//! All of it is pure and synchronous: it does no IO, reads no clock, and does not panic on any bytes.
 
 pub mod agents;
 pub mod dead_letter;
@@ -11,6 +11,7 @@ pub mod event;
 pub mod fields;
 pub mod json;
 pub mod json_value;
+pub mod kinds;
 pub mod leaf;
 pub mod leaf_fields;
 pub mod lengths;
@@ -19,8 +20,8 @@ pub mod metric;
 pub mod metric_key;
 pub mod model_tiers;
 pub mod own_lanes;
+pub mod own_streams;
 pub mod receipt;
-pub mod record;
 pub mod reference;
 pub mod registry;
 pub mod reject;

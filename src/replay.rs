@@ -1,4 +1,5 @@
-//! Reading the stream again: `ledgerd replay` stores what is missing, `ledgerd reconcile` proves that nothing is.
+//! Reads the stream again: `ledgerd replay` stores missing messages, and `ledgerd reconcile` proves that none is
+//! missing.
 
 pub mod command;
 pub mod reader;

@@ -1,4 +1,5 @@
-//! Retention and erasure: rows leave after their archive was read back, and each removal is on record.
+//! Retention and erasure of rows. Expired rows are deleted only after their archive was read back, and each removal is
+//! recorded.
 
 pub mod archive;
 pub mod command;

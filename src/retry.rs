@@ -1,6 +1,6 @@
-//! Waits before the next try: the named policies. The only file that knows the `backoff` crate.
+//! Named backoff policies: the waits between retries. No other file uses the `backoff` crate.
 //!
-//! `backoff` is unmaintained (RUSTSEC-2025-0012), so only its arithmetic is used: the loops are the callers'.
+//! `backoff` is unmaintained (RUSTSEC-2025-0012), so only its arithmetic is used. The callers run their own loops.
 
 use backoff::backoff::Backoff as _;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
@@ -42,7 +42,6 @@ impl Backoff {
         Self { policy, wait_max }
     }
 
-    /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
         self.policy.next_backoff().unwrap_or(self.wait_max)
     }

@@ -1,5 +1,5 @@
-//! The conversation with systemd: readiness, status and watchdog out; signals in. The only file that knows
-//! `signal_hook` and `sd_notify`.
+//! The interface to systemd: sends readiness, status and watchdog notifications, and receives signals. No other file of
+//! this crate uses `signal_hook` and `sd_notify`.
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,12 +20,12 @@ pub enum Signal {
 }
 
 /// Signals wait here; repeated ones merge.
-const WISHES_MAX: usize = 8;
+const SIGNALS_MAX: usize = 8;
 
 /// Signals, from now on.
 pub fn signals() -> io::Result<mpsc::Receiver<Signal>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let (sender, receiver) = mpsc::channel(WISHES_MAX);
+    let (sender, receiver) = mpsc::channel(SIGNALS_MAX);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
@@ -82,10 +82,10 @@ type Notification = Box<dyn FnOnce() -> io::Result<()> + Send>;
 /// What waits to be told. The socket takes ten messages before it blocks, so a systemd that does not read would stop whoever tells it.
 const NOTIFICATIONS_MAX: usize = 4;
 
-/// Tells systemd from a thread of its own. What does not fit in line is not told: a later notification says more.
+/// Tells systemd from a thread of its own. What does not fit into the queue is not told: a later notification says more.
 fn notify(notification: impl FnOnce() -> io::Result<()> + Send + 'static) {
-    static LINE: OnceLock<Option<SyncSender<Notification>>> = OnceLock::new();
-    let line = LINE.get_or_init(|| {
+    static QUEUE: OnceLock<Option<SyncSender<Notification>>> = OnceLock::new();
+    let queue = QUEUE.get_or_init(|| {
         let (sender, receiver) = sync_channel::<Notification>(NOTIFICATIONS_MAX);
         let telling = move || {
             for notification in receiver {
@@ -96,7 +96,7 @@ fn notify(notification: impl FnOnce() -> io::Result<()> + Send + 'static) {
         };
         std::thread::Builder::new().name("systemd".to_owned()).spawn(telling).ok().map(|_| sender)
     });
-    if line.as_ref().is_none_or(|line| line.try_send(Box::new(notification)).is_err()) {
+    if queue.as_ref().is_none_or(|queue| queue.try_send(Box::new(notification)).is_err()) {
         tracing::debug!("systemd was not told: it does not read what it is told");
     }
 }

@@ -1,9 +1,9 @@
-//! The log: text for people on a terminal, JSON for machines otherwise. A panic is a line of it, too.
+//! Sets up logging: text on a terminal, JSON otherwise. A panic is logged as one line, too.
 
 use crate::config::{Log, LogFormat};
+use parking_lot::Mutex;
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +36,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
     let now = Instant::now();
     {
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = TOLD.lock();
         told.retain(|(_, at)| now.duration_since(*at) < PANIC_INTERVAL);
         if told.iter().any(|(other, _)| *other == place) {
             return;

@@ -1,7 +1,8 @@
-//! Whether the ledger is what it says. Custody bytes → projection row → leaf → tree → known roots, compared piece by piece.
+//! Verifies the ledger: compares custody bytes, projection rows, leaves, the tree and known roots with each other.
 //!
-//! Pure: pages of the database come in, and what differs goes out. [`entry`] looks at each message alone, so any number of
-//! workers can; [`tree`] takes their leaves in order; [`days`] adds up what agents spent.
+//! The comparisons are pure: they take pages of the database, and return the differences. [`entry`] checks each message
+//! alone, so any number of workers can run it. [`tree`] takes their leaves in order; [`days`] sums up what agents
+//! spent.
 
 pub mod batch;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! Webhooks: records that come over HTTP, are published, and are answered once they are committed.
+//! Webhooks: records that are accepted over HTTP, published, and answered once they are committed.
 
 pub mod call;
 pub mod credentials;

@@ -6,7 +6,7 @@
 
 use ledgerd::domain::evidence::Evidence;
 use ledgerd::domain::leaf_fields::LeafFields;
-use ledgerd::tlog::receipt::Receipt;
+use tlog::receipt::Receipt;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

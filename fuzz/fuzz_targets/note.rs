@@ -5,10 +5,10 @@
 
 #![no_main]
 
-use ledgerd::tlog::checkpoint::{Checkpoint, Log, SignedCheckpoint};
-use ledgerd::tlog::cosignature;
-use ledgerd::tlog::key::KeyName;
-use ledgerd::tlog::note::{self, Note, NoteError, Signature};
+use tlog::checkpoint::{Checkpoint, Log, SignedCheckpoint};
+use tlog::cosignature;
+use tlog::key::KeyName;
+use tlog::note::{self, Note, NoteError, Signature};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -5,11 +5,11 @@
 
 #![no_main]
 
-use ledgerd::tlog::checkpoint::Log;
-use ledgerd::tlog::cosignature::Quorum;
-use ledgerd::tlog::key::KeyName;
-use ledgerd::tlog::note::SignerKey;
-use ledgerd::tlog::receipt::Receipt;
+use tlog::checkpoint::Log;
+use tlog::cosignature::Quorum;
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
+use tlog::receipt::Receipt;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use ledgerd::tlog::tile::{Tile, Width, decode_bundle, decode_hashes, encode_bundle, encode_hashes};
+use tlog::tile::{Tile, Width, decode_bundle, decode_hashes, encode_bundle, encode_hashes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u64, &[u8])| {

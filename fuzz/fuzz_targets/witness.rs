@@ -5,12 +5,12 @@
 
 #![no_main]
 
-use ledgerd::tlog::checkpoint::{Checkpoint, Log, SignedCheckpoint};
-use ledgerd::tlog::key::KeyName;
-use ledgerd::tlog::note::SignerKey;
-use ledgerd::tlog::proof::ConsistencyProof;
-use ledgerd::tlog::tree::TreeHead;
-use ledgerd::tlog::witness::{AddCheckpoint, Refusal};
+use tlog::checkpoint::{Checkpoint, Log, SignedCheckpoint};
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
+use tlog::proof::ConsistencyProof;
+use tlog::tree::TreeHead;
+use tlog::witness::{AddCheckpoint, Refusal};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -1,12 +1,12 @@
-//! The days of `public.token_ledger`: what each agent has spent, whether that is within its limit, and the alerts.
+//! Maintains the days of `public.token_ledger`: each agent's spending, its status against the limit, and the alerts.
 //!
-//! All of it is written under the lock on the tree's head: whoever holds it sees every usage and every limit that was
-//! committed before, so no sum is lost between two writers, and an agent's status takes its whole group into account.
+//! Everything is written under the lock on the tree head. Its holder sees every usage and every limit that was
+//! committed before, so no sum is lost between two writers. An agent's status takes its whole group into account.
 
 use crate::budget::status::Budget;
 use crate::postgres::failure::Failure;
 use crate::postgres::remedy::DatabaseError;
-use crate::record::record::Record;
+use crate::record::kinds::Record;
 use sqlx::PgConnection;
 
 /// What a commit changed in the agents' days.
@@ -47,7 +47,6 @@ impl Changes {
 /// Which changes of a day's status are news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Each.
     EveryDay,
     /// Those of days that are not over. What is replayed was told in its time.
     DaysThatAreNotOver,

@@ -1,4 +1,4 @@
-//! Budget alerts that wait for their publication: how the outbox reads and marks them.
+//! The outbox queue of unpublished budget alerts: the statements that read and mark them.
 
 use crate::budget::status::Alert;
 use crate::outbox::Numbered;

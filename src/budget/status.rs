@@ -1,4 +1,4 @@
-//! The thresholds of LDG-002's `budget_status`, and what an alert says.
+//! The thresholds of LDG-002's `budget_status`, and the content of a budget alert.
 
 use crate::record::subject::safe_token;
 use serde_json::{Value, json};
@@ -6,11 +6,8 @@ use serde_json::{Value, json};
 /// Thresholds, in per cent of the daily limit, and the groups that share one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// YELLOW from here.
     pub yellow_percent: i32,
-    /// RED from here.
     pub red_percent: i32,
-    /// EXCEEDED above this.
     pub exceeded_percent: i32,
     /// Groups of the agent registry, in capitals, whose members share their group's limit. In the others each has its own.
     pub shared_groups: Vec<String>,
@@ -21,17 +18,14 @@ pub struct Budget {
 pub struct Alert {
     /// Its number in the database.
     pub id: i64,
-    /// Whose day.
     pub agent_name: String,
     /// The UTC day, `YYYY-MM-DD`.
     pub date: String,
     /// GREEN, YELLOW, RED or EXCEEDED.
     pub old_status: String,
-    /// Another of these.
     pub new_status: String,
     /// What was spent, exactly; by the whole group, where the limit is shared.
     pub spent_usd: String,
-    /// What may be spent.
     pub limit_usd: String,
     /// The metric that set the limit.
     pub limit_key: String,
@@ -40,7 +34,6 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Where it is published.
     pub fn subject(&self) -> String {
         format!("alert.budget.{}", safe_token(&self.agent_name))
     }
@@ -50,7 +43,6 @@ impl Alert {
         format!("budget-alert-{}-{}", self.raised_at_us, self.id)
     }
 
-    /// What is published.
     pub fn payload(&self) -> Value {
         json!({
             "agent_name": self.agent_name, "date": self.date, "old_status": self.old_status, "new_status": self.new_status,

@@ -1,4 +1,5 @@
-//! How a budget alert reaches its subject, once: under an id that the server remembers for longer than any outage should last.
+//! Publishes each budget alert on its subject exactly once. The server remembers its message id for longer than any
+//! outage should last.
 
 use crate::budget::status::Alert;
 use crate::nats::api::{Api, ApiError};
@@ -6,7 +7,6 @@ use crate::nats::publish::{NotPublished, Outgoing, confirmed, publish_and_read};
 use crate::outbox::{Sink, Undelivered};
 use async_nats::HeaderMap;
 
-/// The stream of alerts.
 #[derive(Clone, Debug)]
 pub struct AlertStream {
     api: Api,

@@ -1,4 +1,4 @@
-//! `ledgerd check`: asks both servers, and says line by line what is right and what is not.
+//! `ledgerd check`: inspects both servers, and reports the result of each check on a line of its own.
 
 mod access;
 
@@ -19,7 +19,6 @@ enum Mark {
     Bad,
 }
 
-/// The lines so far.
 #[derive(Default)]
 struct Report(Vec<(Mark, String)>);
 

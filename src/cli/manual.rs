@@ -1,4 +1,4 @@
-//! `ledgerd completions`, `ledgerd man`: written from the same definitions as `--help`.
+//! `ledgerd completions` and `ledgerd man`: generate their output from the same definitions as `--help`.
 
 use crate::cli::Arguments;
 use crate::command::{Exit, Failure};

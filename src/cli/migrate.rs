@@ -1,4 +1,5 @@
-//! `ledgerd migrate`: the schema. Each migration is also an audit event, in the same custody as any record.
+//! `ledgerd migrate`: applies the schema migrations. Each migration is also recorded as an audit event, in the same
+//! custody as any record.
 
 use crate::command::own_events::{self, OwnEvent};
 use crate::command::{Exit, Failure, connect, output};
@@ -7,6 +8,7 @@ use crate::ingest::lifecycle::Tally;
 use crate::ingest::store::Ledger;
 use crate::postgres::access;
 use crate::postgres::schema::{self, Applied};
+use crate::record::own_streams;
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -85,7 +87,7 @@ async fn record(ledger: Ledger, applied: &[Applied]) -> Result<Tally, Failure> {
             }
         })
         .collect();
-    match own_events::record(&ledger, own_events::MIGRATIONS, events).await {
+    match own_events::record(&ledger, own_streams::MIGRATIONS, events).await {
         Ok(tally) if tally.rejected.is_empty() => Ok(tally),
         Ok(tally) => Err(Failure::new(
             Exit::Failed,

@@ -1,4 +1,5 @@
-//! `ledgerd nats-accounts`: prints the accounts of `nats/agents.conf`, for the actors and the writers of the configuration.
+//! `ledgerd nats-accounts`: prints the accounts of `nats/agents.conf`, for the actors and the writers of the
+//! configuration.
 
 use crate::command::{Exit, Failure, output, rules};
 use crate::config::Config;

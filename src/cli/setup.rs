@@ -1,4 +1,5 @@
-//! `ledgerd setup`: the streams and consumers of nats/, and on demand the reference limits and rates.
+//! `ledgerd setup`: creates the streams and consumers of `nats/`, and on demand publishes the reference limits and
+//! rates.
 
 use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;

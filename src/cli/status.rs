@@ -1,4 +1,5 @@
-//! `ledgerd status`: what the ledger holds, how far each lane has come, and whom the webhooks refused.
+//! `ledgerd status`: shows a summary of the ledger, the position of each lane, and the callers that the webhooks
+//! refused.
 
 use crate::command::{Failure, connect, output};
 use crate::config::Config;

@@ -1,4 +1,5 @@
-//! How a command reaches the servers: once, and with an exit code that tells a refusal from an absence.
+//! Connects a command to the servers. It tries once, and the exit code distinguishes a refusal from an unreachable
+//! server.
 
 use crate::command::{Exit, Failure};
 use crate::config::{Config, Nats};
@@ -77,7 +78,6 @@ pub(crate) fn positions(config: &Config) -> Result<LanePositions, Failure> {
     Ok(LanePositions::new(database(config, 1)?, String::new()))
 }
 
-/// The NATS server, connected.
 pub(crate) async fn nats(config: &Config) -> Result<Api, Failure> {
     let connected = client::connect_once(nats_settings(&config.nats)?).await;
     let connection = connected.map_err(|error| {

@@ -1,4 +1,4 @@
-//! Moments in options: ISO 8601; in UTC where they name no offset; a day alone begins at midnight.
+//! Parses ISO 8601 times in command options. A time without an offset is in UTC, and a date alone means its midnight.
 
 use crate::command::{Exit, Failure};
 use crate::record::timestamp::EventTime;

@@ -5,7 +5,6 @@ use crate::record::reject::is_printable;
 use serde_json::Value;
 use std::fmt;
 
-/// A result for people.
 pub(crate) fn line(text: impl fmt::Display) {
     println!("{text}");
 }

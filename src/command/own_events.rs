@@ -1,26 +1,17 @@
-//! How the program records what it did itself: as audit events in the same custody as anybody's, without NATS.
+//! Records the program's own actions as audit events, in the same custody as any other event, without NATS.
 //!
-//! Each kind has a stream of its own that exists on no server, and what was done has a number: the sequence. So an event that a
-//! killed command left out is recorded by the next, and none twice. For that, what is done gives the same bytes each time.
+//! Each kind has its own stream, which exists on no server. Each action has a number, which is its sequence. So an
+//! event that a killed command left out is recorded by the next, and none is recorded twice. For that, an action must
+//! give the same bytes each time.
 
 use crate::command::rules;
 use crate::ingest::lifecycle::{Batch, Delivery, StoreError, Tally};
 use crate::ingest::position::Order;
 use crate::ingest::store::Ledger;
 use crate::record::message::{Headers, Incarnation, Message, utc_text};
+use crate::record::own_streams::SUBJECT;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Each migration; the sequence is its version.
-pub(crate) const MIGRATIONS: &str = "ledgerd";
-/// Each export of rows past their time; the sequence is its number. Migration 7 knows the name.
-pub(crate) const EXPORTS: &str = "ledgerd-retention";
-/// Each authorised deletion; the sequence is its number.
-pub(crate) const ERASURES: &str = "ledgerd-erasure";
-/// Each decision about a dead letter; the sequence is its number.
-pub(crate) const RESOLUTIONS: &str = crate::verify::resolution::STREAM;
-
-const SUBJECT: &str = "ledger.SYS.ARCHITECT";
 
 /// Something that the program did.
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! The progress of long work: one line on a terminal that overwrites itself; nothing in a pipe or a log.
+//! The progress display of long operations: one line that overwrites itself on a terminal, and nothing in a pipe or a
+//! log.
 #![expect(clippy::print_stderr, reason = "progress belongs beside the results, and not among them")]
 
 use std::io::{IsTerminal as _, stderr};
@@ -16,7 +17,6 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Shows nothing yet.
     pub(crate) fn new() -> Self {
         Self { shown: None, is_terminal: stderr().is_terminal() }
     }

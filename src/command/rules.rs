@@ -1,4 +1,4 @@
-//! The files that make the rules: reads them from where the configuration says, or from the program itself.
+//! Loads the rule files: from the configured paths, or else the copies that the program contains.
 
 use crate::config::Config;
 use crate::record::agents::Agents;

@@ -1,12 +1,11 @@
-//! The section `[checkpoint]`: who signs the log, where it is anchored, and how often.
+//! The section `[checkpoint]`: the key that signs the log, the witnesses, the anchor file, and the signing interval.
 
 use crate::config::ConfigError;
 use crate::config::reader::Reader;
-use crate::tlog::note::SignerKey;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tlog::note::SignerKey;
 
-/// The signing of checkpoints.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     /// A file that holds the log's key; without one nothing is signed.

@@ -1,4 +1,4 @@
-//! Where HTTP is served, and to how many. The section `[http]`.
+//! The section `[http]`: the listen address of the HTTP server, and its limits on connections.
 
 use crate::config::ConfigError;
 use crate::config::reader::Reader;

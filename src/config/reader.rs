@@ -1,7 +1,7 @@
-//! How a setting is found, and read as what it must be: defaults, then the file, then the environment. The only file that knows
-//! the `config` crate.
+//! Looks up each setting and parses it to its type. Later sources override earlier ones: defaults, profile, file,
+//! environment variables. No other file uses the `config` crate.
 
-use crate::config::profile::{self, Change};
+use crate::config::profile::{self, Change, Profile};
 use crate::config::{ConfigError, DEFAULT_FILE, DEFAULTS};
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use std::collections::{BTreeMap, HashMap};
@@ -49,8 +49,13 @@ impl Reader {
         Ok(reader)
     }
 
+    pub(crate) fn profile(&self) -> Result<Profile, ConfigError> {
+        let names = [(profile::STRICT, profile::STRICT), (profile::HEGEMON_NAME, profile::HEGEMON_NAME)];
+        Ok(Profile { name: self.one_of(profile::KEY, &names)?, changes: self.changes() })
+    }
+
     /// The settings whose default the profile changes.
-    pub(crate) fn changes(&self) -> Vec<Change> {
+    fn changes(&self) -> Vec<Change> {
         let change = |(key, default): (&String, &Value)| {
             let value = self.value(key);
             let is_written = value.origin().is_some();

@@ -1,4 +1,5 @@
-//! Who may write over HTTP, and where: the section `[webhooks]`.
+//! The section `[webhooks]`: the listen address, the API tokens that may write over HTTP, the limits, and the NATS
+//! login.
 
 use crate::config::ConfigError;
 use crate::config::reader::{Reader, credential};

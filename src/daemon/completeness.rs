@@ -1,7 +1,8 @@
-//! The daemon's own count: every sequence that all lanes have passed is in custody, or the stream has removed it, or it is on no lane.
+//! Checks periodically that the ledger is complete. Every sequence that all lanes have passed must be in custody,
+//! removed by the stream, or on no lane.
 //!
-//! A position vouches for what a consumer delivered. The stream may hold what no filter delivers, such as a subject with the byte 0x7F.
-//! Such messages are read by their sequences here, and stored like any other.
+//! A position covers only what a consumer delivered. The stream may hold messages that no filter delivers, such as one
+//! on a subject with the byte 0x7F. These messages are read by sequence here, and stored like any other.
 
 use crate::command::{Failure, connect};
 use crate::daemon::Daemon;
@@ -73,7 +74,7 @@ impl Daemon {
     /// The sequence that all lanes have passed, and the lanes.
     async fn closed(&self, stream_state: &StreamState) -> Result<(i64, Vec<Lane>), Failure> {
         let (mut closed, mut lanes) = (stream_state.last, Vec::new());
-        for lane in Lane::ALL {
+        for &lane in Lane::ALL {
             let position = self.positions.reliable_position(&stream_state.incarnation, lane).await;
             let position = position.map_err(|why| Failure::new(crate::command::Exit::Unavailable, why))?;
             if position > 0 || self.lanes.iter().any(|(own, _)| *own == lane) {
@@ -116,7 +117,6 @@ impl Daemon {
     }
 }
 
-/// Who waits.
 const COUNT: &str = "the count";
 
 /// The sequences that custody lacks, though the stream has not removed them.

@@ -1,4 +1,5 @@
-//! The newest checkpoint for the pages of the log: read from the database, where whichever instance signs keeps it.
+//! Keeps the newest checkpoint for the HTTP pages of the log. It is read from the database, where whichever instance
+//! signs stores it.
 
 use crate::log::pages::Pages;
 use crate::log::queries::Log;

@@ -1,4 +1,5 @@
-//! When `ledgerd run` begins to serve: once it has met both servers, and found nothing that only an operator can mend.
+//! The startup checks of `ledgerd run`. It begins to serve once both servers have answered, and no fault was found that
+//! only an operator can fix.
 
 use crate::command::{Exit, Failure};
 use crate::daemon::Daemon;

@@ -1,4 +1,4 @@
-//! Refused calls of the webhooks, written down for `ledgerd status` at a bounded rate.
+//! Writes the refused webhook calls to the database for `ledgerd status`, at a bounded rate.
 
 use crate::daemon::Daemon;
 use crate::webhook::refusal_queries;

@@ -1,4 +1,4 @@
-//! What may change while the daemon runs: the registry, the agents and the credentials: read again on demand, all of them or none.
+//! Reloads the registry, the agents and the credentials on demand while the daemon runs: all of them or none.
 
 use crate::command::{Failure, connect, rules};
 use crate::config::Config;

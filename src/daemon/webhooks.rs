@@ -1,4 +1,5 @@
-//! The webhooks' way to the stream: a connection and a login of their own, for the daemon's may publish no record.
+//! Connects the webhooks to the stream, with a connection and a login of their own. The daemon's own login may not
+//! publish records.
 
 use crate::command::{Failure, connect};
 use crate::config::{Config, Nats};
@@ -17,7 +18,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Every actor's receipts.
 const RECEIPTS: &str = "receipt.*.*";
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Who waits for the connection.

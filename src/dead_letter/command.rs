@@ -1,4 +1,4 @@
-//! `ledgerd dlq`: the dead letters, as the database holds them, and what operators decide about them.
+//! `ledgerd dlq`: lists and shows the dead letters in the database, and requeues or discards them.
 
 mod decision;
 mod discard;

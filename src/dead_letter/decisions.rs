@@ -1,4 +1,5 @@
-//! What was decided about dead letters: entered once each, and settled once. `ledger.resolution` (migration 9).
+//! The statements on `ledger.resolution` (migration 9): decisions about dead letters. Each decision is entered once,
+//! and settled once.
 
 use crate::dead_letter::resolution::Action;
 use crate::postgres::connections::Connections;
@@ -11,26 +12,20 @@ use std::sync::Arc;
 /// What is to be decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Proposal<'a> {
-    /// The dead letter.
     pub leaf_index: i64,
     /// The decisions about it that were known: with another since, this one does not hold.
     pub rounds: i32,
-    /// Who decides.
     pub by: &'a str,
-    /// Why.
     pub why: Option<&'a str>,
-    /// What is to happen.
     pub what: Proposed<'a>,
 }
 
 /// What is to happen to a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub enum Proposed<'a> {
-    /// It rests.
     Discard,
     /// It is published again.
     Requeue {
-        /// Where the stream stands.
         from: &'a Position,
         /// The bytes that take the place of the original's.
         replacement: Option<&'a [u8]>,
@@ -40,17 +35,12 @@ pub enum Proposed<'a> {
 /// A decision that was entered.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// Its number.
     pub id: i64,
-    /// The dead letter.
     pub leaf_index: i64,
-    /// The dead letter's reference.
     pub reference: String,
     /// The decisions about this letter, counted from 1.
     pub round: i32,
-    /// Who.
     pub by: String,
-    /// Why.
     pub why: Option<String>,
     /// When, in microseconds since 1970.
     pub decided_at_us: i64,
@@ -72,7 +62,6 @@ pub struct Requeue {
 }
 
 impl Decision {
-    /// Its kind.
     pub fn action(&self) -> Action {
         if self.requeue.is_some() { Action::Requeued } else { Action::Discarded }
     }
@@ -121,30 +110,28 @@ pub async fn decide(connections: &Connections, proposal: &Proposal<'_>) -> Resul
         on conflict do nothing
         returning {COLUMNS}"
     );
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let beginning = sqlx::raw_sql("begin isolation level read committed");
-        beginning.execute(&mut *lease).await.map_err(DatabaseError::new)?;
-        let row = sqlx::query(AssertSqlSafe(query))
-            .bind(proposal.leaf_index)
-            .bind(proposal.rounds + 1)
-            .bind(action.name())
-            .bind(proposal.by)
-            .bind(proposal.why)
-            .bind(replacement)
-            .bind(from.map(|from| &*from.incarnation.stream))
-            .bind(from.map(|from| from.incarnation.created_ns))
-            .bind(from.map(|from| from.sequence))
-            .fetch_optional(&mut *lease)
-            .await
-            .map_err(DatabaseError::new)?;
-        // A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
-        let committing = sqlx::raw_sql("set local statement_timeout = 0; commit");
-        committing.execute(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        row.as_ref().map(decision).transpose().map_err(DatabaseError::new)
-    };
-    connections.bounded("entering a decision", work).await
+    connections
+        .run("entering a decision", async |connection| {
+            let beginning = sqlx::raw_sql("begin isolation level read committed");
+            beginning.execute(&mut *connection).await?;
+            let row = sqlx::query(AssertSqlSafe(query))
+                .bind(proposal.leaf_index)
+                .bind(proposal.rounds + 1)
+                .bind(action.name())
+                .bind(proposal.by)
+                .bind(proposal.why)
+                .bind(replacement)
+                .bind(from.map(|from| &*from.incarnation.stream))
+                .bind(from.map(|from| from.incarnation.created_ns))
+                .bind(from.map(|from| from.sequence))
+                .fetch_optional(&mut *connection)
+                .await?;
+            // A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
+            let committing = sqlx::raw_sql("set local statement_timeout = 0; commit");
+            committing.execute(&mut *connection).await?;
+            row.as_ref().map(decision).transpose()
+        })
+        .await
 }
 
 /// The decision to requeue this letter that nobody finished.
@@ -152,14 +139,13 @@ pub async fn unfinished(connections: &Connections, leaf_index: i64) -> Result<Op
     let query = format!(
         "select {COLUMNS} from ledger.resolution where leaf_index = $1 and action = 'REQUEUED' and settled_at is null"
     );
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let query = sqlx::query(AssertSqlSafe(query)).bind(leaf_index);
-        let row = query.fetch_optional(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        row.as_ref().map(decision).transpose().map_err(DatabaseError::new)
-    };
-    connections.bounded("looking for a decision", work).await
+    connections
+        .run("looking for a decision", async |connection| {
+            let query = sqlx::query(AssertSqlSafe(query)).bind(leaf_index);
+            let row = query.fetch_optional(&mut *connection).await?;
+            row.as_ref().map(decision).transpose()
+        })
+        .await
 }
 
 /// The decisions that no event records yet, `stream` being where these events are.
@@ -172,14 +158,13 @@ pub async fn unrecorded(connections: &Connections, stream: &str) -> Result<Vec<D
         )
         order by id"
     );
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let query = sqlx::query(AssertSqlSafe(query)).bind(stream);
-        let rows = query.fetch_all(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        rows.iter().map(decision).collect::<Result<_, _>>().map_err(DatabaseError::new)
-    };
-    connections.bounded("looking for decisions", work).await
+    connections
+        .run("looking for decisions", async |connection| {
+            let query = sqlx::query(AssertSqlSafe(query)).bind(stream);
+            let rows = query.fetch_all(&mut *connection).await?;
+            rows.iter().map(decision).collect::<Result<_, _>>()
+        })
+        .await
 }
 
 /// Where custody has the message of a requeue, which the stream may have given up since. Only one with the same bytes is it.
@@ -189,49 +174,45 @@ pub async fn arrived(
     subject: &str,
     payload_sha256: &[u8],
 ) -> Result<Option<Position>, DatabaseError> {
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let found: Option<(String, i64, i64)> = sqlx::query_as(
-            "select stream, stream_created_ns, sequence
+    connections
+        .run("looking for a requeued message", async |connection| {
+            let found: Option<(String, i64, i64)> = sqlx::query_as(
+                "select stream, stream_created_ns, sequence
             from ledger.entries_by_requeue($1)
             join ledger.epoch using (epoch)
             where subject = $2 and payload_sha256 = $3
             order by leaf_index
             limit 1",
-        )
-        .bind(message_id)
-        .bind(subject)
-        .bind(payload_sha256)
-        .fetch_optional(&mut *lease)
+            )
+            .bind(message_id)
+            .bind(subject)
+            .bind(payload_sha256)
+            .fetch_optional(&mut *connection)
+            .await?;
+            let position = |(stream, created_ns, sequence): (String, i64, i64)| Position {
+                incarnation: Incarnation { stream: Arc::from(stream), created_ns },
+                sequence,
+            };
+            Ok(found.map(position))
+        })
         .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        let position = |(stream, created_ns, sequence): (String, i64, i64)| Position {
-            incarnation: Incarnation { stream: Arc::from(stream), created_ns },
-            sequence,
-        };
-        Ok(found.map(position))
-    };
-    connections.bounded("looking for a requeued message", work).await
 }
 
 /// Notes where the message is. Whoever comes second finds it noted.
 pub async fn settle(connections: &Connections, decision: &Decision, at: &Position) -> Result<(), DatabaseError> {
-    let work = async {
-        let mut lease = connections.lease().await?;
-        sqlx::query(
-            "update ledger.resolution
+    connections
+        .run("settling a decision", async |connection| {
+            sqlx::query(
+                "update ledger.resolution
             set settled_at = clock_timestamp(), new_created_ns = $2, new_sequence = $3
             where id = $1 and settled_at is null",
-        )
-        .bind(decision.id)
-        .bind(at.incarnation.created_ns)
-        .bind(at.sequence)
-        .execute(&mut *lease)
+            )
+            .bind(decision.id)
+            .bind(at.incarnation.created_ns)
+            .bind(at.sequence)
+            .execute(&mut *connection)
+            .await?;
+            Ok(())
+        })
         .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(())
-    };
-    connections.bounded("settling a decision", work).await
 }

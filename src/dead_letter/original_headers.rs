@@ -1,4 +1,5 @@
-//! How a publisher's headers travel with a message that the ledger publishes again: unchanged, as far as they take no effect.
+//! Adds a publisher's headers to a message that the ledger publishes again. They stay unchanged, except that headers
+//! with an effect on the server or the daemon are renamed.
 
 use crate::record::message::{Headers, ORIGINAL};
 use async_nats::{HeaderMap, HeaderName, HeaderValue};

@@ -1,4 +1,4 @@
-//! Which dead letters there are, and how each stands. Questions of `ledgerd dlq`; nothing here writes.
+//! The read-only queries of `ledgerd dlq`: the dead letters, and the state of each.
 
 use crate::dead_letter::resolution::{Outcome, REQUEUES_MAX, Standing, State};
 use crate::postgres::connections::Connections;
@@ -11,34 +11,26 @@ use std::sync::Arc;
 /// Which dead letters are meant; those of all, where nothing is said.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// The stable code.
     pub reason: Option<String>,
     /// The lane, as in the dead letter's subject.
     pub lane: Option<String>,
-    /// The actor, likewise.
     pub actor: Option<String>,
     /// Rejected at this moment or later, in UTC.
     pub since: Option<String>,
     /// Rejected before this moment.
     pub until: Option<String>,
-    /// How they stand.
     pub states: Option<Vec<State>>,
 }
 
 /// One dead letter in a list.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Its leaf.
     pub leaf_index: i64,
     /// Names it: the last token of its subject.
     pub reference: String,
-    /// The stable code.
     pub reason: String,
-    /// The sentence.
     pub detail: String,
-    /// Where it was published.
     pub subject: String,
-    /// Its sequence there.
     pub sequence: i64,
     /// The id that the publisher gave it, where it could be read.
     pub record_id: Option<String>,
@@ -50,14 +42,12 @@ pub struct Listed {
     pub state: State,
 }
 
-/// A dead letter, whole.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// As in a list.
     pub listed: Listed,
     /// Where it was published as a reject.
     pub dlq_subject: String,
-    /// The publisher's headers.
     pub headers: Option<Vec<u8>>,
     /// The publisher's bytes.
     pub payload: Vec<u8>,
@@ -65,16 +55,12 @@ pub struct Shown {
     pub resolutions: Vec<Resolved>,
 }
 
-/// A decision, for people.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// `REQUEUED` or `DISCARDED`.
     pub action: String,
-    /// Who.
     pub by: String,
-    /// Why.
     pub why: Option<String>,
-    /// When.
     pub decided_at: String,
     /// Other bytes that were published in place of the original.
     pub replacement: Option<Vec<u8>>,
@@ -82,7 +68,6 @@ pub struct Resolved {
     pub event_id: String,
     /// Where in the stream the new message is.
     pub sequence: Option<i64>,
-    /// What became of it.
     pub outcome: Option<Outcome>,
 }
 
@@ -132,13 +117,10 @@ const MATCHING: &str = "
 /// Leaves after one and up to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaves {
-    /// The one.
     pub after: i64,
-    /// The other.
     pub up_to: i64,
 }
 
-/// The newest that match.
 pub async fn newest(connections: &Connections, filter: &Filter, limit: i64) -> Result<Vec<Listed>, DatabaseError> {
     let all = Leaves { after: -1, up_to: i64::MAX };
     let query = format!(
@@ -167,29 +149,27 @@ async fn list(
     leaves: Leaves,
     limit: i64,
 ) -> Result<Vec<Listed>, DatabaseError> {
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let query = matching(sqlx::query(AssertSqlSafe(query)), filter, leaves).bind(limit);
-        let rows = query.fetch_all(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        rows.iter().map(listed).collect::<Result<_, _>>().map_err(DatabaseError::new)
-    };
-    connections.bounded("listing dead letters", work).await
+    connections
+        .run("listing dead letters", async |connection| {
+            let query = matching(sqlx::query(AssertSqlSafe(query)), filter, leaves).bind(limit);
+            let rows = query.fetch_all(&mut *connection).await?;
+            rows.iter().map(listed).collect::<Result<_, _>>()
+        })
+        .await
 }
 
 /// How many match, and the leaf of the newest of them.
 pub async fn extent(connections: &Connections, filter: &Filter) -> Result<(i64, Leaves), DatabaseError> {
     let query = format!("select count(*), coalesce(max(d.leaf_index), -1){LETTERS}{MATCHING}");
     let all = Leaves { after: -1, up_to: i64::MAX };
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let query = matching(sqlx::query(AssertSqlSafe(query)), filter, all);
-        let row = query.fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        let read = || Ok((row.try_get(0)?, Leaves { after: -1, up_to: row.try_get(1)? }));
-        read().map_err(DatabaseError::new)
-    };
-    connections.bounded("counting dead letters", work).await
+    connections
+        .run("counting dead letters", async |connection| {
+            let query = matching(sqlx::query(AssertSqlSafe(query)), filter, all);
+            let row = query.fetch_one(&mut *connection).await?;
+            let read = || Ok((row.try_get(0)?, Leaves { after: -1, up_to: row.try_get(1)? }));
+            read()
+        })
+        .await
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
@@ -231,35 +211,32 @@ pub async fn find(connections: &Connections, reference: &str) -> Result<Option<L
                 select d.*, state.name as state{LETTERS} where d.dlq_subject = $1 or split_part(d.dlq_subject, '.', 5) = $1 limit 1
             ){COLUMNS}"
         );
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let query = sqlx::query(AssertSqlSafe(query)).bind(reference);
-        let row = query.fetch_optional(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        row.as_ref().map(listed).transpose().map_err(DatabaseError::new)
-    };
-    connections.bounded("looking for a dead letter", work).await
+    connections
+        .run("looking for a dead letter", async |connection| {
+            let query = sqlx::query(AssertSqlSafe(query)).bind(reference);
+            let row = query.fetch_optional(&mut *connection).await?;
+            row.as_ref().map(listed).transpose()
+        })
+        .await
 }
 
 /// Reads the rest of a dead letter.
 pub async fn show(connections: &Connections, listed: Listed) -> Result<Shown, DatabaseError> {
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let query = "select d.dlq_subject, e.headers, coalesce(e.payload, '') as payload
+    connections
+        .run("reading a dead letter", async |connection| {
+            let query = "select d.dlq_subject, e.headers, coalesce(e.payload, '') as payload
             from ledger.dead_letter as d
             cross join lateral ledger.entry_at(d.leaf_index) as e
             where d.leaf_index = $1";
-        let row =
-            sqlx::query(query).bind(listed.leaf_index).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
-        let resolutions = history(&mut lease, listed.leaf_index).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        let read = || {
-            let (dlq_subject, headers, payload) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            Ok(Shown { listed, dlq_subject, headers, payload, resolutions })
-        };
-        read().map_err(DatabaseError::new)
-    };
-    connections.bounded("reading a dead letter", work).await
+            let row = sqlx::query(query).bind(listed.leaf_index).fetch_one(&mut *connection).await?;
+            let resolutions = history(connection, listed.leaf_index).await?;
+            let read = || {
+                let (dlq_subject, headers, payload) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                Ok(Shown { listed, dlq_subject, headers, payload, resolutions })
+            };
+            read()
+        })
+        .await
 }
 
 /// What became of the message of a decision: by the place that the stream gave it.
@@ -313,13 +290,12 @@ async fn history(connection: &mut PgConnection, leaf_index: i64) -> Result<Vec<R
 
 /// How a dead letter stands, and how it came to be.
 pub async fn standing(connections: &Connections, letter: &Listed) -> Result<Standing, DatabaseError> {
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let standing = read_standing(&mut lease, letter.leaf_index).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(standing)
-    };
-    connections.bounded("looking how a dead letter stands", work).await
+    connections
+        .run("looking how a dead letter stands", async |connection| {
+            let standing = read_standing(connection, letter.leaf_index).await?;
+            Ok(standing)
+        })
+        .await
 }
 
 async fn read_standing(connection: &mut PgConnection, leaf_index: i64) -> Result<Standing, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! Dead letters that wait for their publication: how the outbox reads and marks them.
+//! The outbox queue of unpublished dead letters: the statements that read and mark them.
 
 use crate::outbox::Numbered;
 use crate::outbox::queue::Stored;

@@ -1,7 +1,9 @@
-//! How a rejected message comes into the stream again, once: under an id that nobody else can have, and on the condition
-//! that nothing has come on its subject since we looked: so of two publications one is refused, however late it arrives.
+//! Publishes a rejected message to the stream again, exactly once, under an id that nobody else can have. The
+//! publication is conditional: no message may have arrived on the subject since the last check. So of two publications
+//! one is refused, however late it arrives.
 //!
-//! The server's memory of message ids is too short for that. It is a second net: for a stream that is made anew meanwhile.
+//! The server's deduplication window is too short for that. It is a second safeguard, for a stream that is created
+//! again in the meantime.
 
 use crate::dead_letter::original_headers;
 use crate::nats::api::{Api, ApiError, sequence_of};
@@ -14,7 +16,6 @@ use std::fmt;
 /// A dead letter on its way back.
 #[derive(Clone, Copy, Debug)]
 pub struct Return<'a> {
-    /// The dead letter.
     pub letter: &'a DeadLetter,
     /// The bytes to publish: its own, or others.
     pub payload: &'a [u8],
@@ -27,7 +28,6 @@ pub struct Return<'a> {
 /// What the stream says of itself.
 #[derive(Clone, Debug)]
 pub struct Stand {
-    /// Its last message.
     pub last: Position,
     /// The largest message that it takes, headers included; nothing where any size will do.
     bytes_max: Option<usize>,
@@ -36,7 +36,6 @@ pub struct Stand {
 /// Whether the message is in the stream.
 #[derive(Clone, Debug)]
 pub enum Looked {
-    /// There.
     Found(Position),
     /// The stream does not have it.
     Absent(Absent),
@@ -54,7 +53,6 @@ pub struct Absent {
 pub enum Unreturned {
     /// Nobody answers: it may be in the stream.
     Away(String),
-    /// The server says no.
     Refused(String),
 }
 

@@ -1,9 +1,9 @@
-//! What becomes of a dead letter by an operator's decision: it is published again, or it rests; and nothing goes round and round.
+//! The state of a dead letter, and the decisions that it permits: to requeue or to discard it. The rules prevent
+//! endless requeues.
 
 use crate::record::message::Incarnation;
 use std::fmt;
 
-/// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// To publish it again.
@@ -33,21 +33,17 @@ impl Action {
 /// How a dead letter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing was decided.
     Open,
     /// It is to be published again, and nobody saw the stream confirm that.
     Unfinished,
     /// It was published again.
     Requeued,
-    /// It rests.
     Discarded,
 }
 
 impl State {
-    /// Every state.
     pub const ALL: [State; 4] = [State::Open, State::Unfinished, State::Requeued, State::Discarded];
 
-    /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             State::Open => "open",
@@ -83,7 +79,6 @@ pub enum Outcome {
 /// How a dead letter stands, and how it came to be.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// The state.
     pub state: State,
     /// Decisions about it so far.
     pub rounds: i32,

@@ -1,4 +1,5 @@
-//! How a reject reaches its subject, once. The subject is its own, and the server is told to refuse a second message on it.
+//! Publishes each dead letter on its subject exactly once. Each has a subject of its own, and the server is told to
+//! refuse a second message on it.
 
 use crate::dead_letter::original_headers;
 use crate::dead_letter::requeue::WRONG_LAST_SEQUENCE;
@@ -9,7 +10,6 @@ use crate::record::dead_letter::DeadLetter;
 use crate::record::message::utc_text;
 use async_nats::HeaderMap;
 
-/// The dead-letter stream.
 #[derive(Clone, Debug)]
 pub struct DeadLetterStream {
     api: Api,

@@ -1,9 +1,9 @@
-//! Whether a lane stands still. Messages wait, nothing is settled, and no dependency is known to be down: the fault that nobody
-//! else names. It is told first; if it lasts, a restart is tried.
+//! Detects stalled lanes: messages wait, none is settled, and no dependency is known to be down. No other check reports
+//! this fault. It is logged first; if it lasts, a restart is tried.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,7 +37,6 @@ pub struct Progress {
 /// What waits, and whether a restart might help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// For people.
     pub what: String,
     /// Somebody stopped the lane on purpose.
     pub on_purpose: bool,
@@ -86,7 +85,7 @@ impl Stalls {
     /// and once that it does no more.
     pub fn observe(&self, lane: &'static str, sight: Sight, all_is_up: bool) {
         let now = Instant::now();
-        let mut lanes = self.lock();
+        let mut lanes = self.lanes.lock();
         let known = lanes.entry(lane).or_insert_with(|| Lane {
             seen: now,
             progress: sight.progress,
@@ -123,13 +122,13 @@ impl Stalls {
 
     /// The lanes that were told to stand still.
     pub fn told(&self) -> Vec<Stall> {
-        let lanes = self.lock();
+        let lanes = self.lanes.lock();
         lanes.iter().filter(|(_, known)| known.told).filter_map(|(lane, known)| known.stall(lane)).collect()
     }
 
     /// A lane that has stood still for so long that a restart is worth a try.
     pub fn worth_a_restart(&self) -> Option<Stall> {
-        let lanes = self.lock();
+        let lanes = self.lanes.lock();
         lanes.iter().find_map(|(lane, known)| {
             let on_purpose = known.waiting.as_ref().is_some_and(|waiting| waiting.on_purpose);
             (known.told && known.stood_still >= self.patience.restart_after && !on_purpose)
@@ -140,11 +139,7 @@ impl Stalls {
 
     /// How long each lane has stood still.
     pub fn durations(&self) -> Vec<(&'static str, Duration)> {
-        self.lock().iter().map(|(lane, known)| (*lane, known.stood_still)).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock().iter().map(|(lane, known)| (*lane, known.stood_still)).collect()
     }
 }
 

@@ -1,4 +1,5 @@
-//! The tokens of the webhooks, and the actors that each may write for. Only the hashes of the tokens are known here.
+//! The API tokens of the webhooks, and the actors that each may write for. Only the hashes of the tokens are known
+//! here.
 
 use crate::record::digest::{Hash, sha256};
 use crate::record::lengths::ACTOR_CHARS_MAX;

@@ -1,7 +1,7 @@
-//! Reading around messages that the client cannot read: when it is worth it, and for how long.
+//! Controls the bypass of a lane's consumer, for messages that the client cannot read: its conditions and its duration.
 //!
-//! A header can end the client, or break its connection, each time that the server delivers it. Such messages are read through
-//! the stream's own API instead, with those that follow: where there was one, there may be more.
+//! A header can end the client, or break its connection, each time the server delivers it. Such messages are read
+//! through the stream's own API instead. So are those that follow, because more of the same may come.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -83,7 +83,6 @@ impl Around {
         }
     }
 
-    /// The consumer brought messages.
     pub(crate) fn all_is_well(&mut self) {
         (self.failures, self.left) = (0, 0);
     }

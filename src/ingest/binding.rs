@@ -1,4 +1,5 @@
-//! Binds a lane's reader: to the lane's position in the database, and to a consumer that is made anew from there.
+//! Binds a lane's reader to the lane's position in the database, and to a consumer that is recreated from that
+//! position.
 
 use crate::clock;
 use crate::ingest::divergence::Comparison;
@@ -15,7 +16,6 @@ use std::time::Duration;
 /// Why a lane is not read on as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Interrupt {
-    /// Told to stop.
     Stopped,
     /// Another instance owns the lane.
     Foreign,

@@ -1,24 +1,24 @@
-//! One commit, in one transaction: the projections, then the lock on the tree's head, then the custody entries with their leaf
-//! indexes, the complete subtrees, the new head, the positions of the lanes, and the dead letters.
+//! Commits a batch in one transaction: projections, the lock on the tree head, and the custody entries with their leaf
+//! indexes. After these come the complete subtrees, the new head, the positions of the lanes, and the dead letters.
 //!
-//! The head is locked as late as possible: from there to the commit, nobody else commits. A small commit of events assumes the head,
-//! and the append locks it. Rows follow on the positions of their
-//! lanes, so a commit whose answer was lost is simply tried again: the position says whether it was made.
+//! The head is locked as late as possible: from the lock to the commit, nobody else commits. A small commit of events
+//! assumes the head, and the append locks it. Rows follow on the positions of their lanes. So a commit whose answer was
+//! lost is simply tried again: the position shows whether it was made.
 
 use crate::budget::days as budget;
 use crate::budget::days::{Changes, News};
 use crate::budget::status::Budget;
-use crate::ingest::custody::{self, Appended, Fate, Follows, Tip};
+use crate::ingest::custody::{self, Appended, Follows, RowOutcome, Tip};
 use crate::ingest::epochs::{self, Epoch};
 use crate::ingest::lifecycle::{Judged, References, Tally};
 use crate::ingest::position::{Move, Order};
 use crate::ingest::positions;
-use crate::ingest::projection::{self, Ids, Placed};
+use crate::ingest::projection::{self, Ids};
 use crate::postgres::failure::Failure;
 use crate::postgres::remedy::DatabaseError;
+use crate::record::kinds::Record;
 use crate::record::leaf::payload_sha256;
 use crate::record::message::Incarnation;
-use crate::record::record::Record;
 use crate::record::reject::Reason;
 use crate::record::subject::{Lane, Table};
 use crate::record::verdict::Verdict;
@@ -34,7 +34,6 @@ pub(crate) struct Assumptions {
     pub(crate) tip: Option<Tip>,
 }
 
-/// What a commit did.
 pub(crate) struct Committed {
     /// What became of each of its rows, in their order.
     pub(crate) outcomes: Vec<Outcome>,
@@ -64,16 +63,15 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    fn of(fate: &Fate<'_>) -> Self {
-        match fate {
-            Fate::Recorded { .. } => Outcome::Recorded,
-            Fate::Duplicate { .. } => Outcome::Duplicate,
-            Fate::Rejected(rejection) => Outcome::Rejected(rejection.reason()),
+    fn of(outcome: &RowOutcome<'_>) -> Self {
+        match outcome {
+            RowOutcome::Recorded { .. } => Outcome::Recorded,
+            RowOutcome::Duplicate { .. } => Outcome::Duplicate,
+            RowOutcome::Rejected(rejection) => Outcome::Rejected(rejection.reason()),
         }
     }
 }
 
-/// Counts them.
 pub(crate) fn tally(outcomes: impl IntoIterator<Item = Outcome>) -> Tally {
     let mut tally = Tally::default();
     for outcome in outcomes {
@@ -132,16 +130,16 @@ async fn commit_next(
     let moves = moves(rows);
     let mut committed_at_us = begin(connection).await?;
     let mut met_taken_ids = false;
-    let fates = match project(connection, rows, references, ids).await {
+    let row_outcomes = match project(connection, rows, references, ids).await {
         Err(failure) if ids == Ids::New && failure.is_of_a_taken_id() => {
             met_taken_ids = true;
             rollback(connection).await?;
             committed_at_us = begin(connection).await?;
             project(connection, rows, references, Ids::MayBeTaken).await?
         }
-        fates => fates?,
+        row_outcomes => row_outcomes?,
     };
-    let changes = changes(rows, &fates);
+    let changes = changes(rows, &row_outcomes);
     let head = match tip {
         // Where it is another one, the commit is made again, and its first rows leave holes in their table's numbers. Of the small
         // tables people read these numbers.
@@ -149,10 +147,10 @@ async fn commit_next(
         _ => custody::lock_head(connection).await?,
     };
     let alerts = budget::settle(connection, &changes, budget, news).await?;
-    match custody::append(connection, head, epoch, rows, &fates, Follows::Positions(&moves)).await? {
+    match custody::append(connection, head, epoch, rows, &row_outcomes, Follows::Positions(&moves)).await? {
         Appended::Done(tip) => {
             finish(connection).await?;
-            let outcomes = fates.iter().map(Outcome::of).collect();
+            let outcomes = row_outcomes.iter().map(Outcome::of).collect();
             Ok(Committed { outcomes, alerts, met_taken_ids, tip: Some(tip) })
         }
         Appended::HeadMoved => {
@@ -212,22 +210,22 @@ async fn commit_overlapping(
         Custody::SequenceReused(_, sequence) => return Err(went_back(sequence)),
     };
     let fresh: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
-    let fates = project(connection, &fresh, references, Ids::MayBeTaken).await?;
+    let row_outcomes = project(connection, &fresh, references, Ids::MayBeTaken).await?;
     let head = custody::lock_head(connection).await?;
-    let alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
+    let alerts = budget::settle(connection, &changes(&fresh, &row_outcomes), budget, news).await?;
     if !positions::move_positions(connection, moves).await? {
         rollback(connection).await?;
         settle_refused(connection, moves).await?;
         return Ok(Committed::known(rows.len()));
     }
-    match custody::append(connection, head, epoch, &fresh, &fates, Follows::Positions(&[])).await? {
+    match custody::append(connection, head, epoch, &fresh, &row_outcomes, Follows::Positions(&[])).await? {
         Appended::Done(_) => {}
         Appended::HeadMoved | Appended::Refused | Appended::Overlaps => return Err(broken_epoch()),
     }
     finish(connection).await?;
     let mut committed = Committed { alerts, ..Committed::known(rows.len()) };
-    for (position, fate) in positions.into_iter().zip(&fates) {
-        committed.outcomes[position] = Outcome::of(fate);
+    for (position, outcome) in positions.into_iter().zip(&row_outcomes) {
+        committed.outcomes[position] = Outcome::of(outcome);
     }
     Ok(committed)
 }
@@ -322,17 +320,17 @@ async fn commit_late(
             return Ok(committed);
         }
         let fresh: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
-        let fates = project(connection, &fresh, references, Ids::MayBeTaken).await?;
+        let row_outcomes = project(connection, &fresh, references, Ids::MayBeTaken).await?;
         let head = custody::lock_head(connection).await?;
-        committed.alerts = budget::settle(connection, &changes(&fresh, &fates), budget, news).await?;
-        let appended = custody::append(connection, head, epoch, &fresh, &fates, Follows::NewestEpoch).await?;
+        committed.alerts = budget::settle(connection, &changes(&fresh, &row_outcomes), budget, news).await?;
+        let appended = custody::append(connection, head, epoch, &fresh, &row_outcomes, Follows::NewestEpoch).await?;
         if !matches!(appended, Appended::Done(_)) {
             // A newer epoch was opened, or another commit stored some of them, since we looked.
             rollback(connection).await?;
             continue;
         }
-        for (position, fate) in positions.into_iter().zip(&fates) {
-            committed.outcomes[position] = Outcome::of(fate);
+        for (position, outcome) in positions.into_iter().zip(&row_outcomes) {
+            committed.outcomes[position] = Outcome::of(outcome);
         }
         finish(connection).await?;
         return Ok(committed);
@@ -412,22 +410,20 @@ pub(crate) fn records_of<'a>(rows: &[&'a Judged]) -> Vec<&'a Record> {
         .collect()
 }
 
-/// Writes the projections, and so learns each message's fate.
+/// Writes the projections, and so learns what becomes of each message.
 pub(crate) async fn project<'a>(
     connection: &mut PgConnection,
     rows: &[&'a Judged],
     references: References,
     ids: Ids,
-) -> Result<Vec<Fate<'a>>, Failure> {
+) -> Result<Vec<RowOutcome<'a>>, Failure> {
     let placed = projection::place(connection, &records_of(rows), references, ids).await?;
     let mut placed = placed.into_iter();
     rows.iter()
         .map(|row| match &row.verdict {
-            Verdict::Reject { rejection, .. } => Ok(Fate::Rejected(std::borrow::Cow::Borrowed(rejection))),
+            Verdict::Reject { rejection, .. } => Ok(RowOutcome::Rejected(std::borrow::Cow::Borrowed(rejection))),
             Verdict::Record(record) => match placed.next().expect("one place for each record") {
-                Some(Placed::New { row_id, stored_as }) => Ok(Fate::Recorded { row_id, stored_as }),
-                Some(Placed::Same { stored_as }) => Ok(Fate::Duplicate { stored_as }),
-                Some(Placed::Refused(rejection)) => Ok(Fate::Rejected(std::borrow::Cow::Owned(rejection))),
+                Some(outcome) => Ok(outcome),
                 None => Err(Failure::of_custody(DatabaseError::of_the_world(format!(
                     "the row of {} came and went during the commit",
                     record.id()
@@ -437,10 +433,10 @@ pub(crate) async fn project<'a>(
         .collect()
 }
 
-fn changes(rows: &[&Judged], fates: &[Fate<'_>]) -> Changes {
+fn changes(rows: &[&Judged], row_outcomes: &[RowOutcome<'_>]) -> Changes {
     let mut changes = Changes::default();
-    for (row, fate) in rows.iter().zip(fates) {
-        if let (Verdict::Record(record), Fate::Recorded { row_id, .. }) = (&row.verdict, fate) {
+    for (row, outcome) in rows.iter().zip(row_outcomes) {
+        if let (Verdict::Record(record), RowOutcome::Recorded { row_id, .. }) = (&row.verdict, outcome) {
             changes.note(record, *row_id);
         }
     }

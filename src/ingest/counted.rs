@@ -1,4 +1,4 @@
-//! The statements on `ledger.counted`: how far every sequence of an epoch was counted, and who counts.
+//! The statements on `ledger.counted`: the sequence up to which an epoch was counted, and the instance that counts.
 
 use crate::ingest::positions::LanePositions;
 use crate::postgres::remedy::DatabaseError;
@@ -7,6 +7,7 @@ impl LanePositions {
     /// Whether this instance is the one that counts: it owns the first of the lanes that anybody owns.
     pub async fn is_counting(&self, stream: &str) -> Result<bool, DatabaseError> {
         let owner: Option<String> = self
+            .connections()
             .run("reading who counts", async |connection| {
                 sqlx::query_scalar(
                     "select owner
@@ -26,6 +27,7 @@ impl LanePositions {
     /// How far every sequence of an epoch was counted.
     pub async fn counted(&self, epoch: i32) -> Result<i64, DatabaseError> {
         let through: Option<i64> = self
+            .connections()
             .run("reading what was counted", async |connection| {
                 sqlx::query_scalar("select through from ledger.counted where epoch = $1")
                     .bind(epoch)
@@ -38,18 +40,19 @@ impl LanePositions {
 
     /// Keeps how far every sequence of an epoch was counted. Another instance may have come further.
     pub async fn keep_counted(&self, epoch: i32, through: i64) -> Result<(), DatabaseError> {
-        self.run("keeping what was counted", async |connection| {
-            sqlx::query(
-                "insert into ledger.counted (epoch, through, counted_at) values ($1, $2, clock_timestamp())
+        self.connections()
+            .run("keeping what was counted", async |connection| {
+                sqlx::query(
+                    "insert into ledger.counted (epoch, through, counted_at) values ($1, $2, clock_timestamp())
                 on conflict (epoch) do update set through = excluded.through, counted_at = excluded.counted_at
                 where counted.through < excluded.through",
-            )
-            .bind(epoch)
-            .bind(through)
-            .execute(connection)
+                )
+                .bind(epoch)
+                .bind(through)
+                .execute(connection)
+                .await
+                .map(drop)
+            })
             .await
-            .map(drop)
-        })
-        .await
     }
 }

@@ -1,5 +1,5 @@
-//! Coverage: which sequences of a stream custody holds and which are missing, by epoch and sequence; and the proofs that nothing is
-//! missing.
+//! Coverage of a stream: the sequences in custody and the missing ones, by epoch and sequence. This includes the proofs
+//! that nothing is missing.
 
 use crate::ingest::epochs;
 use crate::ingest::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
@@ -25,7 +25,6 @@ pub struct CoveredEpoch {
     pub regressions: i32,
     /// The first sequence that custody has of it.
     pub first: Option<i64>,
-    /// The last.
     pub last: Option<i64>,
     /// Everything up to this sequence is proven.
     pub proven: Option<i64>,
@@ -34,9 +33,7 @@ pub struct CoveredEpoch {
 /// What became of every sequence of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The epoch.
     pub epoch: i32,
-    /// The range.
     pub span: Span,
     /// Sequences with an entry in custody.
     pub entries: i64,
@@ -53,10 +50,10 @@ const PAGE: i64 = 100_000;
 
 /// All epochs of a stream, the oldest first.
 pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<CoveredEpoch>, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
-        let epochs = sqlx::query_as(
-            "select p.epoch, p.stream_created_ns, p.regressions,
+    connections
+        .run("reading the epochs", async |connection| {
+            let epochs = sqlx::query_as(
+                "select p.epoch, p.stream_created_ns, p.regressions,
                 held.first, held.last,
                 (select max(last_sequence) from ledger.reconciled as r where r.epoch = p.epoch) as proven
             from ledger.epoch as p
@@ -76,15 +73,13 @@ pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<Cover
             ) as held
             where p.stream = $1
             order by p.epoch",
-        )
-        .bind(stream)
-        .fetch_all(&mut *lease)
+            )
+            .bind(stream)
+            .fetch_all(&mut *connection)
+            .await?;
+            Ok(epochs)
+        })
         .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(epochs)
-    };
-    connections.bounded("reading the epochs", reading).await
 }
 
 /// The sequences of a range that none of these epochs has. `looked` hears how far it has come.
@@ -118,10 +113,10 @@ fn first_page(span: Span) -> Span {
 
 /// What an epoch lacks of a range.
 async fn missing_of(connections: &Connections, epoch: i32, span: Span) -> Result<Spans, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
-        let (last, firsts, lasts): (Option<i64>, Vec<i64>, Vec<i64>) = sqlx::query_as(
-            "with
+    connections
+        .run("looking for gaps", async |connection| {
+            let (last, firsts, lasts): (Option<i64>, Vec<i64>, Vec<i64>) = sqlx::query_as(
+                "with
             held as (
                 select held.sequence
                 from ledger.batches_of_epoch($1, $2, $3) as place (first_leaf)
@@ -139,28 +134,25 @@ async fn missing_of(connections: &Connections, epoch: i32, span: Span) -> Result
                 coalesce(array_agg(before + 1 order by sequence) filter (where sequence > before + 1), '{}'),
                 coalesce(array_agg(sequence - 1 order by sequence) filter (where sequence > before + 1), '{}')
             from neighbours",
-        )
-        .bind(epoch)
-        .bind(span.first())
-        .bind(span.last())
-        .fetch_one(&mut *lease)
+            )
+            .bind(epoch)
+            .bind(span.first())
+            .bind(span.last())
+            .fetch_one(&mut *connection)
+            .await?;
+            let mut missing: Spans =
+                firsts.into_iter().zip(lasts).filter_map(|(first, last)| Span::new(first, last)).collect();
+            if let Some(tail) = Span::new(last.map_or(span.first(), |last| last + 1), span.last()) {
+                missing.add(tail);
+            }
+            Ok(missing)
+        })
         .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        let mut missing: Spans =
-            firsts.into_iter().zip(lasts).filter_map(|(first, last)| Span::new(first, last)).collect();
-        if let Some(tail) = Span::new(last.map_or(span.first(), |last| last + 1), span.last()) {
-            missing.add(tail);
-        }
-        Ok(missing)
-    };
-    connections.bounded("looking for gaps", reading).await
 }
 
 /// The highest sequence up to this one that one of these epochs has.
 pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) -> Result<Option<i64>, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
+    connections.run("looking for the last entry", async |connection| {
         let highest = sqlx::query_scalar(
             "select max(held.sequence)
             from unnest($1::integer[]) as wanted (epoch)
@@ -175,39 +167,34 @@ pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) ->
         )
         .bind(epochs)
         .bind(through)
-        .fetch_one(&mut *lease)
-        .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
+        .fetch_one(&mut *connection)
+        .await?;
         Ok(highest)
-    };
-    connections.bounded("looking for the last entry", reading).await
+    }).await
 }
 
 /// Compares a message with what these epochs have of its sequence.
 pub async fn compare(connections: &Connections, epochs: &[i32], message: &Message) -> Result<Held, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
-        let same: Option<bool> = sqlx::query_scalar(
-            "select bool_or(entry.server_time_ns = $3 and coalesce(entry.payload_sha256 = $4, false))
+    connections
+        .run("comparing a message", async |connection| {
+            let same: Option<bool> = sqlx::query_scalar(
+                "select bool_or(entry.server_time_ns = $3 and coalesce(entry.payload_sha256 = $4, false))
             from unnest($1::integer[]) as wanted (epoch)
             cross join lateral ledger.entry_by_sequence(wanted.epoch, $2) as entry",
-        )
-        .bind(epochs)
-        .bind(message.sequence)
-        .bind(message.server_time_ns)
-        .bind(&payload_sha256(message)[..])
-        .fetch_one(&mut *lease)
-        .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(match same {
-            Some(true) => Held::Same,
-            Some(false) => Held::Other,
-            None => Held::Nothing,
+            )
+            .bind(epochs)
+            .bind(message.sequence)
+            .bind(message.server_time_ns)
+            .bind(&payload_sha256(message)[..])
+            .fetch_one(&mut *connection)
+            .await?;
+            Ok(match same {
+                Some(true) => Held::Same,
+                Some(false) => Held::Other,
+                None => Held::Nothing,
+            })
         })
-    };
-    connections.bounded("comparing a message", reading).await
+        .await
 }
 
 /// Whether one of these epochs has each of these messages.
@@ -216,14 +203,13 @@ pub async fn are_covered(
     epochs: &[i32],
     messages: &[Message],
 ) -> Result<Vec<bool>, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
-        let messages: Vec<&Message> = messages.iter().collect();
-        let held = known(&mut lease, epochs, &messages).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(held)
-    };
-    connections.bounded("comparing messages", reading).await
+    connections
+        .run("comparing messages", async |connection| {
+            let messages: Vec<&Message> = messages.iter().collect();
+            let held = known(connection, epochs, &messages).await?;
+            Ok(held)
+        })
+        .await
 }
 
 async fn known(connection: &mut PgConnection, epochs: &[i32], messages: &[&Message]) -> Result<Vec<bool>, sqlx::Error> {
@@ -250,44 +236,40 @@ async fn known(connection: &mut PgConnection, epochs: &[i32], messages: &[&Messa
 
 /// Keeps a proof. The same range may be proven again.
 pub async fn keep(connections: &Connections, proof: &Proof) -> Result<(), DatabaseError> {
-    let writing = async {
-        let mut lease = connections.lease().await?;
-        sqlx::query(
-            "insert into ledger.reconciled
+    connections
+        .run("keeping a proof", async |connection| {
+            sqlx::query(
+                "insert into ledger.reconciled
                 (epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane)
             values ($1, $2, $3, $4, $5, $6, $7)
             on conflict (epoch, last_sequence) do nothing",
-        )
-        .bind(proof.epoch)
-        .bind(proof.span.first())
-        .bind(proof.span.last())
-        .bind(proof.entries)
-        .bind(proof.expired)
-        .bind(proof.deleted)
-        .bind(proof.on_no_lane)
-        .execute(&mut *lease)
+            )
+            .bind(proof.epoch)
+            .bind(proof.span.first())
+            .bind(proof.span.last())
+            .bind(proof.entries)
+            .bind(proof.expired)
+            .bind(proof.deleted)
+            .bind(proof.on_no_lane)
+            .execute(&mut *connection)
+            .await?;
+            Ok(())
+        })
         .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(())
-    };
-    connections.bounded("keeping a proof", writing).await
 }
 
 /// Whether a registry is empty without which every use of a tool would be rejected.
 pub async fn is_a_registry_empty(connections: &Connections) -> Result<bool, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
-        let is_empty = sqlx::query_scalar(
-            "select not exists (select from ledger.known_agent) or not exists (select from ledger.known_tool)",
-        )
-        .fetch_one(&mut *lease)
+    connections
+        .run("looking into the registries", async |connection| {
+            let is_empty = sqlx::query_scalar(
+                "select not exists (select from ledger.known_agent) or not exists (select from ledger.known_tool)",
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            Ok(is_empty)
+        })
         .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(is_empty)
-    };
-    connections.bounded("looking into the registries", reading).await
 }
 
 /// A store that only looks: what it would do with a message is said, and nothing is done.
@@ -314,15 +296,14 @@ impl Store for DryRun {
 impl DryRun {
     /// Whether each of these messages is stored.
     async fn known(&self, incarnation: &Incarnation, rows: &[Judged]) -> Result<Vec<bool>, DatabaseError> {
-        let reading = async {
-            let mut lease = self.0.lease().await?;
-            let epochs = epochs::known(&mut lease, incarnation).await.map_err(DatabaseError::new)?;
-            let epochs: Vec<i32> = epochs.iter().map(|epoch| epoch.number).collect();
-            let messages: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
-            let known = known(&mut lease, &epochs, &messages).await.map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(known)
-        };
-        self.0.bounded("looking for messages", reading).await
+        self.0
+            .run("looking for messages", async |connection| {
+                let epochs = epochs::known(connection, incarnation).await?;
+                let epochs: Vec<i32> = epochs.iter().map(|epoch| epoch.number).collect();
+                let messages: Vec<&Message> = rows.iter().map(|row| &row.message).collect();
+                let known = known(connection, &epochs, &messages).await?;
+                Ok(known)
+            })
+            .await
     }
 }

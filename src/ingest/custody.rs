@@ -1,5 +1,6 @@
-//! Entering custody: the statements on `ledger.batch`, `ledger.dead_letter`, `ledger.subtree` and `ledger.tree_head`. The tree's head is
-//! locked before them, or by the append itself, which writes nothing where the head is not the one that was assumed.
+//! Enters messages in custody: the statements on `ledger.batch`, `ledger.dead_letter`, `ledger.subtree` and
+//! `ledger.tree_head`. The tree head is locked before them, or by the append itself. Such an append writes nothing if
+//! the head is not the assumed one.
 
 use crate::ingest::epochs::Epoch;
 use crate::ingest::lifecycle::Judged;
@@ -11,40 +12,53 @@ use crate::record::digest::Hash;
 use crate::record::leaf::{Disposition, Leaf, headers_sha256, payload_sha256};
 use crate::record::reject::Rejection;
 use crate::record::subject::lane_of;
-use crate::tlog::tree::{Frontier, Subtree};
 use sqlx::PgConnection;
 use std::borrow::Cow;
+use tlog::tree::{Frontier, Subtree};
 
 /// What becomes of a message in this commit.
-pub(crate) enum Fate<'a> {
-    Recorded { row_id: Option<i64>, stored_as: Option<String> },
-    Duplicate { stored_as: Option<String> },
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RowOutcome<'a> {
+    Recorded {
+        /// Its number, if its table numbers its rows.
+        row_id: Option<i64>,
+        /// Its id, where that is not the one that the publisher gave.
+        stored_as: Option<String>,
+    },
+    /// The same record is stored already.
+    Duplicate {
+        /// As in a new row.
+        stored_as: Option<String>,
+    },
+    /// The record breaks a rule, its id is stored with other content, or what it refers to does not exist.
     Rejected(Cow<'a, Rejection>),
 }
 
-impl Fate<'_> {
+impl RowOutcome<'_> {
     pub(crate) fn disposition(&self) -> Disposition {
         match self {
-            Fate::Recorded { .. } => Disposition::Recorded,
-            Fate::Duplicate { .. } => Disposition::Duplicate,
-            Fate::Rejected(_) => Disposition::Rejected,
+            RowOutcome::Recorded { .. } => Disposition::Recorded,
+            RowOutcome::Duplicate { .. } => Disposition::Duplicate,
+            RowOutcome::Rejected(_) => Disposition::Rejected,
         }
     }
 
     pub(crate) fn row_id(&self) -> Option<i64> {
-        if let Fate::Recorded { row_id, .. } = self { *row_id } else { None }
+        if let RowOutcome::Recorded { row_id, .. } = self { *row_id } else { None }
     }
 
     /// The id under which the record is stored, or that a reject gave.
     pub(crate) fn record_id<'s>(&'s self, row: &'s Judged) -> Option<&'s str> {
         match self {
-            Fate::Recorded { stored_as: Some(id), .. } | Fate::Duplicate { stored_as: Some(id) } => Some(id),
+            RowOutcome::Recorded { stored_as: Some(id), .. } | RowOutcome::Duplicate { stored_as: Some(id) } => {
+                Some(id)
+            }
             _ => row.verdict.record_id(),
         }
     }
 
     pub(crate) fn rejection(&self) -> Option<&Rejection> {
-        if let Fate::Rejected(rejection) = self { Some(rejection) } else { None }
+        if let RowOutcome::Rejected(rejection) = self { Some(rejection) } else { None }
     }
 }
 
@@ -119,7 +133,7 @@ pub(crate) async fn append(
     head: Head,
     epoch: Epoch,
     rows: &[&Judged],
-    fates: &[Fate<'_>],
+    outcomes: &[RowOutcome<'_>],
     follows: Follows<'_>,
 ) -> Result<Appended, Failure> {
     let Head { tip: before, committed_at_us, is_locked } = head;
@@ -128,11 +142,11 @@ pub(crate) async fn append(
     }
     let mut frontier = before.frontier.clone();
     let order = by_lane_and_sequence(rows);
-    let placed: Vec<Placed<'_>> = order.iter().map(|&at| Placed { row: rows[at], fate: &fates[at] }).collect();
+    let placed: Vec<Placed<'_>> = order.iter().map(|&at| Placed { row: rows[at], outcome: &outcomes[at] }).collect();
     let mut completed = Vec::new();
     let mut leaf_hashes = Vec::with_capacity(rows.len());
     for it in &placed {
-        let leaf = leaf_hash(it.row, it.fate, epoch, committed_at_us);
+        let leaf = leaf_hash(it.row, it.outcome, epoch, committed_at_us);
         frontier.append(leaf, &mut completed);
         leaf_hashes.push(leaf);
     }
@@ -201,7 +215,7 @@ fn broken(what: &str) -> Failure {
 /// A message in its place.
 struct Placed<'a> {
     row: &'a Judged,
-    fate: &'a Fate<'a>,
+    outcome: &'a RowOutcome<'a>,
 }
 
 /// The order in which messages become leaves: lane by lane, each in the order of its stream.
@@ -218,7 +232,7 @@ struct Growth<'a> {
     completed: Vec<Subtree>,
 }
 
-fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) -> Hash {
+fn leaf_hash(row: &Judged, outcome: &RowOutcome<'_>, epoch: Epoch, committed_at_us: i64) -> Hash {
     let message = &row.message;
     Leaf {
         stream: &message.incarnation.stream,
@@ -229,11 +243,11 @@ fn leaf_hash(row: &Judged, fate: &Fate<'_>, epoch: Epoch, committed_at_us: i64) 
         server_time_ns: message.server_time_ns,
         headers_sha256: headers_sha256(message),
         payload_sha256: payload_sha256(message),
-        disposition: fate.disposition(),
-        record_id: fate.record_id(row),
-        row_id: fate.row_id(),
+        disposition: outcome.disposition(),
+        record_id: outcome.record_id(row),
+        row_id: outcome.row_id(),
         committed_at_us,
-        rejection: fate.rejection().map(|rejection| (rejection.reason().code(), rejection.detail())),
+        rejection: outcome.rejection().map(|rejection| (rejection.reason().code(), rejection.detail())),
     }
     .hash()
 }
@@ -262,8 +276,8 @@ impl<'a> Batches<'a> {
         for batch in
             placed.chunk_by(|one, next| lane_of(&one.row.message.subject) == lane_of(&next.row.message.subject))
         {
-            let of = |disposition| count(batch.iter().filter(|it| it.fate.disposition() == disposition).count());
-            let row_ids = || batch.iter().filter_map(|it| it.fate.row_id());
+            let of = |disposition| count(batch.iter().filter(|it| it.outcome.disposition() == disposition).count());
+            let row_ids = || batch.iter().filter_map(|it| it.outcome.row_id());
             batches.lanes.push(lane_of(&batch[0].row.message.subject));
             batches.starts.push(start);
             batches.leaves.push(count(batch.len()));
@@ -416,9 +430,9 @@ async fn insert_batches(
         .bind(messages().map(|message| message.server_time_ns).collect::<Vec<_>>())
         .bind(messages().map(|message| message.headers.as_bytes()).collect::<Vec<_>>())
         .bind(messages().map(|message| &message.payload[..]).collect::<Vec<_>>())
-        .bind(placed.iter().map(|it| letter_of(it.fate.disposition())).collect::<Vec<_>>())
-        .bind(placed.iter().map(|it| it.fate.record_id(it.row)).collect::<Vec<_>>())
-        .bind(placed.iter().map(|it| it.fate.row_id()).collect::<Vec<_>>())
+        .bind(placed.iter().map(|it| letter_of(it.outcome.disposition())).collect::<Vec<_>>())
+        .bind(placed.iter().map(|it| it.outcome.record_id(it.row)).collect::<Vec<_>>())
+        .bind(placed.iter().map(|it| it.outcome.row_id()).collect::<Vec<_>>())
         .bind(leaf_hashes.iter().map(|hash| &hash[..]).collect::<Vec<_>>())
         .bind(completed.iter().map(|subtree| subtree.level).collect::<Vec<_>>())
         .bind(completed.iter().map(|subtree| subtree.index).collect::<Vec<_>>())
@@ -460,7 +474,7 @@ async fn insert_dead_letters(
     let mut details = Vec::new();
     let mut subjects = Vec::new();
     for (it, leaf_index) in placed.iter().zip(first_leaf_index..) {
-        if let Some(rejection) = it.fate.rejection() {
+        if let Some(rejection) = it.outcome.rejection() {
             leaf_indexes.push(leaf_index);
             reasons.push(rejection.reason().code());
             details.push(rejection.detail());

@@ -1,5 +1,5 @@
-//! Where the stream and custody diverge. A stream that was restored from an older copy uses sequences again for other messages;
-//! the first of them is found by halving.
+//! Finds the first sequence at which the stream and custody diverge, by binary search. A stream that was restored from
+//! an older copy uses sequences again for other messages.
 
 use crate::ingest::position::{Held, Positions};
 use crate::nats::api::{Api, ApiError};
@@ -11,11 +11,8 @@ const STEPS_MAX: usize = 64;
 /// The stream and custody, to be compared.
 #[derive(Debug)]
 pub struct Comparison<'a, P> {
-    /// The stream.
     pub api: &'a Api,
-    /// Custody.
     pub positions: &'a P,
-    /// Which stream.
     pub incarnation: &'a Incarnation,
     /// The first sequence that the stream holds.
     pub first: i64,

@@ -1,5 +1,5 @@
-//! The epochs of a stream. An epoch is one incarnation of it; a new one is opened when the stream was made anew, or when it went
-//! back to a sequence that it had used for another message.
+//! The epochs of a stream. An epoch is one incarnation of the stream. A new one is opened when the stream was created
+//! again, or went back to a sequence that it had used for another message.
 
 use crate::record::message::Incarnation;
 use crate::record::subject::Lane;

@@ -1,10 +1,11 @@
-//! Who commits together: batches that wait for a connection at the same time, as far as they may share a transaction.
+//! Group commit: combines batches that wait for a connection at the same time, as far as they may share a transaction.
 
 use crate::ingest::commit::has_event_at_most;
 use crate::ingest::lifecycle::{Judged, References, StoreError, Tally};
 use crate::ingest::position::Order;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Rows of one transaction at most, unless a single batch has more.
@@ -22,7 +23,6 @@ struct Waiters {
     waiting: VecDeque<QueuedBatch>,
 }
 
-/// A batch that waits.
 #[derive(Debug)]
 pub(crate) struct QueuedBatch {
     number: u64,
@@ -82,7 +82,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiters> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_party_is_bounded_in_rows_and_bytes_and_of_one_incarnation() {
+    fn a_group_is_bounded_in_rows_and_bytes_and_of_one_incarnation() {
         assert_eq!(grouped(&[batch(1, 1, 1), batch(1, 998, 1)]), 2);
         assert_eq!(grouped(&[batch(1, 999, 1), batch(1, 1, 1)]), 1);
         assert_eq!(grouped(&[batch(1, 1, 1024 * 1024), batch(1, 1, 1024)]), 1);

@@ -1,4 +1,4 @@
-//! What a lane's reader hands over to its pipeline, and how far each has come.
+//! The handover from a lane's reader to its pipeline: the messages, and the progress of both sides.
 
 use crate::ingest::lifecycle::Delivery;
 use async_nats::Subject;

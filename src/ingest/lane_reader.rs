@@ -1,4 +1,5 @@
-//! The reader of a lane: claims it, binds its consumer at the lane's position, and hands over batches in the order of the stream.
+//! The reader of a lane. It claims the lane, binds its consumer at the lane's position, and hands over batches in the
+//! order of the stream.
 
 mod direct;
 mod look;
@@ -29,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 /// What a lane's reader works with.
 #[derive(Debug)]
 pub struct LaneReader<P> {
-    /// The lane.
     pub lane: Lane,
     /// The names of the stream and of the consumers.
     pub names: Arc<Names>,
@@ -37,13 +37,11 @@ pub struct LaneReader<P> {
     pub api: Api,
     /// Makes the lane's own connection: a header that ends a client ends this lane's alone.
     pub link: Arc<Link>,
-    /// Where the lanes stand.
     pub positions: Arc<P>,
     /// The bounds of one batch.
     pub limits: PullLimits,
     /// Told what the lane waits for.
     pub health: Arc<Health>,
-    /// The lane's counters.
     pub metrics: LaneMetrics,
     /// Cancelled when all lanes are to stop; by a lane itself when it finds that the shared client has ended.
     pub stop: CancellationToken,

@@ -1,22 +1,25 @@
-//! The life of a message, one type per state: `Delivery → Batch → Durable`.
+//! The life cycle of a message, one type per state: `Delivery → Batch → Durable`.
 //!
-//! The right to acknowledge (the ticket) is locked inside from the first state to the last, and only a commit releases it.
-//! So an early acknowledgement does not compile:
+//! The right to acknowledge (the ticket) stays private from the first state to the last, and only a commit releases it.
+//! So an early acknowledgement does not compile. The first block does: the names of the others are real.
 //!
+//! ```
+//! use ledgerd::ingest::lifecycle::{Batch, Delivery, Durable, Source, Tally};
+//! ```
 //! ```compile_fail
-//! # use ledgerd::lifecycle::{Batch, Source};
+//! # use ledgerd::ingest::lifecycle::{Batch, Source};
 //! async fn too_early<S: Source>(batch: Batch<S::Ticket>, source: &mut S) {
 //!     batch.acknowledge(source).await; // a batch has no such method
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::lifecycle::{Delivery, Source};
+//! # use ledgerd::ingest::lifecycle::{Delivery, Source};
 //! async fn out_of_the_box<S: Source>(delivery: Delivery<S::Ticket>, source: &mut S) {
 //!     source.acknowledge(delivery.ticket).await; // the field is private
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::lifecycle::{Durable, Tally};
+//! # use ledgerd::ingest::lifecycle::{Durable, Tally};
 //! fn forged<T>(tickets: Vec<T>) -> Durable<T> {
 //!     Durable { tickets, tally: Tally::default() } // so are these
 //! }
@@ -29,11 +32,9 @@ use crate::record::reject::{Reason, Rejection};
 use crate::record::rules::Rules;
 use crate::record::verdict::Verdict;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-/// Where messages come from.
 pub trait Source {
     /// The right to acknowledge everything up to one message. Dropping it acknowledges nothing.
     type Ticket: Send;
@@ -95,11 +96,8 @@ pub enum References {
 /// A message and its verdict.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// The message.
     pub message: Message,
-    /// What it follows on.
     pub order: Order,
-    /// What becomes of it.
     pub verdict: Verdict,
 }
 
@@ -123,26 +121,17 @@ pub enum Remedy {
 }
 
 /// A commit that failed, or whose outcome is not known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct StoreError {
-    /// The cure.
     pub remedy: Remedy,
     /// What happened, and what an operator can do about it.
     pub what: String,
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for StoreError {}
-
 /// What a commit did with its rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// New records.
     pub recorded: usize,
     /// The same record under another sequence.
     pub duplicates: usize,
@@ -195,9 +184,7 @@ pub struct Durable<T> {
 /// A batch that is not known to be durable: it comes back whole.
 #[derive(Debug)]
 pub struct Undone<T> {
-    /// The batch.
     pub batch: Batch<T>,
-    /// Why.
     pub error: StoreError,
 }
 
@@ -219,7 +206,6 @@ impl<T> Batch<T> {
         self.rows.len()
     }
 
-    /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

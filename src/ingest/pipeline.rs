@@ -1,4 +1,5 @@
-//! Take, judge, commit, acknowledge: the whole daemon. One of these runs for each lane.
+//! The ingest loop: takes messages, validates them, commits them, and acknowledges them. It is the core of the daemon.
+//! One instance runs for each lane.
 
 use crate::health::{Dependency, Pulse};
 use crate::ingest::lifecycle::{Batch, ReceiptNotifier, Remedy, Source, Store, Tally, Undone};
@@ -14,15 +15,12 @@ use tokio_util::sync::CancellationToken;
 /// What a lane needs besides its doors.
 #[derive(Debug)]
 pub struct LaneContext<'a> {
-    /// Its name, for logs.
     pub name: &'a str,
     /// The rules in force; a reload replaces them between two batches.
     pub rules: watch::Receiver<Arc<Rules>>,
     /// Told when the store fails, and when it is back.
     pub store_health: &'a Dependency,
-    /// Its sign of life.
     pub pulse: &'a Pulse,
-    /// Its counters.
     pub metrics: &'a LaneMetrics,
     /// Cancelled when the daemon is to stop.
     pub stop: &'a CancellationToken,
@@ -134,7 +132,6 @@ async fn await_references<S: Source>(
 
 /// A wait for another lane.
 struct Wait<'a> {
-    /// What it holds up.
     before: &'a str,
     /// So long it is nobody's concern, unless it is not known whether there is anything to wait for.
     quiet: Duration,

@@ -1,7 +1,8 @@
-//! The position of a lane: how far it is stored, who may move it, and what moves it.
+//! The position of a lane: the sequence up to which it is stored, the claim to move it, and the operations that move
+//! it.
 //!
-//! The position lives in the database, and moves in the transaction that stores the rows. The consumer on the server is a cursor
-//! that is made anew from it.
+//! The position lives in the database, and moves in the transaction that stores the rows. The consumer on the server is
+//! a cursor that is recreated from it.
 
 use crate::record::message::{Incarnation, Message};
 use crate::record::sequences::Span;
@@ -11,7 +12,6 @@ use std::future::Future;
 /// The right to move a lane's position. A later claim of the same lane voids it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The lane.
     pub lane: Lane,
     /// The epoch, as the database numbers it.
     pub epoch: i32,
@@ -48,20 +48,15 @@ pub enum Claimed {
         suspect_after: Option<i64>,
     },
     /// Another instance owns the lane, and shows that it is alive.
-    Foreign {
-        /// The instance.
-        owner: String,
-    },
+    Foreign { owner: String },
 }
 
 /// What custody has of a message's sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// This very message.
     Same,
     /// Another message of this sequence.
     Other,
-    /// Nothing.
     Nothing,
 }
 
@@ -120,8 +115,6 @@ pub trait Positions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) claim: Claim,
-    /// The position before.
     pub(crate) from: i64,
-    /// The position afterwards.
     pub(crate) to: i64,
 }

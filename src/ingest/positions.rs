@@ -1,4 +1,5 @@
-//! The statements on `ledger.position`, `ledger.gap` and `ledger.identity`: who owns a lane, and how far it is stored.
+//! The statements on `ledger.position`, `ledger.gap` and `ledger.identity`: the owner of each lane, and the sequence up
+//! to which it is stored.
 
 use crate::ingest::coverage;
 use crate::ingest::epochs;
@@ -8,11 +9,11 @@ use crate::postgres::remedy::DatabaseError;
 use crate::record::message::{Incarnation, Message};
 use crate::record::sequences::Span;
 use crate::record::subject::Lane;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,6 @@ const READER_SILENCE_MAX: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct LanePositions {
     connections: Connections,
-    /// This instance.
     pub(crate) instance: String,
     owned: Mutex<BTreeMap<Lane, Owned>>,
 }
@@ -44,7 +44,6 @@ struct Owned {
 /// A lane's position, for people.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct LanePosition {
-    /// The lane.
     pub lane: String,
     /// Everything up to this sequence is stored.
     pub sequence: i64,
@@ -59,22 +58,17 @@ pub struct LanePosition {
 /// What the stream lost before it was read.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Gap {
-    /// The epoch.
     pub epoch: i32,
-    /// The lane.
     pub lane: String,
     /// The first sequence that was lost.
     pub first_sequence: i64,
-    /// The last one.
     pub last_sequence: i64,
     /// When it was noticed, ISO 8601 in UTC.
     pub noticed_at: String,
-    /// What was found.
     pub why: String,
 }
 
 impl Gap {
-    /// For machines.
     pub fn to_json(&self) -> Value {
         json!({
             "epoch": self.epoch, "lane": self.lane, "first": self.first_sequence, "last": self.last_sequence,
@@ -118,7 +112,7 @@ impl LanePositions {
                 () = stop.cancelled() => return,
             }
             let (alive, silent): (Vec<Claim>, Vec<Claim>) = {
-                let owned = self.lock();
+                let owned = self.owned.lock();
                 let can_commit = failing_for() < READER_SILENCE_MAX;
                 let is_alive = |owned: &Owned| can_commit && owned.alive.elapsed() < READER_SILENCE_MAX;
                 let claims = |alive: bool| owned.values().filter(move |it| is_alive(it) == alive).map(|it| it.claim);
@@ -135,7 +129,7 @@ impl LanePositions {
 
     /// Gives a lane to whoever waits for it.
     pub async fn release(&self, lane: Lane) {
-        let owned = self.lock().remove(&lane);
+        let owned = self.owned.lock().remove(&lane);
         if let Some(Owned { claim, .. }) = owned
             && let Err(error) = self.set_owner(&[claim], None).await
         {
@@ -148,9 +142,10 @@ impl LanePositions {
         if claims.is_empty() {
             return Ok(());
         }
-        self.run("renewing the claims of the lanes", async |connection| {
-            sqlx::query(
-                "update ledger.position as p set owner = $1, renewed_at = clock_timestamp()
+        self.connections
+            .run("renewing the claims of the lanes", async |connection| {
+                sqlx::query(
+                    "update ledger.position as p set owner = $1, renewed_at = clock_timestamp()
                 from (
                     select p.epoch, p.lane
                     from ledger.position as p
@@ -159,52 +154,54 @@ impl LanePositions {
                     for update of p skip locked
                 ) as free
                 where p.epoch = free.epoch and p.lane = free.lane",
-            )
-            .bind(owner)
-            .bind(claims.iter().map(|claim| claim.epoch).collect::<Vec<_>>())
-            .bind(claims.iter().map(|claim| claim.lane.prefix()).collect::<Vec<_>>())
-            .bind(claims.iter().map(|claim| claim.fence).collect::<Vec<_>>())
-            .execute(connection)
+                )
+                .bind(owner)
+                .bind(claims.iter().map(|claim| claim.epoch).collect::<Vec<_>>())
+                .bind(claims.iter().map(|claim| claim.lane.prefix()).collect::<Vec<_>>())
+                .bind(claims.iter().map(|claim| claim.fence).collect::<Vec<_>>())
+                .execute(connection)
+                .await
+                .map(drop)
+            })
             .await
-            .map(drop)
-        })
-        .await
     }
 
     /// The positions of the newest epoch of a stream.
     pub async fn all(&self, stream: &str) -> Result<Vec<LanePosition>, DatabaseError> {
-        self.run("reading the positions", async |connection| {
-            sqlx::query_as(
-                "select lane, sequence, owner, suspect_after,
+        self.connections
+            .run("reading the positions", async |connection| {
+                sqlx::query_as(
+                    "select lane, sequence, owner, suspect_after,
                     extract(epoch from clock_timestamp() - renewed_at)::double precision as silent_s
                 from ledger.position
                 where epoch = (select max(epoch) from ledger.epoch where stream = $1)",
-            )
-            .bind(stream)
-            .fetch_all(connection)
+                )
+                .bind(stream)
+                .fetch_all(connection)
+                .await
+            })
             .await
-        })
-        .await
     }
 
     /// The gaps of a stream, the newest first, and how many there are.
     pub async fn gaps(&self, stream: &str, limit: i64) -> Result<Vec<Gap>, DatabaseError> {
-        self.run("reading the gaps", async |connection| {
-            sqlx::query_as(
-                "select epoch, lane, first_sequence, last_sequence, why,
+        self.connections
+            .run("reading the gaps", async |connection| {
+                sqlx::query_as(
+                    "select epoch, lane, first_sequence, last_sequence, why,
                     to_char(noticed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as noticed_at
                 from ledger.gap
                 join ledger.epoch using (epoch)
                 where stream = $1
                 order by noticed_at desc, lane
                 limit $2",
-            )
-            .bind(stream)
-            .bind(limit)
-            .fetch_all(connection)
+                )
+                .bind(stream)
+                .bind(limit)
+                .fetch_all(connection)
+                .await
+            })
             .await
-        })
-        .await
     }
 
     /// Moves the positions of lanes that nobody owns over a range that was read as a whole, and gives the lanes that moved. A lane
@@ -216,11 +213,12 @@ impl LanePositions {
         read: Span,
         lost_through: i64,
     ) -> Result<Vec<String>, DatabaseError> {
-        self.run("moving the positions", async |connection| {
-            let epoch = epochs::of(connection, incarnation).await?[0];
-            epochs::ensure_positions(connection, epoch.number, lanes).await?;
-            sqlx::query_scalar(
-                "with
+        self.connections
+            .run("moving the positions", async |connection| {
+                let epoch = epochs::of(connection, incarnation).await?[0];
+                epochs::ensure_positions(connection, epoch.number, lanes).await?;
+                sqlx::query_scalar(
+                    "with
                 free as (
                     select epoch, lane, sequence
                     from ledger.position
@@ -240,39 +238,22 @@ impl LanePositions {
                 from free
                 where p.epoch = free.epoch and p.lane = free.lane
                 returning p.lane",
-            )
-            .bind(epoch.number)
-            .bind(lanes.iter().map(|lane| lane.prefix()).collect::<Vec<_>>())
-            .bind(read.last())
-            .bind(read.first())
-            .bind(SILENCE_MAX.as_secs_f64())
-            .bind(lost_through)
-            .fetch_all(connection)
+                )
+                .bind(epoch.number)
+                .bind(lanes.iter().map(|lane| lane.prefix()).collect::<Vec<_>>())
+                .bind(read.last())
+                .bind(read.first())
+                .bind(SILENCE_MAX.as_secs_f64())
+                .bind(lost_through)
+                .fetch_all(connection)
+                .await
+            })
             .await
-        })
-        .await
-    }
-
-    pub(crate) async fn run<T>(
-        &self,
-        doing: &str,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, DatabaseError> {
-        let conversation = async {
-            let mut lease = self.connections.lease().await?;
-            let done = work(&mut lease).await.map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(done)
-        };
-        self.connections.bounded(doing, conversation).await
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Lane, Owned>> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn epochs(&self, incarnation: &Incarnation) -> Result<Vec<i32>, String> {
-        let epochs = self.run("reading the epochs", async |connection| epochs::known(connection, incarnation).await);
+        let epochs =
+            self.connections.run("reading the epochs", async |connection| epochs::known(connection, incarnation).await);
         Ok(epochs.await.map_err(text)?.into_iter().map(|epoch| epoch.number).collect())
     }
 }
@@ -333,10 +314,11 @@ async fn claim(
 impl Positions for LanePositions {
     async fn claim(&self, incarnation: &Incarnation, lane: Lane) -> Result<Claimed, String> {
         let claimed = self
+            .connections
             .run("claiming a lane", async |connection| claim(connection, incarnation, lane, &self.instance).await)
             .await
             .map_err(text)?;
-        let mut owned = self.lock();
+        let mut owned = self.owned.lock();
         match &claimed {
             Claimed::Owned { claim, .. } => owned.insert(lane, Owned { claim: *claim, alive: Instant::now() }),
             Claimed::Foreign { .. } => owned.remove(&lane),
@@ -345,7 +327,7 @@ impl Positions for LanePositions {
     }
 
     fn is_alive(&self, lane: Lane) {
-        if let Some(owned) = self.lock().get_mut(&lane) {
+        if let Some(owned) = self.owned.lock().get_mut(&lane) {
             owned.alive = Instant::now();
         }
     }
@@ -359,43 +341,45 @@ impl Positions for LanePositions {
             where epoch = $1 and lane = $2 and fence = $3 and sequence = $4
             returning 1"
         };
-        self.run("moving a position", async |connection| {
-            let moved = sqlx::query(statement)
-                .bind(claim.epoch)
-                .bind(claim.lane.prefix())
-                .bind(claim.fence)
-                .bind(from)
-                .bind(to)
-                .fetch_optional(connection)
-                .await?;
-            Ok(moved.is_some())
-        })
-        .await
-        .map_err(text)
+        self.connections
+            .run("moving a position", async |connection| {
+                let moved = sqlx::query(statement)
+                    .bind(claim.epoch)
+                    .bind(claim.lane.prefix())
+                    .bind(claim.fence)
+                    .bind(from)
+                    .bind(to)
+                    .fetch_optional(connection)
+                    .await?;
+                Ok(moved.is_some())
+            })
+            .await
+            .map_err(text)
     }
 
     async fn record_gap(&self, claim: Claim, gap: Span, why: &str) -> Result<bool, String> {
-        self.run("recording a gap", async |connection| {
-            sqlx::query(
-                "insert into ledger.gap (epoch, lane, first_sequence, last_sequence, why)
+        self.connections
+            .run("recording a gap", async |connection| {
+                sqlx::query(
+                    "insert into ledger.gap (epoch, lane, first_sequence, last_sequence, why)
                 values ($1, $2, $3, $4, $5)
                 on conflict do nothing",
-            )
-            .bind(claim.epoch)
-            .bind(claim.lane.prefix())
-            .bind(gap.first())
-            .bind(gap.last())
-            .bind(why)
-            .execute(connection)
+                )
+                .bind(claim.epoch)
+                .bind(claim.lane.prefix())
+                .bind(gap.first())
+                .bind(gap.last())
+                .bind(why)
+                .execute(connection)
+                .await
+                .map(|done| done.rows_affected() > 0)
+            })
             .await
-            .map(|done| done.rows_affected() > 0)
-        })
-        .await
-        .map_err(text)
+            .map_err(text)
     }
 
     async fn suspect(&self, claim: Claim, after: Option<i64>) -> Result<(), String> {
-        self.run("noting what is suspect", async |connection| {
+        self.connections.run("noting what is suspect", async |connection| {
             sqlx::query(
                 "update ledger.position set suspect_after = case when $4::bigint is null then null else least(suspect_after, $4) end
                 where epoch = $1 and lane = $2 and fence = $3",
@@ -414,6 +398,7 @@ impl Positions for LanePositions {
 
     async fn reliable_position(&self, incarnation: &Incarnation, lane: Lane) -> Result<i64, String> {
         let position: Option<i64> = self
+            .connections
             .run("reading a position", async |connection| {
                 sqlx::query_scalar(
                     "select least(sequence, suspect_after)
@@ -436,6 +421,7 @@ impl Positions for LanePositions {
 
     async fn last_commit(&self, claim: Claim) -> Result<Option<Span>, String> {
         let last: Option<(i64, i64)> = self
+            .connections
             .run("reading a lane's last commit", async |connection| {
                 sqlx::query_as(
                     "select first_sequence, last_sequence
@@ -463,19 +449,21 @@ impl Positions for LanePositions {
     }
 
     async fn open_epoch(&self, incarnation: &Incarnation, since: i32, divergence: i64) -> Result<(), String> {
-        self.run("opening an epoch", async |connection| {
-            epochs::open_after(connection, incarnation, since, divergence).await
-        })
-        .await
-        .map_err(text)
+        self.connections
+            .run("opening an epoch", async |connection| {
+                epochs::open_after(connection, incarnation, since, divergence).await
+            })
+            .await
+            .map_err(text)
     }
 
     async fn ledger_id(&self) -> Result<String, String> {
-        self.run("reading the ledger's name", async |connection| {
-            sqlx::query_scalar("select id::text from ledger.identity").fetch_one(connection).await
-        })
-        .await
-        .map_err(text)
+        self.connections
+            .run("reading the ledger's name", async |connection| {
+                sqlx::query_scalar("select id::text from ledger.identity").fetch_one(connection).await
+            })
+            .await
+            .map_err(text)
     }
 }
 

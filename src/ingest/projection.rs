@@ -1,4 +1,5 @@
-//! How a record becomes its row. Each table has its statements in a file of its own; what they share is here.
+//! Projects records to the rows of their tables. Each table has its statements in a file of its own; this file has the
+//! shared code.
 
 mod audit_events;
 mod decision_trails;
@@ -6,12 +7,14 @@ mod economic_metrics;
 mod token_usage;
 mod tool_usage;
 
+use crate::ingest::custody::RowOutcome;
 use crate::ingest::lifecycle::References;
 use crate::postgres::failure::Failure;
-use crate::record::record::Record;
+use crate::record::kinds::Record;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::subject::Table;
 use sqlx::PgConnection;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// What a commit expects of the ids of its records.
@@ -23,25 +26,6 @@ pub(crate) enum Ids {
     MayBeTaken,
 }
 
-/// What its table said to a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Placed {
-    /// A new row.
-    New {
-        /// Its number, if its table numbers its rows.
-        row_id: Option<i64>,
-        /// Its id, where that is not the one that the publisher gave.
-        stored_as: Option<String>,
-    },
-    /// The same record is there.
-    Same {
-        /// As in a new row.
-        stored_as: Option<String>,
-    },
-    /// The id is there with other content, or what it refers to is not.
-    Refused(Rejection),
-}
-
 /// Writes the records, and says for each, in their order, what became of it. `None` for one whose id another transaction
 /// took away again in the meantime: try again.
 pub(crate) async fn place(
@@ -49,10 +33,10 @@ pub(crate) async fn place(
     records: &[&Record],
     references: References,
     ids: Ids,
-) -> Result<Vec<Option<Placed>>, Failure> {
-    let mut placed: Vec<Option<Placed>> = vec![None; records.len()];
+) -> Result<Vec<Option<RowOutcome<'static>>>, Failure> {
+    let mut placed: Vec<Option<RowOutcome<'static>>> = vec![None; records.len()];
     // Always in the same order of tables, so that two transactions never wait for each other.
-    for table in Table::ALL {
+    for &table in Table::ALL {
         let positions: Vec<usize> = (0..records.len()).filter(|&index| records[index].table() == table).collect();
         if positions.is_empty() {
             continue;
@@ -72,7 +56,7 @@ async fn place_in(
     records: &[&Record],
     references: References,
     ids: Ids,
-) -> Result<Vec<Option<Placed>>, Failure> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, Failure> {
     /// The records of one kind.
     macro_rules! of_kind {
         ($kind:ident) => {
@@ -151,20 +135,20 @@ enum Tried {
 async fn place_keyed<T: Keyed>(
     connection: &mut PgConnection,
     records: &[&T::Record],
-) -> Result<Vec<Option<Placed>>, sqlx::Error> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, sqlx::Error> {
     let tried = try_to_place::<T>(connection, records, Ids::MayBeTaken).await?;
     Ok(records.iter().zip(tried).map(|(record, tried)| Some(tried?.settled(T::KEY, T::shown(record)))).collect())
 }
 
 impl Tried {
     /// Other content under a key that is taken is a conflict.
-    fn settled(self, name: &str, key: &str) -> Placed {
+    fn settled(self, name: &str, key: &str) -> RowOutcome<'static> {
         match self {
-            Tried::New(row_id) => Placed::New { row_id, stored_as: None },
-            Tried::Taken(differing) if differing.is_empty() => Placed::Same { stored_as: None },
+            Tried::New(row_id) => RowOutcome::Recorded { row_id, stored_as: None },
+            Tried::Taken(differing) if differing.is_empty() => RowOutcome::Duplicate { stored_as: None },
             Tried::Taken(differing) => {
                 let detail = format!("{name} \"{key}\" is stored already, with another {}", differing.join(", "));
-                Placed::Refused(Rejection::new(Reason::Conflict, &detail))
+                RowOutcome::Rejected(Cow::Owned(Rejection::new(Reason::Conflict, &detail)))
             }
         }
     }

@@ -1,8 +1,9 @@
-//! Pulls messages from a lane's consumer: one request for what is ready, answered at once, or as soon as the first message comes.
+//! Pulls messages from a lane's consumer. One request asks for the messages that are ready, and is answered at once or
+//! as soon as the first one arrives.
 //!
-//! The client's own `fetch` tells the server's answers from messages by a status in their headers, which a publisher can
-//! forge: a stored message with the status 404 would end a batch and never arrive. Here an answer is what comes on the
-//! inbox of the request, and a message is what comes on a subject of the stream.
+//! The client's own `fetch` recognises the server's answers by a status in their headers, which a publisher can forge.
+//! A stored message with the status 404 would end a batch, and never arrive. Here an answer is what arrives on the
+//! inbox of the request, and a message is what arrives on a subject of the stream.
 
 use crate::nats::api::ApiError;
 use async_nats::{Client, Message, StatusCode, Subscriber};
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 /// The bounds of one pull.
 #[derive(Clone, Copy, Debug)]
 pub struct PullLimits {
-    /// Messages at most.
     pub messages_max: usize,
     /// Bytes at most, headers and subjects included.
     pub bytes_max: usize,
@@ -43,7 +43,6 @@ impl From<ApiError> for Broken {
     }
 }
 
-/// What a pull brought.
 #[derive(Debug)]
 pub(crate) struct Pulled {
     /// The messages; none where none came, or where it was told to stop.

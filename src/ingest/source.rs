@@ -1,4 +1,4 @@
-//! A lane as a source of batches. A task of its own, the reader, pulls ahead while the batch before is being committed.
+//! A lane as a source of batches. A separate task, the reader, pulls ahead while the previous batch is being committed.
 
 use crate::ingest::handover::{Handed, Progress, Ticket, Way};
 use crate::ingest::lane_reader::LaneReader;
@@ -36,7 +36,6 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 const ACK: Bytes = Bytes::from_static(b"+ACK");
 
 impl<P: Positions + Send + Sync + 'static> LaneSource<P> {
-    /// Starts reading.
     pub fn start(reader: LaneReader<P>) -> Self {
         // One batch may wait here, or be on its way, while the one before it is being committed.
         let (sender, batches) = mpsc::channel(1);

@@ -1,7 +1,8 @@
-//! How the daemon's store answers a commit: with what was stored, or with the remedy for what went wrong.
+//! The daemon's store: commits batches, and returns the outcome or the remedy for the error.
 //!
-//! Batches that wait for a connection at the same time are committed together (`group_commit`): a commit waits for the disk and for
-//! the lock on the tree's head, however few rows it has. If that fails, each is committed by itself, and finds its own remedy.
+//! Batches that wait for a connection at the same time are committed together (`group_commit`). The reason: a commit
+//! waits for the disk and for the lock on the tree head, however few rows it has. If a group commit fails, each batch
+//! is committed by itself, and gets its own remedy.
 
 use crate::budget::days::News;
 use crate::budget::status::Budget;
@@ -14,9 +15,10 @@ use crate::postgres::connections::{Connections, Lease};
 use crate::postgres::failure::{self, Failure};
 use crate::postgres::remedy::{Cure, DatabaseError};
 use crate::record::subject::Table;
+use parking_lot::Mutex;
 use sqlx::PgConnection;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
@@ -28,7 +30,6 @@ const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
 /// After an id that was taken, so many commits look each id up.
 const WARY_COMMITS: u32 = 100;
 
-/// The ledger in PostgreSQL.
 #[derive(Debug)]
 pub struct Ledger {
     writers: Connections,
@@ -83,11 +84,7 @@ impl Ledger {
 
     /// How long commits have been tried and none was made: another instance may fare better.
     pub fn failing_for(&self) -> Duration {
-        self.lock_failing_since().map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    fn lock_failing_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failing_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
@@ -182,19 +179,19 @@ impl Ledger {
         references: References,
     ) -> Result<Vec<Outcome>, Undone> {
         let limit = self.writers.limits().transaction();
-        self.lock_failing_since().get_or_insert_with(Instant::now);
+        self.failing_since.lock().get_or_insert_with(Instant::now);
         let committing = async {
             self.end_silent_backends(&mut lease).await?;
-            let tip = if rows.len() < SMALL_BATCH_ROWS { self.lock_tip().clone() } else { None };
+            let tip = if rows.len() < SMALL_BATCH_ROWS { self.tip.lock().clone() } else { None };
             let assumptions = Assumptions { references, ids: self.expected_ids(), tip };
             commit(&mut lease, rows, assumptions, (&self.budget, self.news)).await
         };
         match timeout(limit, committing).await {
             Ok(Ok(committed)) => {
                 lease.keep();
-                *self.lock_failing_since() = None;
+                *self.failing_since.lock() = None;
                 if committed.tip.is_some() {
-                    *self.lock_tip() = committed.tip;
+                    *self.tip.lock() = committed.tip;
                 }
                 if committed.met_taken_ids {
                     self.wary_commits.store(WARY_COMMITS, Ordering::Relaxed);
@@ -210,12 +207,12 @@ impl Ledger {
             Ok(Err(failure)) => {
                 if matches!(failure.cure(), Cure::Record | Cure::References | Cure::Position) {
                     // The way is free; the rows are at fault.
-                    *self.lock_failing_since() = None;
+                    *self.failing_since.lock() = None;
                 }
                 Err(Undone::Failed(failure))
             }
             Err(_) => {
-                self.lock_silent_backends().push(lease.backend_pid());
+                self.silent_backends.lock().push(lease.backend_pid());
                 Err(Undone::Silent(DatabaseError::silent("committing", limit)))
             }
         }
@@ -240,7 +237,7 @@ impl Ledger {
     /// A backend that waits for a synchronous standby does not notice that its client is gone, and would keep its place among
     /// the server's connections. What it committed is found by the next look, and waited for again.
     async fn end_silent_backends(&self, connection: &mut PgConnection) -> Result<(), Failure> {
-        let pids = self.lock_silent_backends().clone();
+        let pids = self.silent_backends.lock().clone();
         if pids.is_empty() {
             return Ok(());
         }
@@ -252,16 +249,8 @@ impl Ledger {
         .bind(&pids)
         .execute(connection)
         .await?;
-        self.lock_silent_backends().retain(|pid| !pids.contains(pid));
+        self.silent_backends.lock().retain(|pid| !pids.contains(pid));
         Ok(())
-    }
-
-    fn lock_tip(&self) -> MutexGuard<'_, Option<Tip>> {
-        self.tip.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_silent_backends(&self) -> MutexGuard<'_, Vec<i32>> {
-        self.silent_backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find_remedy(&self, failure: Failure, rows: &[&Judged]) -> StoreError {
@@ -293,7 +282,7 @@ impl Ledger {
         let mut lease = self.writers.lease().await?;
         sqlx::raw_sql("begin isolation level read committed").execute(&mut *lease).await.map_err(DatabaseError::new)?;
         let records = records_of(rows);
-        for table in Table::ALL {
+        for &table in Table::ALL {
             if !records.iter().any(|record| record.table() == table) {
                 continue;
             }

@@ -1,7 +1,7 @@
-//! The anchor: a file outside the database, to which each signed checkpoint is appended before anybody else sees it.
+//! The anchor: a file outside the database, to which each signed checkpoint is appended before it is published.
 //!
-//! Whoever restores an old backup, or rewrites the database consistently, does not rewrite this file: it is what a signature
-//! is checked against. One JSON object to a line; the newest is the last.
+//! Restoring an old backup, or rewriting the database consistently, does not rewrite this file. So each new signature
+//! is checked against it. The file has one JSON object per line, the newest last.
 
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -16,16 +16,13 @@ pub enum Line {
     Checkpoint(String),
     /// From here on the log has this name: its earlier tree is declared lost.
     NewEpoch {
-        /// The log's new name.
         origin: String,
-        /// Why.
         reason: String,
         /// ISO 8601.
         declared_at: String,
     },
 }
 
-/// The file.
 #[derive(Clone, Debug)]
 pub struct Anchor {
     path: PathBuf,
@@ -36,7 +33,6 @@ pub struct Anchor {
 pub struct Last {
     /// The log's present name, where a new epoch was declared.
     pub origin: Option<String>,
-    /// The newest checkpoint since.
     pub checkpoint: Option<String>,
 }
 
@@ -51,7 +47,6 @@ impl Anchor {
         Self { path: path.to_owned() }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,12 +1,12 @@
-//! Publishes checkpoints on the subject `ledger.checkpoint`, which no stream keeps: the next one says more.
+//! Publishes checkpoints on the subject `ledger.checkpoint`. No stream keeps them, because the next checkpoint covers
+//! more.
 
 use crate::log::signer::CheckpointPublisher;
-use crate::tlog::checkpoint::SignedCheckpoint;
 use async_nats::Client;
 use std::time::Duration;
+use tlog::checkpoint::SignedCheckpoint;
 use tokio::time::timeout;
 
-/// The subject of checkpoints.
 #[derive(Clone, Debug)]
 pub struct CheckpointSubject(pub Client);
 

@@ -1,4 +1,4 @@
-//! `ledgerd checkpoint`: the newest one, or the declaration that the log begins anew.
+//! `ledgerd checkpoint`: prints the newest checkpoint, or declares that the log starts again under a new name.
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
@@ -7,9 +7,9 @@ use crate::log::queries::Log;
 use crate::log::signer::key_in_force;
 use crate::record::digest::hex;
 use crate::record::message::utc_text;
-use crate::tlog::checkpoint::{self, SignedCheckpoint};
-use crate::tlog::note::SignerKey;
 use serde_json::json;
+use tlog::checkpoint::{self, SignedCheckpoint};
+use tlog::note::SignerKey;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -1,17 +1,17 @@
-//! Asks witnesses to cosign a checkpoint (c2sp.org/tlog-witness), each with the proof that the
-//! tree grew out of the one which that witness saw last.
+//! Asks witnesses to cosign a checkpoint (c2sp.org/tlog-witness). Each request has a proof that the tree extends the
+//! one that the witness saw last.
 
 use crate::log::stored_tree::StoredTree;
-use crate::tlog::checkpoint::{Origin, SignedCheckpoint};
-use crate::tlog::cosignature::{VerifierKey, collect};
-use crate::tlog::plan::ConsistencyPlan;
-use crate::tlog::tree::TreeHead;
-use crate::tlog::witness::{AddCheckpoint, STALE_CONTENT_TYPE};
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tlog::checkpoint::{Origin, SignedCheckpoint};
+use tlog::cosignature::{VerifierKey, collect};
+use tlog::plan::ConsistencyPlan;
+use tlog::tree::TreeHead;
+use tlog::witness::{AddCheckpoint, STALE_CONTENT_TYPE};
 use tokio::time::timeout;
 
 /// How requests get to a witness.
@@ -23,7 +23,6 @@ pub trait WitnessClient: Send + Sync {
 /// An answer over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The status code.
     pub status: u16,
     /// The content type, if there is one.
     pub content_type: Option<String>,
@@ -32,39 +31,27 @@ pub struct Reply {
 }
 
 /// A witness does not cosign.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotCosigned {
     /// It did not answer, or could not do its work: it is asked again with the next checkpoint.
+    #[error("it is away: {0}")]
     Away(String),
     /// It refused, or answered what cannot be.
+    #[error("it refuses: {0}")]
     Refused(String),
     /// It has cosigned a larger tree of this log.
+    #[error("it has cosigned a larger tree, of size {size}: this one is older, or was restored from a backup")]
     Ahead {
         /// The size of that tree.
         size: u64,
     },
     /// It has cosigned another tree of the same size: the log forked, or was restored without a new name.
+    #[error("it has cosigned another tree of this log: {0}")]
     Forked(String),
     /// The proof for it cannot be made.
+    #[error("there is no proof for it: {0}")]
     NoProof(String),
 }
-
-impl fmt::Display for NotCosigned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NotCosigned::Away(why) => write!(f, "it is away: {why}"),
-            NotCosigned::Refused(why) => write!(f, "it refuses: {why}"),
-            NotCosigned::Ahead { size } => write!(
-                f,
-                "it has cosigned a larger tree, of size {size}: this one is older, or was restored from a backup"
-            ),
-            NotCosigned::Forked(why) => write!(f, "it has cosigned another tree of this log: {why}"),
-            NotCosigned::NoProof(why) => write!(f, "there is no proof for it: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for NotCosigned {}
 
 /// A witness as the log knows it.
 #[derive(Debug)]
@@ -90,23 +77,21 @@ impl Witness {
         Ok(Self { url: format!("{}/add-checkpoint", url.trim_end_matches('/')), key, latest: Mutex::new(None) })
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         self.key.name().as_str()
     }
 
-    /// Its key.
     pub fn key(&self) -> &VerifierKey {
         &self.key
     }
 
     fn latest_size(&self, origin: &Origin) -> u64 {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock();
         latest.as_ref().filter(|(of, _)| of == origin).map_or(0, |(_, size)| *size)
     }
 
     fn remember(&self, origin: &Origin, size: u64) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((origin.clone(), size));
+        *self.latest.lock() = Some((origin.clone(), size));
     }
 
     /// Asks for the cosignature of a checkpoint, and returns the checkpoint with it.
@@ -189,7 +174,6 @@ impl<P: WitnessClient> Witnesses<P> {
         Self { all, client, patience }
     }
 
-    /// The keys of all.
     pub fn keys(&self) -> Vec<VerifierKey> {
         self.all.iter().map(|witness| witness.key.clone()).collect()
     }

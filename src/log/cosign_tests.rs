@@ -1,16 +1,15 @@
 use super::*;
 use crate::log::stored_tree::Unread;
-use crate::tlog::checkpoint::Log;
-use crate::tlog::cosignature::{self, Timestamp};
-use crate::tlog::key::KeyName;
-use crate::tlog::note::SignerKey;
-use crate::tlog::plan::{Hashes, RootPlan};
-use crate::tlog::proof::ConsistencyProof;
-use crate::tlog::tile::HashRange;
-use crate::tlog::tree::{Frontier, Hash, Subtree, leaf_hash};
-use crate::tlog::witness::Refusal;
+use tlog::checkpoint::Log;
+use tlog::cosignature::{self, Timestamp};
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
+use tlog::plan::{Hashes, RootPlan};
+use tlog::proof::ConsistencyProof;
+use tlog::tile::HashRange;
+use tlog::tree::{Frontier, Hash, Subtree, leaf_hash};
+use tlog::witness::Refusal;
 
-/// A log in memory.
 struct KnownTree {
     leaves: Vec<Hash>,
 }
@@ -73,13 +72,13 @@ struct FakeWitness {
 
 impl WitnessClient for FakeWitness {
     async fn post(&self, url: &str, body: String) -> Result<Reply, String> {
-        *self.requests.lock().expect("no panic") += 1;
+        *self.requests.lock() += 1;
         if let Some(answer) = &self.answers {
             return Ok(answer.clone());
         }
         let seed = url.strip_prefix("https://witness").and_then(|rest| rest.strip_suffix(".example/w/add-checkpoint"));
         let seed: u8 = seed.and_then(|seed| seed.parse().ok()).ok_or("no such witness")?;
-        let mut latest = self.latest.lock().expect("no panic");
+        let mut latest = self.latest.lock();
         let logs = [Log::of_key(log_key().verifier().clone())];
         let authentic = AddCheckpoint::parse(body.as_bytes()).expect("a request").authenticate(&logs).expect("ours");
         let (status, content_type, body) = match authentic.judge(latest.get(&seed).copied()) {
@@ -110,10 +109,10 @@ async fn a_witness_is_asked_from_where_it_stands() {
     let mine = witness(1);
     assert!(cosign(&mine, &client, &tree, 3).await.is_ok());
     assert!(cosign(&mine, &client, &tree, 300).await.is_ok());
-    assert_eq!(*client.requests.lock().expect("no panic"), 2, "it is known from where");
+    assert_eq!(*client.requests.lock(), 2, "it is known from where");
     // A program that was started anew does not know, and is told.
     assert!(cosign(&witness(1), &client, &tree, 700).await.is_ok());
-    assert_eq!(*client.requests.lock().expect("no panic"), 4);
+    assert_eq!(*client.requests.lock(), 4);
     // The first one finds that the other was there, also for the very same tree.
     assert!(cosign(&mine, &client, &tree, 700).await.is_ok());
     assert_eq!(cosign(&mine, &client, &tree, 600).await, Err(NotCosigned::Ahead { size: 700 }));
@@ -143,7 +142,7 @@ async fn a_fork_is_told_from_a_witness_that_is_away() {
         Some(Reply { status: 409, content_type: Some(STALE_CONTENT_TYPE.to_owned()), body: "7\n".to_owned() });
     let client = FakeWitness { answers: endless, ..FakeWitness::default() };
     assert!(matches!(cosign(&witness(1), &client, &forked, 300).await, Err(NotCosigned::Away(_))));
-    assert_eq!(*client.requests.lock().expect("no panic"), TRIES);
+    assert_eq!(*client.requests.lock(), TRIES);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The log entry by entry: leaves rebuilt from custody, each compared with its stored hash; and the checkpoints that prove them.
+//! Reads log entries: leaves rebuilt from custody, each compared with its stored hash, and the checkpoints that prove
+//! them.
 
 use crate::log::queries::Log;
 use crate::log::stored_tree::{StoredTree, Unread};
@@ -6,25 +7,23 @@ use crate::postgres::remedy::DatabaseError;
 use crate::record::digest::{Hash, sha256};
 use crate::record::leaf::Disposition;
 use crate::record::leaf_fields::{Cause, LeafFields};
-use crate::tlog::checkpoint::SignedCheckpoint;
-use crate::tlog::cosignature::VerifierKey;
-use crate::tlog::note::{Note, Signature};
-use crate::tlog::plan::Hashes;
-use crate::tlog::tile::HashRange;
-use crate::tlog::tree::leaf_hash;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::cosignature::VerifierKey;
+use tlog::note::{Note, Signature};
+use tlog::plan::Hashes;
+use tlog::tile::HashRange;
+use tlog::tree::leaf_hash;
 
 /// An entry of custody, as its leaf has it.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its leaf index.
     pub index: u64,
     /// What the leaf says, made of the row.
     pub fields: LeafFields,
     /// The stored hash of the leaf.
     pub leaf_hash: Hash,
-    /// The stored headers.
     pub headers: Option<Vec<u8>>,
     /// The publisher's bytes. `None` where custody does not have them any more.
     pub payload: Option<Vec<u8>>,
@@ -41,7 +40,6 @@ impl Entry {
 /// A row of custody that does not give its leaf's hash any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// Its leaf index.
     pub index: u64,
 }
 
@@ -54,11 +52,9 @@ impl std::fmt::Display for Changed {
 /// An entry in a list.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Its leaf index.
     pub index: u64,
     /// recorded, duplicate or rejected.
     pub disposition: String,
-    /// The subject.
     pub subject: String,
     /// When it was committed.
     pub committed_at: String,
@@ -67,9 +63,7 @@ pub struct Listed {
 /// A checkpoint as it is stored, which nobody has verified.
 #[derive(Clone, Debug)]
 pub struct StoredCheckpoint {
-    /// The log's name.
     pub origin: String,
-    /// The tree's size.
     pub tree_size: u64,
     /// The note, with the cosignatures that were collected since.
     pub note: Note,
@@ -151,9 +145,8 @@ impl Log {
         lane: Option<&str>,
         limit: i64,
     ) -> Result<Vec<Listed>, DatabaseError> {
-        let reading = async {
-            let mut lease = self.0.lease().await?;
-            let rows: Vec<(i64, String, String, String)> = sqlx::query_as(
+        let reading = self.0.run("looking for a record", async |connection| {
+            sqlx::query_as(
                 "select leaf_index, disposition, subject,
                     to_char(committed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
                 from ledger.entries_by_record($1)
@@ -164,13 +157,10 @@ impl Log {
             .bind(record_id)
             .bind(lane)
             .bind(limit)
-            .fetch_all(&mut *lease)
+            .fetch_all(connection)
             .await
-            .map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(rows)
-        };
-        let rows = self.0.bounded("looking for a record", reading).await?;
+        });
+        let rows: Vec<(i64, String, String, String)> = reading.await?;
         Ok(rows
             .into_iter()
             .map(|(index, disposition, subject, committed_at)| Listed {
@@ -182,17 +172,13 @@ impl Log {
             .collect())
     }
 
-    /// One entry, whole.
     pub async fn entry(&self, index: u64) -> Result<Option<Entry>, DatabaseError> {
         let Ok(index) = i64::try_from(index) else { return Ok(None) };
-        let reading = async {
-            let mut lease = self.0.lease().await?;
-            let entry = sqlx::query_as(ENTRY).bind(index).fetch_optional(&mut *lease).await;
-            let entry = entry.map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(entry)
-        };
-        self.0.bounded("reading an entry", reading).await
+        self.0
+            .run("reading an entry", async |connection| {
+                sqlx::query_as(ENTRY).bind(index).fetch_optional(connection).await
+            })
+            .await
     }
 
     /// Of the newest checkpoints of the log's present name, the one that most witnesses cosigned; of those the newest. It covers
@@ -200,9 +186,8 @@ impl Log {
     pub async fn newest_checkpoint(&self, covering: Option<u64>) -> Result<Option<StoredCheckpoint>, DatabaseError> {
         let smallest = covering.map_or(0, |index| index.saturating_add(1));
         let compared = if covering.is_some() { CHECKPOINTS_COMPARED } else { 1 };
-        let reading = async {
-            let mut lease = self.0.lease().await?;
-            let row: Option<(String, i64, String, Vec<String>)> = sqlx::query_as(
+        let reading = self.0.run("reading the newest checkpoint", async |connection| {
+            sqlx::query_as(
                 // A row a second, for years: each origin is found by a step in the primary key, and nothing is scanned.
                 "with recursive name as (
                     (select origin from ledger.checkpoint order by origin limit 1)
@@ -240,13 +225,10 @@ impl Log {
             )
             .bind(i64::try_from(smallest).unwrap_or(i64::MAX))
             .bind(compared)
-            .fetch_optional(&mut *lease)
+            .fetch_optional(connection)
             .await
-            .map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(row)
-        };
-        let row = self.0.bounded("reading the newest checkpoint", reading).await?;
+        });
+        let row: Option<(String, i64, String, Vec<String>)> = reading.await?;
         let Some((origin, tree_size, note, lines)) = row else { return Ok(None) };
         let broken = |why: String| {
             DatabaseError::of_the_operator(format!("the checkpoint of {origin} at size {tree_size} is broken: {why}"))
@@ -272,48 +254,41 @@ impl Log {
             .iter()
             .filter(|line| witnesses.iter().any(|key| line.name() == key.name() && line.id() == key.id()))
             .collect();
-        let writing = async {
-            let mut lease = self.0.lease().await?;
-            sqlx::query(
-                "insert into ledger.cosignature (origin, tree_size, witness, line)
+        self.0
+            .run("keeping cosignatures", async |connection| {
+                sqlx::query(
+                    "insert into ledger.cosignature (origin, tree_size, witness, line)
                 select $1, $2, witness, line from unnest($3::text[], $4::text[]) as new (witness, line)
                 on conflict do nothing",
-            )
-            .bind(checkpoint.checkpoint().origin().as_str())
-            .bind(i64::try_from(checkpoint.head().size).expect("a size of our own tree fits"))
-            .bind(added.iter().map(|line| line.name().as_str()).collect::<Vec<_>>())
-            .bind(added.iter().map(ToString::to_string).collect::<Vec<_>>())
-            .execute(&mut *lease)
+                )
+                .bind(checkpoint.checkpoint().origin().as_str())
+                .bind(i64::try_from(checkpoint.head().size).expect("a size of our own tree fits"))
+                .bind(added.iter().map(|line| line.name().as_str()).collect::<Vec<_>>())
+                .bind(added.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
+                Ok(())
+            })
             .await
-            .map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(())
-        };
-        self.0.bounded("keeping cosignatures", writing).await
     }
 
     async fn read_leaves(&self, first: u64, count: u64) -> Result<(Vec<Entry>, Option<i64>), DatabaseError> {
         let bound = |index: u64| i64::try_from(index).unwrap_or(i64::MAX);
-        let mut lease = self.0.lease().await?;
-        let entries: Vec<Entry> = sqlx::query_as(LEAVES)
-            .bind(bound(first))
-            .bind(bound(first.saturating_add(count)))
-            .fetch_all(&mut *lease)
-            .await
-            .map_err(DatabaseError::new)?;
-        lease.keep();
+        let range = (bound(first), bound(first.saturating_add(count)));
+        let reading = self.0.run("reading leaves", async |connection| {
+            sqlx::query_as(LEAVES).bind(range.0).bind(range.1).fetch_all(connection).await
+        });
+        let entries: Vec<Entry> = reading.await?;
         let begins_at = if entries.len() as u64 == count { None } else { Some(self.begins_at().await?) };
         Ok((entries, begins_at))
     }
 
     /// The index of the first leaf that is there.
     async fn begins_at(&self) -> Result<i64, DatabaseError> {
-        let mut lease = self.0.lease().await?;
-        let begins_at: Option<i64> = sqlx::query_scalar("select min(first_leaf) from ledger.batch")
-            .fetch_one(&mut *lease)
-            .await
-            .map_err(DatabaseError::new)?;
-        lease.keep();
+        let reading = self.0.run("looking for the first leaf", async |connection| {
+            sqlx::query_scalar("select min(first_leaf) from ledger.batch").fetch_one(connection).await
+        });
+        let begins_at: Option<i64> = reading.await?;
         Ok(begins_at.unwrap_or(0))
     }
 
@@ -343,7 +318,7 @@ impl StoredTree for Log {
 
     async fn leaves(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, Unread> {
         let reading = self.read_leaves(first, count);
-        let (entries, begins_at) = self.0.bounded("reading leaves", reading).await.map_err(|error| unread(&error))?;
+        let (entries, begins_at) = reading.await.map_err(|error| unread(&error))?;
         if let Some(begins_at) = begins_at {
             return Err(Self::missing(first, begins_at));
         }

@@ -1,7 +1,7 @@
-//! What a proof shows besides hashes: the leaf that was logged, and the publisher's bytes that it covers.
+//! The evidence in a proof, besides hashes: the leaf that was logged, and the publisher's bytes that it covers.
 //!
-//! `"LEDGER-PROOF\0"`, a version byte, and fields like those of a leaf: 1 the leaf, 2 the headers, 3 the payload. Nothing of it is
-//! to be believed before [`Evidence::examine`] has compared it, and before the leaf's hash was found in the log.
+//! The encoding is `"LEDGER-PROOF\0"`, a version byte, and fields like those of a leaf: 1 the leaf, 2 the headers, 3
+//! the payload. It is untrusted until [`Evidence::examine`] has compared it, and the leaf's hash was found in the log.
 
 use crate::record::digest::{Hash, hex, sha256};
 use crate::record::leaf_fields::{BadLeaf, LeafFields};
@@ -29,12 +29,10 @@ pub enum BadEvidence {
     Fields(BadTlv),
     /// A field that this program does not know.
     Unknown {
-        /// Its tag.
         tag: u8,
     },
     /// There is no leaf in it.
     NoLeaf,
-    /// The leaf is none.
     Leaf(BadLeaf),
     /// The bytes are not those that the leaf covers.
     Another {

@@ -1,13 +1,13 @@
-//! `ledgerd keygen`: the log's key, made once and kept.
+//! `ledgerd keygen`: creates the log's signing key once, and never overwrites it.
 
 use crate::command::{Exit, Failure, output};
-use crate::tlog::key::{KeyName, SignerKey};
-use crate::tlog::{cosignature, note};
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The verifier key that is printed is for everybody who checks: publish it where nobody can \
@@ -19,9 +19,6 @@ pub(crate) struct Arguments {
     /// Where the secret key is written; a file that exists is left alone
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// A key for `ledgerd witness`, which cosigns the checkpoints of others
-    #[arg(long)]
-    witness: bool,
 }
 
 const SEED_BYTES: usize = 32;
@@ -32,11 +29,8 @@ pub(crate) fn run(arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let mut seed = [0; SEED_BYTES];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::new(Exit::Failed, format!("the system gives no randomness: {error}")))?;
-    let (secret, verifier) = if arguments.witness {
-        texts(&SignerKey::<{ cosignature::COSIGNATURE_V1 }>::from_seed(name, &seed).map_err(usage)?)
-    } else {
-        texts(&SignerKey::<{ note::ED25519 }>::from_seed(name, &seed).map_err(usage)?)
-    };
+    let key = SignerKey::from_seed(name, &seed).map_err(usage)?;
+    let (secret, verifier) = (key.secret_text() + "\n", key.verifier().to_string());
     let path = arguments.out.display();
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&arguments.out);
     let written = file.and_then(|mut file| {
@@ -50,8 +44,4 @@ pub(crate) fn run(arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
         output::line(verifier);
     }
     Ok(())
-}
-
-fn texts<const TYPE: u8>(key: &SignerKey<TYPE>) -> (String, String) {
-    (key.secret_text() + "\n", key.verifier().to_string())
 }

@@ -1,12 +1,9 @@
 //! The log over HTTP, c2sp.org/tlog-tiles below `/log`: the newest checkpoint, tiles of hashes, bundles of entries.
 //!
-//! Nothing is served that the newest checkpoint does not cover, and what is served never changes. An entry is a leaf, which
-//! holds hashes of the publisher's bytes and not the bytes.
+//! Only what the newest checkpoint covers is served, and it never changes. An entry is a leaf, which holds hashes of
+//! the publisher's bytes and not the bytes.
 
 use crate::log::stored_tree::{StoredTree, Unread};
-use crate::tlog::checkpoint::Checkpoint;
-use crate::tlog::note::Note;
-use crate::tlog::tile::{Content, HashRange, TILE_WIDTH, Tile, Width, encode_bundle, encode_hashes};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -17,6 +14,9 @@ use flate2::write::GzEncoder;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tlog::checkpoint::Checkpoint;
+use tlog::note::Note;
+use tlog::tile::{Content, HashRange, TILE_WIDTH, Tile, Width, encode_bundle, encode_hashes};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 

@@ -1,7 +1,7 @@
 use super::*;
-use crate::tlog::plan::Hashes;
 use axum::body::to_bytes;
 use axum::http::HeaderValue;
+use tlog::plan::Hashes;
 use tokio::sync::Notify;
 
 /// A store that answers as it is told to.

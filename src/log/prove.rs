@@ -1,4 +1,5 @@
-//! `ledgerd prove`: writes the file that proves an entry to whoever has the log's verifier key, without database or network.
+//! `ledgerd prove`: writes a file that proves an entry. Anyone with the log's verifier key can check it, without
+//! database or network.
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
@@ -6,12 +7,12 @@ use crate::log::entries::{Entry, Listed, StoredCheckpoint};
 use crate::log::evidence::Evidence;
 use crate::log::queries::Log;
 use crate::record::subject::{Lane, safe_token};
-use crate::tlog::checkpoint::Checkpoint;
-use crate::tlog::plan::InclusionPlan;
-use crate::tlog::receipt::Receipt;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
+use tlog::checkpoint::Checkpoint;
+use tlog::plan::InclusionPlan;
+use tlog::receipt::Receipt;
 use tokio::time::{Instant, sleep};
 
 #[derive(Debug, clap::Args)]

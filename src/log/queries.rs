@@ -1,14 +1,13 @@
-//! What the transparency log holds: the stored hashes that proofs and tiles are made of, the leaves themselves, and the
-//! checkpoints that were signed.
+//! The queries on the transparency log: the stored hashes for proofs and tiles, the leaves, and the signed checkpoints.
 
 use crate::log::signer::Tree;
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
-use crate::tlog::checkpoint::{Origin, SignedCheckpoint};
-use crate::tlog::plan::Hashes;
-use crate::tlog::tile::HashRange;
-use crate::tlog::tree::{Hash, TreeHead};
 use sqlx::PgConnection;
+use tlog::checkpoint::{Origin, SignedCheckpoint};
+use tlog::plan::Hashes;
+use tlog::tile::HashRange;
+use tlog::tree::{Hash, TreeHead};
 
 /// The log, over connections of its own: its readers never hold up a commit.
 #[derive(Debug)]
@@ -17,16 +16,10 @@ pub struct Log(pub Connections);
 impl Log {
     /// The tree as it stands.
     pub async fn head(&self) -> Result<TreeHead, DatabaseError> {
-        self.0.bounded("reading the tree's head", self.read_head()).await
-    }
-
-    async fn read_head(&self) -> Result<TreeHead, DatabaseError> {
-        let mut lease = self.0.lease().await?;
-        let head: Option<(i64, Vec<u8>)> = sqlx::query_as("select size, root from ledger.tree_head")
-            .fetch_optional(&mut *lease)
-            .await
-            .map_err(DatabaseError::new)?;
-        lease.keep();
+        let reading = self.0.run("reading the tree's head", async |connection| {
+            sqlx::query_as("select size, root from ledger.tree_head").fetch_optional(connection).await
+        });
+        let head: Option<(i64, Vec<u8>)> = reading.await?;
         let broken = || DatabaseError::of_the_operator("ledger.tree_head has no row, or a broken one".to_owned());
         let (size, root) = head.ok_or_else(broken)?;
         let (Ok(size), Ok(root)) = (u64::try_from(size), Hash::try_from(root)) else { return Err(broken()) };
@@ -35,62 +28,50 @@ impl Log {
 
     /// The stored hashes of these ranges: leaf hashes at level 0, complete subtrees above. One that is missing is left out.
     pub async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, DatabaseError> {
-        self.0.bounded("reading hashes of the tree", self.read_hashes(ranges)).await
-    }
-
-    async fn read_hashes(&self, ranges: &[HashRange]) -> Result<Hashes, DatabaseError> {
-        let mut lease = self.0.lease().await?;
-        let mut hashes = Hashes::new();
-        for range in ranges {
-            for (index, hash) in read_range(&mut lease, range).await.map_err(DatabaseError::new)? {
-                if let (Ok(index), Ok(hash)) = (u64::try_from(index), Hash::try_from(hash)) {
-                    hashes.insert(range.level, index, hash);
+        self.0
+            .run("reading hashes of the tree", async |connection| {
+                let mut hashes = Hashes::new();
+                for range in ranges {
+                    for (index, hash) in read_range(connection, range).await? {
+                        if let (Ok(index), Ok(hash)) = (u64::try_from(index), Hash::try_from(hash)) {
+                            hashes.insert(range.level, index, hash);
+                        }
+                    }
                 }
-            }
-        }
-        lease.keep();
-        Ok(hashes)
+                Ok(hashes)
+            })
+            .await
     }
 
     /// The newest checkpoint that was signed in this name: the note.
     pub async fn last_checkpoint(&self, origin: &Origin) -> Result<Option<String>, DatabaseError> {
-        self.0.bounded("reading the last checkpoint", self.read_last_checkpoint(origin)).await
-    }
-
-    async fn read_last_checkpoint(&self, origin: &Origin) -> Result<Option<String>, DatabaseError> {
-        let mut lease = self.0.lease().await?;
-        let note =
-            sqlx::query_scalar("select note from ledger.checkpoint where origin = $1 order by tree_size desc limit 1")
-                .bind(origin.as_str())
-                .fetch_optional(&mut *lease)
-                .await
-                .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(note)
+        self.0
+            .run("reading the last checkpoint", async |connection| {
+                let query = "select note from ledger.checkpoint where origin = $1 order by tree_size desc limit 1";
+                sqlx::query_scalar(query).bind(origin.as_str()).fetch_optional(connection).await
+            })
+            .await
     }
 
     /// Keeps a checkpoint. Another instance may have signed the same tree already.
     pub async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), DatabaseError> {
-        self.0.bounded("keeping a checkpoint", self.insert_checkpoint(checkpoint)).await
-    }
-
-    async fn insert_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), DatabaseError> {
-        let mut lease = self.0.lease().await?;
-        let TreeHead { size, root } = checkpoint.head();
-        sqlx::query(
-            "insert into ledger.checkpoint (origin, tree_size, root, note)
+        self.0
+            .run("keeping a checkpoint", async |connection| {
+                let TreeHead { size, root } = checkpoint.head();
+                sqlx::query(
+                    "insert into ledger.checkpoint (origin, tree_size, root, note)
             values ($1, $2, $3, $4)
             on conflict (origin, tree_size) do nothing",
-        )
-        .bind(checkpoint.checkpoint().origin().as_str())
-        .bind(i64::try_from(size).expect("a size of our own tree fits"))
-        .bind(&root[..])
-        .bind(checkpoint.to_string())
-        .execute(&mut *lease)
-        .await
-        .map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(())
+                )
+                .bind(checkpoint.checkpoint().origin().as_str())
+                .bind(i64::try_from(size).expect("a size of our own tree fits"))
+                .bind(&root[..])
+                .bind(checkpoint.to_string())
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+            .await
     }
 }
 

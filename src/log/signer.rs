@@ -1,24 +1,24 @@
-//! Signs the tree: each second in which it grew, it is signed, written to the anchor file, and released;
-//! and never one that is smaller than, or different from, what was signed before.
+//! Signs the tree. In each second in which the tree grew, its head is signed, written to the anchor file, and released.
+//! A tree that is smaller than, or different from, a signed one is never signed.
 //!
-//! The order is the promise: what anybody can see is on our own disk first. So whatever happens to the database, the next
-//! signature is checked against it.
+//! The order matters: a checkpoint is on the local disk before anybody can see it. So whatever happens to the database,
+//! the next signature is checked against that file.
 
 use crate::health::{Dependency, Pulse};
 use crate::log::anchor::{Anchor, Last, Line};
 use crate::metrics::CheckpointMetrics;
 use crate::retry::Backoff;
-use crate::tlog::checkpoint::{Log, Origin, SignedCheckpoint};
-use crate::tlog::key::KeyName;
-use crate::tlog::note::SignerKey;
-use crate::tlog::plan::{ConsistencyPlan, Hashes};
-use crate::tlog::tile::HashRange;
-use crate::tlog::tree::TreeHead;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tlog::checkpoint::{Log, Origin, SignedCheckpoint};
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
+use tlog::plan::{ConsistencyPlan, Hashes};
+use tlog::tile::HashRange;
+use tlog::tree::TreeHead;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,11 +40,9 @@ pub trait Tree {
 
 /// Where checkpoints are announced. Nobody waits for it: the next one says the same and more.
 pub trait CheckpointPublisher {
-    /// Announces a checkpoint.
     fn announce(&self, checkpoint: &SignedCheckpoint) -> impl Future<Output = ()> + Send;
 }
 
-/// How often.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// A tree that grew is signed after this time at the latest.
@@ -63,15 +61,12 @@ pub struct SignerContext<'a> {
     pub key: &'a SignerKey,
     /// What was signed, on our own disk.
     pub anchor: &'a Anchor,
-    /// How often to sign.
     pub pace: Pace,
     /// Told what was released.
     pub released: &'a Released,
     /// Told when it refuses to sign, and when the tree cannot be read.
     pub health: &'a Dependency,
-    /// Its sign of life.
     pub pulse: &'a Pulse,
-    /// Its counters.
     pub metrics: &'a CheckpointMetrics,
     /// Cancelled when the daemon is to stop.
     pub stop: &'a CancellationToken,
@@ -112,14 +107,12 @@ pub async fn run<T: Tree, H: CheckpointPublisher>(tree: &T, publisher: &H, conte
     }
 }
 
-/// What was signed last.
 struct Signed {
     key: SignerKey,
     last: Option<SignedCheckpoint>,
     announced_at: Option<Instant>,
 }
 
-/// Nothing was signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Unsigned {
     /// Time helps, or an operator: a server is away, a disk is full.
@@ -241,7 +234,7 @@ async fn prove_growth<T: Tree>(
     tree: &T,
     earlier: TreeHead,
     head: TreeHead,
-) -> Result<crate::tlog::proof::ConsistencyProof, Unsigned> {
+) -> Result<tlog::proof::ConsistencyProof, Unsigned> {
     let plan = ConsistencyPlan::new(earlier.size, head.size).map_err(|_| {
         Unsigned::Refused(format!("it has {} leaves, and {} were signed before", head.size, earlier.size))
     })?;

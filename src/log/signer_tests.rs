@@ -1,8 +1,9 @@
 use super::*;
 use crate::health::stalls::Patience;
 use crate::health::{Health, Pulse};
-use crate::tlog::tree::{Frontier, Hash, Subtree};
+use crate::metrics::Metrics;
 use std::sync::Mutex;
+use tlog::tree::{Frontier, Hash, Subtree};
 
 /// A tree in memory, which a test may also falsify.
 #[derive(Default)]
@@ -88,7 +89,7 @@ impl SignerWorld {
                 Duration::from_mins(1),
                 Patience { tell_after: Duration::from_mins(1), restart_after: Duration::from_mins(1) },
             ),
-            metrics: CheckpointMetrics::default(),
+            metrics: Metrics::new().checkpoints,
             stop: CancellationToken::new(),
             _folder: folder,
         }

@@ -1,9 +1,8 @@
-//! What readers of the log ask of the store: hashes for proofs and tiles, and leaves.
+//! The interface through which readers of the log get hashes for proofs and tiles, and leaves.
 
-use crate::tlog::plan::Hashes;
-use crate::tlog::tile::HashRange;
-use std::fmt;
 use std::future::Future;
+use tlog::plan::Hashes;
+use tlog::tile::HashRange;
 
 /// Where the log's hashes and leaves are stored.
 pub trait StoredTree: Send + Sync + 'static {
@@ -15,26 +14,18 @@ pub trait StoredTree: Send + Sync + 'static {
 }
 
 /// The store did not give what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
     /// It cannot be asked now; later it can.
+    #[error("{0}")]
     Away(String),
     /// These leaves were removed with all that came before them: the log begins at this index.
+    #[error("the entries below index {begins_at} were removed")]
     Removed {
         /// The index of the first leaf that is still there.
         begins_at: u64,
     },
     /// What is stored contradicts itself: somebody changed it.
+    #[error("{0}")]
     Broken(String),
 }
-
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unread::Away(what) | Unread::Broken(what) => f.write_str(what),
-            Unread::Removed { begins_at } => write!(f, "the entries below index {begins_at} were removed"),
-        }
-    }
-}
-
-impl std::error::Error for Unread {}

@@ -1,4 +1,4 @@
-//! `ledgerd verify-proof`: checks that what a proof shows is in the log. It asks neither database nor network.
+//! `ledgerd verify-proof`: checks that the content of a proof is in the log. It uses neither database nor network.
 
 use crate::command::{Exit, Failure, output};
 use crate::log::evidence::Evidence;
@@ -7,14 +7,14 @@ use crate::record::leaf::Disposition;
 use crate::record::leaf_fields::LeafFields;
 use crate::record::message::{Headers, utc_text};
 use crate::record::subject::{Lane, Subject, Table};
-use crate::tlog::checkpoint::Log;
-use crate::tlog::cosignature::{self, Quorum, cosignatures};
-use crate::tlog::note;
-use crate::tlog::receipt::{RECEIPT_BYTES_MAX, Receipt, Verified};
-use crate::tlog::tree::leaf_hash;
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use tlog::checkpoint::Log;
+use tlog::cosignature::{self, Quorum, cosignatures};
+use tlog::note;
+use tlog::receipt::{RECEIPT_BYTES_MAX, Receipt, Verified};
+use tlog::tree::leaf_hash;
 
 #[derive(Debug, clap::Args)]
 #[command(

@@ -1,12 +1,12 @@
 use super::*;
 use crate::record::digest::sha256;
-use crate::tlog::checkpoint::SignedCheckpoint;
-use crate::tlog::cosignature::{Timestamp, collect};
-use crate::tlog::key::KeyName;
-use crate::tlog::plan::{Hashes, InclusionPlan, RootPlan};
-use crate::tlog::proof::ConsistencyProof;
-use crate::tlog::tree::TreeHead;
-use crate::tlog::witness::AddCheckpoint;
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::cosignature::{Timestamp, collect};
+use tlog::key::KeyName;
+use tlog::plan::{Hashes, InclusionPlan, RootPlan};
+use tlog::proof::ConsistencyProof;
+use tlog::tree::TreeHead;
+use tlog::witness::AddCheckpoint;
 
 const PAYLOAD: &[u8] = br#"{"event_id":"EXEC-BRM-CTO-1708451234568"}"#;
 const ID: &str = "EXEC-BRM-CTO-1708451234568";

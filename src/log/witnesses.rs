@@ -1,15 +1,14 @@
-//! The configured witnesses: they are asked for each new checkpoint, beside the signing and
-//! never in its way.
+//! Asks the configured witnesses to cosign each new checkpoint. This runs beside the signing, and never delays it.
 
 use crate::command::{Exit, Failure};
 use crate::config::Config;
 use crate::log::cosign::{NotCosigned, Witness, Witnesses};
 use crate::log::http_client::Client;
 use crate::log::queries::Log;
-use crate::tlog::checkpoint::SignedCheckpoint;
-use crate::tlog::note::SignerKey;
 use std::sync::Arc;
 use std::time::Duration;
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::note::SignerKey;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
-//! The accounts of `nats/agents.conf`, one for each actor: what it may do at the server.
+//! Generates the NATS accounts of `nats/agents.conf`: one for each actor, with its permissions on the server.
 //!
-//! An account of its own, since in a shared one the server publishes its answers to whatever subject a publisher names as
-//! its reply, another actor's among them. What leaves the account is what it imports, each lane written out.
+//! In a shared account, the server would publish its answers on any reply subject that a publisher names, even another
+//! actor's. Only what an account imports leaves it, and each lane is listed.
 
 use crate::record::subject::Lane;
 use std::collections::HashMap;
@@ -12,7 +12,6 @@ use std::fmt::Write as _;
 pub struct Actor {
     /// Its name: the last token of its subjects, its user, and its account.
     pub name: String,
-    /// Where it publishes.
     pub lanes: Vec<Lane>,
     /// Whether it hears of every agent's budget, and not of its own alone.
     pub hears_all_alerts: bool,

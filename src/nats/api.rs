@@ -1,4 +1,4 @@
-//! What the server says: the JetStream API's requests that the ledger needs, each bounded in time.
+//! A client for the JetStream API: the requests that the ledger needs, each with a time limit.
 
 use crate::nats::client::{Connection, REQUEST_TIMEOUT};
 use crate::record::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,37 +23,29 @@ pub struct Api {
 }
 
 /// The server's no, or its silence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// There is no such stream.
+    #[error("the stream does not exist: run `ledgerd setup`")]
     StreamNotFound,
     /// There is no such consumer.
+    #[error("the consumer does not exist: run `ledgerd setup`")]
     ConsumerNotFound,
     /// There is such a consumer already, and it is another one.
+    #[error("the consumer exists already: somebody else has just made it")]
     ConsumerExists,
     /// There is no such message.
+    #[error("the stream does not hold the message")]
     MessageNotFound,
     /// The consumer was changed so that messages can be lost.
+    #[error("{0}")]
     Danger(String),
     /// No answer: the server is away, or its permissions do not allow the request.
+    #[error("{0}")]
     Silent(String),
-    /// Any other answer.
+    #[error("{0}")]
     Refused(String),
 }
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ApiError::StreamNotFound => f.write_str("the stream does not exist: run `ledgerd setup`"),
-            ApiError::ConsumerNotFound => f.write_str("the consumer does not exist: run `ledgerd setup`"),
-            ApiError::ConsumerExists => f.write_str("the consumer exists already: somebody else has just made it"),
-            ApiError::MessageNotFound => f.write_str("the stream does not hold the message"),
-            ApiError::Danger(what) | ApiError::Silent(what) | ApiError::Refused(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for ApiError {}
 
 /// The client's own request timeout does not bound a request that cannot even be sent; this does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
@@ -83,7 +74,6 @@ impl Api {
         Self { connection: connection.clone(), context }
     }
 
-    /// The connection.
     pub fn client(&self) -> &Client {
         &self.connection.client
     }
@@ -143,12 +133,10 @@ impl Api {
         self.call(format!("STREAM.CREATE.{}", config.name), config).await
     }
 
-    /// Changes a stream.
     pub async fn update_stream(&self, config: &stream::Config) -> Result<stream::Info, ApiError> {
         self.call(format!("STREAM.UPDATE.{}", config.name), config).await
     }
 
-    /// A consumer.
     pub async fn consumer_info(&self, stream: &str, name: &str) -> Result<consumer::Info, ApiError> {
         self.call(format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await
     }

@@ -1,4 +1,4 @@
-//! How the server is reached: the connection, its credentials, and what it reports about itself.
+//! The connection to the NATS server, with its credentials and the events that it reports.
 
 use crate::health::Health;
 use crate::record::subject::safe_token;
@@ -8,11 +8,12 @@ use async_nats::connection::State;
 use async_nats::{Auth, AuthError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use futures_util::future::join_all;
 use nkeys::KeyPair;
+use parking_lot::{Mutex, MutexGuard};
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -33,7 +34,6 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// The client's certificate, with `key_file`.
     pub certificate_file: Option<PathBuf>,
-    /// The certificate's key.
     pub key_file: Option<PathBuf>,
 }
 
@@ -64,21 +64,13 @@ impl Settings {
     }
 }
 
-/// No connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct ConnectError {
     /// The server, or this configuration, says no: waiting would not help.
     pub refused: bool,
     what: String,
 }
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 /// A dead connection is noticed within two of these.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -93,7 +85,6 @@ const NAMELESS_INBOX: &str = "_INBOX_ledgerd";
 /// A connection that was made once, and makes itself anew from then on.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The client.
     pub client: Client,
     /// Counts how often the connection was made.
     pub connected: watch::Receiver<u64>,
@@ -182,7 +173,6 @@ impl fmt::Debug for Link {
 const SHARED: &str = "shared";
 
 impl Link {
-    /// Not connected yet.
     pub fn new(settings: Settings) -> Self {
         Self { settings: watch::Sender::new(settings), clients: Mutex::default() }
     }
@@ -204,7 +194,7 @@ impl Link {
     }
 
     fn clients(&self) -> MutexGuard<'_, BTreeMap<&'static str, Client>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.lock()
     }
 
     /// Whether these are its settings.

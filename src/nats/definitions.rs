@@ -1,4 +1,4 @@
-//! What the streams and consumers must be: the files in `nats/`, and how a server's differ from them.
+//! The definitions of the streams and consumers from the files in `nats/`, and the differences of a server's from them.
 
 use crate::record::subject::Lane;
 use async_nats::jetstream::{consumer, stream};
@@ -16,11 +16,8 @@ const CONSUMER: &str = include_str!("../../nats/consumers/lane.json");
 pub struct Names {
     /// Everything that agents publish.
     pub ledger: String,
-    /// Rejects.
     pub dlq: String,
-    /// Receipts.
     pub receipts: String,
-    /// Budget alerts.
     pub alerts: String,
     /// What the consumers' names begin with.
     pub consumer_prefix: String,
@@ -62,13 +59,9 @@ pub fn consumer(names: &Names, lane: Lane) -> consumer::Config {
 /// One setting in which the server differs from the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// The stream or consumer.
     pub of: String,
-    /// The setting.
     pub setting: String,
-    /// What the file says.
     pub expected: Value,
-    /// What the server has.
     pub found: Value,
     /// With it, messages can be lost: the daemon refuses to run.
     pub dangerous: bool,
@@ -221,7 +214,7 @@ mod tests {
         assert!(stream_drift(&ledger, &ledger, true).is_empty());
         assert!(Lane::ALL.iter().all(|lane| ledger.subjects.contains(&lane.filter())));
         assert!(dlq.max_message_size > ledger.max_message_size);
-        for lane in Lane::ALL {
+        for &lane in Lane::ALL {
             let config = consumer(&names(), lane);
             assert!(consumer_drift(&names(), lane, &config).is_empty());
             assert_eq!(config.durable_name, Some(format!("ledgerd-{lane}")));

@@ -1,7 +1,8 @@
-//! Publishing to a stream: the inbox that the stream answers to, and how its answer is told from others.
+//! Publishes to a stream through an inbox, and distinguishes the stream's answer from other answers.
 //!
-//! Whoever subscribes to the subject sees the inbox too, and some clients answer every message that has one. The client library
-//! takes the first answer for the stream's. So each publication here has an inbox that stays open until the stream itself answers.
+//! Every subscriber of the subject sees the inbox too, and some clients answer every message that has one. The client
+//! library takes the first answer for the stream's. So each publication here has an inbox that stays open until the
+//! stream itself answers.
 
 use crate::nats::api::{Api, ApiError};
 use crate::nats::client::{REQUEST_TIMEOUT, with_sources};
@@ -14,7 +15,6 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// A message to publish.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) subject: String,
@@ -25,9 +25,7 @@ pub(crate) struct Outgoing {
 /// Where the server put a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The stream.
     pub stream: String,
-    /// The sequence.
     pub sequence: u64,
     /// The server knew the message id already, and stored nothing.
     pub duplicate: bool,
@@ -38,8 +36,10 @@ pub struct Stored {
 pub(crate) enum Refusal {
     /// No stream listens on the subject.
     NoStream,
-    /// The stream's error.
-    Error { code: u64, description: String },
+    Error {
+        code: u64,
+        description: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -51,7 +51,6 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The stream's answer.
 pub(crate) type Answer = Result<Stored, Refusal>;
 
 /// The stream did not answer.
@@ -66,7 +65,6 @@ pub(crate) enum Unanswered {
 /// The server did not confirm a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotPublished {
-    /// It said no.
     Refused(String),
     /// It said nothing: the message may be in the stream.
     Unknown,

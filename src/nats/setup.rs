@@ -1,4 +1,5 @@
-//! Whether the streams and consumers are there, and as `nats/` says. What is missing is made; what differs is changed only on demand.
+//! Compares the streams and consumers on the server with `nats/`. Missing ones are created; different ones are changed
+//! only on demand.
 
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{self, Drift, Names};
@@ -26,14 +27,12 @@ pub enum Outcome {
 pub struct Item {
     /// `stream LEDGER`, `consumer ledgerd-EXEC`.
     pub name: String,
-    /// What became of it.
     pub outcome: Outcome,
 }
 
 /// What to do about what is missing or differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing.
     Look,
     /// Make what is missing.
     Create,

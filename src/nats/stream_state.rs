@@ -1,4 +1,5 @@
-//! What the stream still holds: asked of the stream itself, and of no consumer.
+//! The state of a stream: the sequences that it holds, and those that it has removed. It is read from the stream
+//! itself, and from no consumer.
 
 use crate::nats::api::{Api, ApiError, if_any, incarnation_of, sequence_of};
 use crate::record::message::Incarnation;
@@ -8,7 +9,6 @@ use crate::record::subject::Lane;
 /// Which sequences a stream has, and which it has no more.
 #[derive(Clone, Debug)]
 pub struct StreamState {
-    /// The stream.
     pub incarnation: Incarnation,
     /// What is below has expired, by age, by size or by a purge. An empty stream has its next sequence here.
     pub first: i64,

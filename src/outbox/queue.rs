@@ -1,4 +1,5 @@
-//! Rejects and alerts that must still reach their subject. The queue is the part of their table without `published_at`.
+//! The outbox queue in PostgreSQL: rejects and alerts that are not published yet. The queue is the part of their table
+//! without `published_at`.
 
 use crate::outbox::{Numbered, Queue};
 use crate::postgres::connections::Connections;
@@ -32,7 +33,6 @@ pub trait Stored: Numbered + Sized + Send + Sync {
     const DOING: &str;
     /// Those that wait, after the number $1, at most $2, and no more than $3 bytes after the first.
     const WAITING: &str;
-    /// How many wait.
     const BACKLOG: &str;
     /// One of them, by its number.
     const READ: &str;
@@ -55,53 +55,37 @@ impl<L: Stored> Queue for LetterQueue<L> {
     type Letter = L;
 
     async fn waiting(&self, after: i64) -> Result<Vec<L>, String> {
-        let work = waiting::<L>(&self.connections, after);
-        self.connections.bounded(L::DOING, work).await.map_err(|error| error.to_string())
+        let reading = self.connections.run(L::DOING, async |connection| {
+            let asking = sqlx::query(L::WAITING).bind(after).bind(PAGE_MAX).bind(PAGE_BYTES_MAX);
+            asking.fetch_all(connection).await?.iter().map(L::of).collect()
+        });
+        reading.await.map_err(|error| error.to_string())
     }
 
     async fn backlog(&self) -> Result<i64, String> {
-        let work = async {
-            let mut lease = self.connections.lease().await?;
-            let count = sqlx::query_scalar(L::BACKLOG).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
-            lease.keep();
-            Ok(count)
-        };
-        self.connections.bounded(L::DOING, work).await.map_err(|error| error.to_string())
+        let counting = self
+            .connections
+            .run(L::DOING, async |connection| sqlx::query_scalar(L::BACKLOG).fetch_one(connection).await);
+        counting.await.map_err(|error| error.to_string())
     }
 
     async fn mark(&self, letters: &[&L]) -> Result<(), String> {
-        let work = mark(&self.connections, letters);
-        self.connections.bounded(L::DOING, work).await.map_err(|error| error.to_string())
+        let marking = self.connections.run(L::DOING, async |connection| {
+            sqlx::query(L::MARK)
+                .bind(letters.iter().map(|letter| letter.number()).collect::<Vec<_>>())
+                .bind(letters.iter().map(|letter| letter.name()).collect::<Vec<_>>())
+                .execute(connection)
+                .await
+        });
+        marking.await.map(drop).map_err(|error| error.to_string())
     }
 }
 
-async fn waiting<L: Stored>(connections: &Connections, after: i64) -> Result<Vec<L>, DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let asking = sqlx::query(L::WAITING).bind(after).bind(PAGE_MAX).bind(PAGE_BYTES_MAX);
-    let rows = asking.fetch_all(&mut *lease).await.map_err(DatabaseError::new)?;
-    lease.keep();
-    rows.iter().map(L::of).collect::<Result<_, _>>().map_err(DatabaseError::new)
-}
-
-/// One letter, whole.
 pub async fn read<L: Stored>(connections: &Connections, number: i64) -> Result<L, DatabaseError> {
-    let work = async {
-        let mut lease = connections.lease().await?;
-        let row = sqlx::query(L::READ).bind(number).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        L::of(&row).map_err(DatabaseError::new)
-    };
-    connections.bounded(L::DOING, work).await
-}
-
-async fn mark<L: Stored>(connections: &Connections, letters: &[&L]) -> Result<(), DatabaseError> {
-    let mut lease = connections.lease().await?;
-    sqlx::query(L::MARK)
-        .bind(letters.iter().map(|letter| letter.number()).collect::<Vec<_>>())
-        .bind(letters.iter().map(|letter| letter.name()).collect::<Vec<_>>())
-        .execute(&mut *lease)
+    connections
+        .run(L::DOING, async |connection| {
+            let row = sqlx::query(L::READ).bind(number).fetch_one(&mut *connection).await?;
+            L::of(&row)
+        })
         .await
-        .map_err(DatabaseError::new)?;
-    lease.keep();
-    Ok(())
 }

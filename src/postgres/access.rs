@@ -1,5 +1,5 @@
-//! Who may do what: the four roles, the daemon's privileges, and the guards around the tables. All of it is outside the
-//! migrations: roles belong to the whole server, guards need a superuser, and grants must follow each new table.
+//! Access control: the four roles, the daemon's privileges, and the guards around the tables. None of it is in the
+//! migrations. Roles belong to the whole server, guards need a superuser, and grants must follow each new table.
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::{DatabaseError, advised};
@@ -227,10 +227,7 @@ impl Findings {
 
 /// Looks at access as this role has it.
 pub async fn findings(connections: &Connections) -> Result<Findings, DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let findings = find(&mut lease).await.map_err(DatabaseError::new)?;
-    lease.keep();
-    Ok(findings)
+    connections.run("looking at access", find).await
 }
 
 async fn find(connection: &mut PgConnection) -> Result<Findings, sqlx::Error> {

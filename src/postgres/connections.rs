@@ -1,14 +1,15 @@
-//! Connections to PostgreSQL: a fixed number, each used by one caller at a time, and dropped at the first doubt.
+//! A fixed number of connections to PostgreSQL. Each is used by one caller at a time, and dropped whenever it may be
+//! broken.
 //!
-//! A pool that hides why it cannot connect, and that keeps a connection after a timeout, would serve neither the operator
-//! nor the commit path; so connections are handed out here, and come back only when their user says that they are well.
+//! A pool that hides connection errors, and keeps a connection after a timeout, would serve neither the operator nor
+//! the commit path. So connections are lent from here, and are kept only when their user reports that they work.
 
 use crate::postgres::remedy::DatabaseError;
+use parking_lot::Mutex;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
@@ -16,7 +17,6 @@ use tokio::time::{Instant, timeout};
 /// Bounds of every conversation with the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connecting, authentication included.
     pub connect: Duration,
     /// One statement; the server itself ends it then.
     pub statement: Duration,
@@ -71,17 +71,12 @@ impl Connections {
     /// Uses another URL from now on: rotated credentials, or another host. A transaction that has begun ends where it is.
     pub fn set_url(&self, url: &str) -> Result<(), String> {
         let hosts = parse_url(url)?;
-        let mut target = self.lock_target();
+        let mut target = self.target.lock();
         target.hosts = hosts;
         target.generation += 1;
         Ok(())
     }
 
-    fn lock_target(&self) -> MutexGuard<'_, Target> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The bounds in force.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -93,7 +88,7 @@ impl Connections {
 
     async fn lease_unbounded(&self) -> Result<Lease<'_>, DatabaseError> {
         let permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let target = self.lock_target().clone();
+        let target = self.target.lock().clone();
         while let Some(mut idle) = self.take_idle() {
             if idle.generation != target.generation {
                 continue;
@@ -111,12 +106,12 @@ impl Connections {
 
     /// A connection that its caller keeps, beside those that are lent: for reads that take long.
     pub(crate) async fn open(&self) -> Result<PgConnection, DatabaseError> {
-        let target = self.lock_target().clone();
+        let target = self.target.lock().clone();
         self.connect(&target).await.map(|(connection, _)| connection)
     }
 
     fn take_idle(&self) -> Option<Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle.lock().pop()
     }
 
     /// Tries one host after the other. A standby takes no writes, so it is passed over while there is another to try.
@@ -155,6 +150,22 @@ impl Connections {
     ) -> Result<T, DatabaseError> {
         let limit = self.limits.transaction();
         timeout(limit, work).await.unwrap_or_else(|_| Err(DatabaseError::silent(doing, limit)))
+    }
+
+    /// The same with a connection, which stays open for the next conversation if this one succeeds.
+    pub(crate) async fn run<T>(
+        &self,
+        doing: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, DatabaseError> {
+        let conversation = async {
+            let mut lease = self.lease().await?;
+            let done = work(&mut lease).await.map_err(DatabaseError::new)?;
+            lease.keep();
+            Ok(done)
+        };
+        // Queries are large futures, which need not be part of every caller.
+        self.bounded(doing, Box::pin(conversation)).await
     }
 
     /// Bounds the session on the server's side too. Where the server was told not to wait for the disk at a commit, this
@@ -245,7 +256,7 @@ impl Lease<'_> {
     pub fn keep(self) {
         let Self { home, connection, generation, backend_pid, .. } = self;
         let idle = Idle { connection, generation, backend_pid, since: Instant::now() };
-        home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+        home.idle.lock().push(idle);
     }
 
     /// The server's process behind this connection.

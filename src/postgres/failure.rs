@@ -1,4 +1,5 @@
-//! Where a commit failed, and so what helps. The same SQLSTATE blames a record in its projection, and never in custody.
+//! A failed commit: its error and the step that failed, which together determine the remedy. The same SQLSTATE is the
+//! fault of a record in its projection, and never in custody.
 
 use crate::ingest::lifecycle::{Remedy, StoreError};
 use crate::postgres::remedy::{Cure, DatabaseError};

@@ -1,4 +1,4 @@
-//! What the ledger holds. Questions of the commands; nothing here writes.
+//! The commands' read-only queries on the content of the ledger.
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
@@ -6,7 +6,6 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
 
-/// What the ledger holds.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// Leaves of the tree: messages in custody.
@@ -15,15 +14,12 @@ pub struct Summary {
     pub root: String,
     /// Messages by what became of them.
     pub recorded: i64,
-    /// The same record again.
     pub duplicates: i64,
-    /// Dead letters.
     pub rejected: i64,
     /// Dead letters that did not reach their subject yet.
     pub unpublished: i64,
     /// When the newest message was committed.
     pub last_commit: Option<String>,
-    /// Incarnations of streams.
     pub epochs: i64,
 }
 
@@ -68,21 +64,17 @@ pub async fn unpublished(connections: &Connections) -> Result<i64, DatabaseError
 }
 
 async fn one(connections: &Connections, question: &'static str) -> Result<PgRow, DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let row = sqlx::query(question).fetch_one(&mut *lease).await.map_err(DatabaseError::new)?;
-    lease.keep();
-    Ok(row)
+    connections
+        .run("reading what the ledger holds", async |connection| sqlx::query(question).fetch_one(connection).await)
+        .await
 }
 
 /// The value in force of each metric, by its key.
 pub async fn metrics_in_force(connections: &Connections) -> Result<HashMap<String, String>, DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("select metric_key, metric_value::text from ledger.metric_in_force")
-            .fetch_all(&mut *lease)
-            .await
-            .map_err(DatabaseError::new)?;
-    lease.keep();
+    let reading = connections.run("reading the metrics in force", async |connection| {
+        sqlx::query_as("select metric_key, metric_value::text from ledger.metric_in_force").fetch_all(connection).await
+    });
+    let rows: Vec<(String, String)> = reading.await?;
     Ok(rows.into_iter().collect())
 }
 
@@ -91,9 +83,7 @@ pub async fn metrics_in_force(connections: &Connections) -> Result<HashMap<Strin
 pub struct ServerFacts {
     /// Major and minor version as one number, such as 150018.
     pub version_number: i32,
-    /// The version's text.
     pub version: String,
-    /// The role in use.
     pub role: String,
     /// Whether it is a superuser, which bypasses every grant.
     pub is_superuser: bool,
@@ -107,7 +97,6 @@ pub struct ServerFacts {
     pub full_page_writes: String,
     /// The server's clock, in nanoseconds since 1970.
     pub clock_ns: i64,
-    /// The database's encoding.
     pub encoding: String,
 }
 

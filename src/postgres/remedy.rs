@@ -1,9 +1,7 @@
-//! What helps against an error of the database: one table, from SQLSTATE to remedy.
+//! The remedy for each database error: one table that maps SQLSTATE to remedy.
 
-use std::fmt;
 use std::time::Duration;
 
-/// Who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cure {
     /// Time: the server is away, starting, out of room, or two transactions met.
@@ -21,7 +19,8 @@ pub(crate) enum Cure {
 }
 
 /// An error of the database, in one sentence, with its cure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct DatabaseError {
     pub(crate) cure: Cure,
     pub(crate) code: Option<String>,
@@ -53,7 +52,6 @@ impl DatabaseError {
         }
     }
 
-    /// While connecting.
     pub(crate) fn connecting(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(error) => Self::of_the_world(format!("cannot connect: {error}")),
@@ -111,14 +109,6 @@ impl DatabaseError {
         matches!(self.cure, Cure::Time | Cure::SmallerBatch)
     }
 }
-
-impl fmt::Display for DatabaseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for DatabaseError {}
 
 /// The constraint tells a record that breaks a rule from a table that has no partition for it (both are 23514), and from a
 /// sequence that lags behind its table, as after a restore.

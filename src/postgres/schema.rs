@@ -1,5 +1,4 @@
-//! The shape of the database. Migrations are applied by `ledgerd migrate` and by nothing
-//! else; everybody else only asks.
+//! The schema of the database. Only `ledgerd migrate` applies migrations; all other code only reads their state.
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::{DatabaseError, advised};
@@ -52,7 +51,6 @@ impl State {
 pub struct Applied {
     /// Its version, from 1.
     pub version: i64,
-    /// What it does.
     pub description: String,
     /// SHA-384 of its file, in hexadecimal.
     pub checksum: String,
@@ -62,13 +60,7 @@ pub struct Applied {
 
 /// Compares the database with this program.
 pub async fn state(connections: &Connections) -> Result<State, DatabaseError> {
-    let reading = async {
-        let mut lease = connections.lease().await?;
-        let state = read_state(&mut lease).await.map_err(DatabaseError::new)?;
-        lease.keep();
-        Ok(state)
-    };
-    connections.bounded("reading the schema's state", reading).await
+    connections.run("reading the schema's state", read_state).await
 }
 
 async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {

@@ -1,4 +1,5 @@
-//! `ledgerd emit`: publishes one audit event, from its arguments or from standard input, and waits for its receipt on demand.
+//! `ledgerd emit`: publishes one audit event, from its arguments or from standard input. On demand it waits for the
+//! receipt.
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;

@@ -1,13 +1,13 @@
-//! Receipts: what became of a message, looked up after the commit, and published before the acknowledgement.
+//! Sends receipts: looks up the outcome of a message after the commit, and publishes it before the acknowledgement.
 //!
-//! The truth is in the database, and a receipt never holds up the ledger: everything here ends in time, and while the stream of
-//! receipts is away they are published unconfirmed, for whoever listens at that moment.
+//! The database is authoritative, and a receipt never blocks the ledger: every step has a time limit. While the stream
+//! of receipts is down, receipts are published unconfirmed, for subscribers that listen at that moment.
 
 use crate::ingest::lifecycle::ReceiptNotifier;
 use crate::metrics::ReceiptMetrics;
 use crate::record::receipt::{Asked, Receipt};
+use parking_lot::Mutex;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -41,7 +41,6 @@ const CIRCUIT_OPEN_TIME: Duration = Duration::from_secs(15);
 
 /// How a batch of receipts went out.
 enum Publication {
-    /// The stream has them.
     Confirmed,
     /// Whoever listened has heard them.
     Unconfirmed,
@@ -77,28 +76,24 @@ impl<S: ReceiptStore, P: ReceiptPublisher> Receipts<S, P> {
     }
 
     fn is_open(&self) -> bool {
-        self.lock().is_some_and(|until| Instant::now() < until)
+        self.open_until.lock().is_some_and(|until| Instant::now() < until)
     }
 
     fn close_circuit(&self) {
-        if self.lock().take().is_some() {
+        if self.open_until.lock().take().is_some() {
             tracing::info!("receipts are confirmed again");
         }
     }
 
     fn open_circuit(&self, why: &str) {
         let now = Instant::now();
-        let mut until = self.lock();
+        let mut until = self.open_until.lock();
         if until.is_none() {
             tracing::warn!("receipts are published unconfirmed for now; no record waits for that: {why}");
         }
         if until.is_none_or(|until| until <= now) {
             *until = Some(now + CIRCUIT_OPEN_TIME);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.open_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,14 +1,14 @@
-//! What became of messages. From custody, whichever commit stored them: this one, or one whose answer was lost.
+//! Looks up the outcome of messages in custody. It finds them whichever commit stored them: this one, or one whose
+//! answer was lost.
 
 use crate::postgres::connections::Connections;
-use crate::postgres::remedy::DatabaseError;
 use crate::receipt::notifier::ReceiptStore;
 use crate::record::leaf::Disposition;
 use crate::record::message::utc_text;
 use crate::record::receipt::{Asked, Receipt, Status};
 use crate::record::subject::Table;
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 /// Custody, over connections of its own.
 #[derive(Debug)]
@@ -16,14 +16,16 @@ pub struct ReceiptQueries(pub Connections);
 
 impl ReceiptStore for ReceiptQueries {
     async fn look_up(&self, asked: &[Asked]) -> Result<Vec<Receipt>, String> {
-        self.0.bounded("looking up receipts", look_up(&self.0, asked)).await.map_err(|error| error.to_string())
+        self.0
+            .run("looking up receipts", async |connection| look_up(connection, asked).await)
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
-async fn look_up(connections: &Connections, asked: &[Asked]) -> Result<Vec<Receipt>, DatabaseError> {
+async fn look_up(connection: &mut PgConnection, asked: &[Asked]) -> Result<Vec<Receipt>, sqlx::Error> {
     // One batch is of one incarnation.
     let Some(Asked { incarnation, .. }) = asked.first() else { return Ok(Vec::new()) };
-    let mut lease = connections.lease().await?;
     let rows = sqlx::query(
         "select asked.position, entry.sequence, entry.disposition, entry.record_id, event.integrity_hash,
             encode(entry.leaf_hash, 'hex') as leaf_hash, entry.leaf_index,
@@ -46,11 +48,9 @@ async fn look_up(connections: &Connections, asked: &[Asked]) -> Result<Vec<Recei
     .bind(asked.iter().map(|it| it.table == Table::AuditEvents).collect::<Vec<_>>())
     .bind(&*incarnation.stream)
     .bind(incarnation.created_ns)
-    .fetch_all(&mut *lease)
-    .await
-    .map_err(DatabaseError::new)?;
-    lease.keep();
-    rows.iter().map(|row| receipt(row, asked)).collect::<Result<_, _>>().map_err(DatabaseError::new)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| receipt(row, asked)).collect()
 }
 
 fn receipt(row: &PgRow, asked: &[Asked]) -> Result<Receipt, sqlx::Error> {

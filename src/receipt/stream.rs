@@ -1,4 +1,4 @@
-//! How receipts reach their subjects: all of a batch at once, then a look at whether the stream has them.
+//! Publishes receipts on their subjects: sends all of a batch at once, then checks that the stream has them.
 
 use crate::nats::api::Api;
 use crate::nats::client::{Connection, with_sources};
@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The subjects of receipts.
 #[derive(Clone, Debug)]
 pub struct ReceiptStream {
     api: Api,

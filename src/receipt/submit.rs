@@ -1,5 +1,5 @@
-//! How a record gets in, and its receipt back: published with the question, and then listened for; where that was missed, the
-//! stream of receipts is asked.
+//! Submits a record: publishes it with a request for a receipt, and waits for that receipt. If the receipt was missed,
+//! it is read from the stream of receipts.
 
 use crate::nats::api::{Api, sequence_of};
 use crate::nats::publish::{NotPublished, Outgoing, Stored, confirmed, publish_and_read, publish_message};
@@ -10,14 +10,14 @@ use async_nats::HeaderMap;
 use async_nats::connection::State;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// A record to publish.
 #[derive(Clone, Debug)]
 pub struct Submission {
     /// `ledger.<LANE>.<ACTOR>`.
@@ -223,7 +223,7 @@ impl Inflight {
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock()
     }
 }
 

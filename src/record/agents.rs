@@ -1,11 +1,10 @@
-//! Who may write: the agents of `agent_schema.yaml`, and the extra actors of the configuration.
+//! The actors that may write: the agents of `agent_schema.yaml`, and the extra actors of the configuration.
 
 use crate::record::lengths::ACTOR_CHARS_MAX;
 use crate::record::reject::{Reason, Rejection, first_line, quote};
 use serde::Deserialize;
 use std::collections::HashMap;
 
-/// The registered agents.
 #[derive(Clone, Debug)]
 pub struct Agents {
     by_sim_id: HashMap<String, Agent>,
@@ -84,7 +83,6 @@ impl Agents {
         self.by_sim_id.len()
     }
 
-    /// Whether nobody may write.
     pub fn is_empty(&self) -> bool {
         self.by_sim_id.is_empty()
     }

@@ -6,19 +6,15 @@ use crate::record::subject::{Subject, safe_token};
 /// A reject on its way to the dead-letter stream.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Its leaf.
     pub leaf_index: i64,
     /// Where it goes: no other reject has this subject.
     pub dlq_subject: String,
-    /// The stable code.
     pub reason: String,
-    /// The sentence.
     pub detail: String,
     /// The stream it came from.
     pub stream: String,
     /// The epoch, by a key that is the same in every database, unlike its number in `ledger.epoch`.
     pub epoch: String,
-    /// Its sequence there.
     pub sequence: i64,
     /// The name that its place gives it.
     pub place: String,
@@ -28,7 +24,6 @@ pub struct DeadLetter {
     pub server_time_ns: i64,
     /// When it was rejected, in nanoseconds since 1970.
     pub rejected_at_ns: i64,
-    /// The publisher's headers.
     pub headers: Headers,
     /// The publisher's bytes.
     pub payload: Vec<u8>,

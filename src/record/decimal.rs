@@ -15,7 +15,6 @@ pub struct Decimal {
 const DIGITS_MAX: usize = 131_072;
 
 impl Decimal {
-    /// Nothing.
     pub const ZERO: Decimal = Decimal { digits: BigInt::ZERO, scale: 0 };
 
     /// Reads a number as JSON or PostgreSQL writes it. `None` for what is no number, `NaN` and `Infinity` included, or what
@@ -45,7 +44,6 @@ impl Decimal {
         })
     }
 
-    /// The sum.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         let scale = self.scale.max(other.scale);
@@ -58,7 +56,6 @@ impl Decimal {
         Self { digits: &self.digits * factor, scale: self.scale }
     }
 
-    /// A thousandth.
     #[must_use]
     pub fn thousandth(&self) -> Self {
         Self { digits: self.digits.clone(), scale: self.scale + 3 }

@@ -1,4 +1,4 @@
-//! SHA-256 digests, which people read in hexadecimal.
+//! SHA-256 digests, and their hexadecimal form for people.
 
 use sha2::{Digest, Sha256};
 
@@ -10,7 +10,6 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     Sha256::digest(bytes).into()
 }
 
-/// Lowercase hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);

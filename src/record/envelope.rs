@@ -1,4 +1,5 @@
-//! Envelopes of other programs, in which a record is no record. A reject names them, and says what to publish instead.
+//! Recognises the message envelopes of other programs, which are not valid records. The rejection names the envelope,
+//! and says what to publish instead.
 
 use crate::record::json::Object;
 use crate::record::reject::{Reason, Rejection};

@@ -1,4 +1,4 @@
-//! Which events are good: LDG-002, table 1: a message in, an audit event or a rejection out.
+//! Validates audit events (LDG-002, table 1): takes a message, and returns an audit event or a rejection.
 
 use crate::record::digest::hex;
 use crate::record::fields::{Field, Fields, readable_text};
@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 pub struct AuditEvent {
     /// `{PREFIX}-{ACTOR}-{suffix}`, as the publisher gave it.
     pub event_id: String,
-    /// The registered agent.
     pub actor: String,
     /// The action, as the registry knows it.
     pub action: String,
@@ -29,7 +28,6 @@ pub struct AuditEvent {
     pub details: Option<String>,
     /// The task this event traces to.
     pub task_id: Option<String>,
-    /// When it happened.
     pub time: EventTime,
     /// The publisher gave no timestamp, and the server's was taken: another copy of the same event has another one.
     pub stamped: bool,

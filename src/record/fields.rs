@@ -1,4 +1,4 @@
-//! The fields of a record: each is read with its type, its size, and whether it must be there.
+//! Reads the fields of a record, and checks the type, the size and the presence of each.
 
 use crate::record::json::Object;
 use crate::record::json_value::Json;
@@ -93,7 +93,6 @@ impl<'o, 'a> Fields<'o, 'a> {
 pub struct Amount(String);
 
 impl Amount {
-    /// Its text.
     pub fn text(&self) -> &str {
         &self.0
     }

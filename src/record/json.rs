@@ -1,8 +1,8 @@
-//! The JSON that the ledger takes: one object, read once, strictly.
+//! A strict JSON parser for records: reads one object, in one pass.
 //!
-//! `serde_json` keeps the last of two equal keys, rounds numbers and lets U+0000 through; each of these would make
-//! the stored row say something else than the bytes in custody. So the text is read here, and every departure from
-//! what can be kept exactly is named with its place. `serde_json`'s parser is the oracle of the tests.
+//! `serde_json` keeps the last of two equal keys, rounds numbers and lets U+0000 through. Each of these would make the
+//! stored row differ from the bytes in custody. So the text is parsed here, and everything that cannot be kept exactly
+//! is reported with its position. `serde_json`'s parser is the oracle of the tests.
 
 use crate::record::json_value::{Json, Member};
 use crate::record::reject::{Reason, Rejection, quote};

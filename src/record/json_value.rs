@@ -15,12 +15,9 @@ pub enum Json<'a> {
     Number {
         /// As it was written.
         text: &'a str,
-        /// Its value.
         double: f64,
     },
-    /// A string.
     Text(Cow<'a, str>),
-    /// An array.
     Array(Vec<Json<'a>>),
     /// An object, in the order of its text. No key stands twice.
     Object(Vec<Member<'a>>),
@@ -29,31 +26,25 @@ pub enum Json<'a> {
 /// A member of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member<'a> {
-    /// Its name.
     pub key: Cow<'a, str>,
-    /// What it says.
     pub value: Json<'a>,
     /// The value as it was written.
     pub text: &'a str,
 }
 
 impl<'a> Json<'a> {
-    /// Whether it says nothing.
     pub fn is_null(&self) -> bool {
         matches!(self, Json::Null)
     }
 
-    /// A string's content.
     pub fn as_str(&self) -> Option<&str> {
         if let Json::Text(text) = self { Some(text) } else { None }
     }
 
-    /// A number's value.
     pub fn as_f64(&self) -> Option<f64> {
         if let Json::Number { double, .. } = self { Some(*double) } else { None }
     }
 
-    /// An object's members.
     pub fn members(&self) -> Option<&[Member<'a>]> {
         if let Json::Object(members) = self { Some(members) } else { None }
     }

@@ -1,8 +1,8 @@
 //! The leaf of a custody entry: every field of the entry, and the SHA-256 of its bytes.
 //!
-//! A leaf is `"LEDGER-LEAF\0"`, a version byte, and fields in ascending order of their tags: tag (one byte), length (four
-//! bytes, big-endian), value. An absent field is left out, so that a field added later changes no old leaf.
-//! Its hash is RFC 6962's leaf hash, SHA-256 over a zero byte and the leaf.
+//! A leaf is `"LEDGER-LEAF\0"`, a version byte, and fields in ascending order of their tags. A field is a tag (one
+//! byte), a length (four bytes, big-endian) and a value. An absent field is left out, so that a field added later
+//! changes no old leaf. Its hash is RFC 6962's leaf hash, SHA-256 over a zero byte and the leaf.
 
 use crate::record::digest::{Hash, sha256};
 use crate::record::message::Message;
@@ -29,7 +29,6 @@ impl Disposition {
         Self::ALL.into_iter().find(|disposition| disposition.name() == name)
     }
 
-    /// Every disposition.
     pub const ALL: [Disposition; 3] = [Disposition::Recorded, Disposition::Duplicate, Disposition::Rejected];
 
     /// As custody stores it.
@@ -45,7 +44,6 @@ impl Disposition {
 /// The fields of a leaf.
 #[derive(Clone, Debug)]
 pub struct Leaf<'a> {
-    /// The stream's name.
     pub stream: &'a str,
     /// When this incarnation of the stream was made, in nanoseconds since 1970.
     pub stream_created_ns: i64,
@@ -53,7 +51,6 @@ pub struct Leaf<'a> {
     pub regressions: i32,
     /// The sequence in the stream.
     pub sequence: i64,
-    /// The subject.
     pub subject: &'a str,
     /// When the server stored it.
     pub server_time_ns: i64,
@@ -61,9 +58,7 @@ pub struct Leaf<'a> {
     pub headers_sha256: Option<Hash>,
     /// SHA-256 of the payload.
     pub payload_sha256: Hash,
-    /// What became of it.
     pub disposition: Disposition,
-    /// The record's id.
     pub record_id: Option<&'a str>,
     /// The row of its table.
     pub row_id: Option<i64>,

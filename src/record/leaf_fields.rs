@@ -1,15 +1,13 @@
-//! The bytes of `leaf.rs`, read back: strictly, so that each leaf has one reading and each reading one
+//! Decodes the bytes of `leaf.rs`. Decoding is strict: each leaf has exactly one reading, and each reading exactly one
 //! leaf.
 
 use crate::record::digest::Hash;
 use crate::record::leaf::{Disposition, Leaf, MAGIC, VERSION};
 use crate::record::tlv::{self, BadTlv};
-use std::fmt;
 
 /// What a leaf says, as [`crate::record::leaf::Leaf`] says it, with texts of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeafFields {
-    /// The stream's name.
     pub stream: String,
     /// When the stream was made, in nanoseconds since 1970.
     pub stream_created_ns: i64,
@@ -17,7 +15,6 @@ pub struct LeafFields {
     pub regressions: i32,
     /// The sequence in the stream.
     pub sequence: i64,
-    /// The subject.
     pub subject: String,
     /// When the server stored the message, in nanoseconds since 1970.
     pub server_time_ns: i64,
@@ -25,9 +22,7 @@ pub struct LeafFields {
     pub headers_sha256: Option<Hash>,
     /// SHA-256 of the payload.
     pub payload_sha256: Hash,
-    /// What became of it.
     pub disposition: Disposition,
-    /// The record's id.
     pub record_id: Option<String>,
     /// The row of its table.
     pub row_id: Option<i64>,
@@ -40,48 +35,25 @@ pub struct LeafFields {
 /// Why a message was rejected, as a leaf says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The stable code.
     pub reason: String,
-    /// The sentence.
     pub detail: String,
 }
 
 /// Bytes are not a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLeaf {
     /// They are not a sequence of fields.
+    #[error("not a leaf of a ledger: {0}")]
     Fields(BadTlv),
-    /// A field is missing.
-    Missing {
-        /// Its name.
-        field: &'static str,
-    },
+    #[error("not a leaf of a ledger: {field} is missing")]
+    Missing { field: &'static str },
     /// A field cannot be what it should be: a number of another length, a text that is not UTF-8.
-    Value {
-        /// Its name.
-        field: &'static str,
-    },
+    #[error("not a leaf of a ledger: {field} has an impossible value")]
+    Value { field: &'static str },
     /// A field that this program does not know.
-    Unknown {
-        /// Its tag.
-        tag: u8,
-    },
+    #[error("a leaf with the unknown field {tag}: a newer ledgerd may know it")]
+    Unknown { tag: u8 },
 }
-
-impl fmt::Display for BadLeaf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadLeaf::Fields(error) => write!(f, "not a leaf of a ledger: {error}"),
-            BadLeaf::Missing { field } => write!(f, "not a leaf of a ledger: {field} is missing"),
-            BadLeaf::Value { field } => write!(f, "not a leaf of a ledger: {field} has an impossible value"),
-            BadLeaf::Unknown { tag } => {
-                write!(f, "a leaf with the unknown field {tag}: a newer ledgerd may know it")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BadLeaf {}
 
 impl LeafFields {
     /// Reads a leaf's bytes.

@@ -61,7 +61,7 @@ fn fields() -> impl Strategy<Value = LeafFields> {
 fn leaf_in_custody(fields: &LeafFields) -> Vec<u8> {
     let incarnation = Incarnation { stream: Arc::from(fields.stream.as_str()), created_ns: fields.stream_created_ns };
     let rejection = fields.rejection.as_ref().map(|cause| {
-        let reason = Reason::ALL.into_iter().find(|reason| reason.code() == cause.reason).expect("one of ours");
+        let reason = Reason::ALL.iter().copied().find(|reason| reason.code() == cause.reason).expect("one of ours");
         Rejection::new(reason, &cause.detail)
     });
     Leaf {

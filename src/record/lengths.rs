@@ -1,4 +1,5 @@
-//! The longest texts of fields that several kinds of records have, in characters (LDG-002, the columns of its tables).
+//! The maximum lengths, in characters, of fields that several kinds of records have (LDG-002, the columns of its
+//! tables).
 
 pub(crate) const EVENT_ID_CHARS_MAX: usize = 255;
 /// `actor VARCHAR(50)`.

@@ -1,4 +1,4 @@
-//! What arrived, unchecked: the bytes, and what the server says about them.
+//! A message as it arrived, unchecked: its bytes, and the metadata from the server.
 
 use bytes::Bytes;
 use std::fmt;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 /// counts its sequences from 1 again, so a sequence means something only within its incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    /// The stream's name.
     pub stream: Arc<str>,
     /// When the server made it, in nanoseconds since 1970.
     pub created_ns: i64,
@@ -23,9 +22,7 @@ impl fmt::Display for Incarnation {
 /// A place in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// Which stream.
     pub incarnation: Incarnation,
-    /// The sequence.
     pub sequence: i64,
 }
 
@@ -40,7 +37,6 @@ pub struct Message {
     pub subject: String,
     /// When the server stored it, in nanoseconds since 1970.
     pub server_time_ns: i64,
-    /// The publisher's headers.
     pub headers: Headers,
     /// The publisher's bytes.
     pub payload: Bytes,
@@ -99,7 +95,6 @@ pub fn storable_subject(subject: &str) -> String {
 pub struct Headers(Option<Vec<u8>>);
 
 impl Headers {
-    /// No headers.
     pub const NONE: Headers = Headers(None);
 
     /// Parsed headers. They are sorted by name, because the client does not keep the order of names; the values of one

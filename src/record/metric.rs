@@ -1,4 +1,5 @@
-//! Metrics (LDG-002, table 4): the five formats of their keys, and what each says about value, period and setter.
+//! Validates metrics (LDG-002, table 4): the five formats of their keys, each with its rules for value, period and
+//! setter.
 
 use crate::record::fields::{Amount, Field, Fields, readable_text};
 use crate::record::json::Object;
@@ -14,7 +15,6 @@ use crate::record::subject::Subject;
 pub struct Metric {
     /// Of one of the five formats.
     pub key: String,
-    /// Exactly as published.
     pub value: Amount,
     /// What the key implies, or what was given where it implies nothing.
     pub period: Option<String>,

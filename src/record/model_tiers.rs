@@ -1,4 +1,4 @@
-//! Which tier a model is of: patterns of model names, and the first that fits decides.
+//! Maps the name of a model to its tier: a list of patterns, of which the first match decides.
 
 /// `token_rate_{tier}_input` must fit where metric keys are shown.
 pub(crate) const TIER_CHARS_MAX: usize = 50;

@@ -35,7 +35,7 @@ pub fn own_lanes(actor: &str, agents: &Agents, writers: &Writers) -> Vec<Lane> {
         Lane::Metric => writers.may_set_metrics(actor),
         _ => false,
     };
-    Lane::ALL.into_iter().filter(|lane| is_own(*lane)).collect()
+    Lane::ALL.iter().copied().filter(|lane| is_own(*lane)).collect()
 }
 
 #[cfg(test)]

@@ -1,29 +1,25 @@
-//! What a publisher hears that asks: a receipt, on a subject that follows from the message alone: who wrote it, and which record.
+//! A receipt: the answer to a publisher that asks for the outcome of its message. Its subject is derived from the
+//! message alone: from the author and the record.
 
 use crate::record::digest::{hex, sha256};
 use crate::record::json::Object;
+use crate::record::kinds::readable_record_id;
 use crate::record::message::{Incarnation, MESSAGE_ID, Message};
-use crate::record::record::readable_record_id;
 use crate::record::subject::{Subject, Table};
 use serde::{Deserialize, Serialize};
 
-/// The header that asks.
 pub const HEADER: &str = "Ledger-Receipt";
-/// Its value.
 pub const YES: &str = "1";
 
 /// A message whose publisher asks what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The stream.
     pub incarnation: Incarnation,
-    /// Its sequence there.
     pub sequence: i64,
     /// When the server stored it, in nanoseconds since 1970.
     pub server_time_ns: i64,
     /// The table that its lane fills.
     pub table: Table,
-    /// Where the receipt goes.
     pub receipt_subject: String,
 }
 
@@ -42,7 +38,6 @@ pub enum Status {
 /// What the ledger holds of a message, as its publisher is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// What became of it.
     pub status: Status,
     /// The record's own name: of an audit event its `event_id`. None where a reject had none that could be read.
     pub event_id: Option<String>,
@@ -50,7 +45,6 @@ pub struct Receipt {
     pub integrity_hash: Option<String>,
     /// The leaf of the transparency log, in hexadecimal.
     pub leaf_hash: String,
-    /// Its place there.
     pub leaf_index: i64,
     /// Of the bytes that were published, in hexadecimal. Receipts of earlier versions have none.
     pub payload_sha256: Option<String>,
@@ -58,11 +52,9 @@ pub struct Receipt {
     pub committed_at: String,
     /// The code of the reject's reason.
     pub reason: Option<String>,
-    /// The sentence to it.
     pub detail: Option<String>,
     /// The stream that the message is in.
     pub stream: String,
-    /// Its sequence there.
     pub sequence: i64,
     /// The receipt's own subject. A copy that somebody made appear on another subject is no receipt.
     pub subject: String,

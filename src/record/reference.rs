@@ -1,5 +1,5 @@
-//! The reference's limits and rates, for `ledgerd setup --defaults` and for nothing else: what is in force
-//! stands in `economic_metrics`.
+//! The reference limits and rates, which only `ledgerd setup --defaults` uses. The values in force are in
+//! `economic_metrics`.
 
 use crate::record::agents::Agents;
 use crate::record::reject::first_line;

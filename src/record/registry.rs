@@ -1,5 +1,5 @@
-//! What may be said: the Action Registry of LDG-002 as data: actions, their outcomes, who may use them, and the
-//! structure of their details.
+//! The Action Registry of LDG-002 as data: actions, their outcomes, the actors that may use them, and the structure of
+//! their details.
 
 use crate::record::agents::Agents;
 use crate::record::json_value::Json;

@@ -1,9 +1,11 @@
-//! Reasons of rejects: the stable codes, and the one sentence that goes with each.
+//! The reasons for rejects: the stable codes, and one sentence for each.
 
 use std::fmt;
+use strum::{IntoStaticStr, VariantArray};
 
 /// The cause of a reject. The codes are a contract: they are stored, published and counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Reason {
     /// The message is not UTF-8.
     NotUtf8,
@@ -57,68 +59,18 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the contract.
-    pub const ALL: [Reason; 24] = [
-        Reason::NotUtf8,
-        Reason::MalformedJson,
-        Reason::TooLarge,
-        Reason::DuplicateKey,
-        Reason::NulCharacter,
-        Reason::NumberOutOfRange,
-        Reason::MissingField,
-        Reason::UnknownField,
-        Reason::WrongType,
-        Reason::TooLong,
-        Reason::BadEventId,
-        Reason::PrefixMismatch,
-        Reason::ActorMismatch,
-        Reason::UnknownActor,
-        Reason::InactiveActor,
-        Reason::UnknownAction,
-        Reason::ActionNotAllowed,
-        Reason::OutcomeNotAllowed,
-        Reason::BadTimestamp,
-        Reason::HashMismatch,
-        Reason::DetailsMismatch,
-        Reason::Conflict,
-        Reason::UnknownReference,
-        Reason::DatabaseRejected,
-    ];
+    pub const ALL: &[Reason] = Self::VARIANTS;
 
     /// The code that is stored and published.
     pub const fn code(self) -> &'static str {
-        match self {
-            Reason::NotUtf8 => "not_utf8",
-            Reason::MalformedJson => "malformed_json",
-            Reason::TooLarge => "too_large",
-            Reason::DuplicateKey => "duplicate_key",
-            Reason::NulCharacter => "nul_character",
-            Reason::NumberOutOfRange => "number_out_of_range",
-            Reason::MissingField => "missing_field",
-            Reason::UnknownField => "unknown_field",
-            Reason::WrongType => "wrong_type",
-            Reason::TooLong => "too_long",
-            Reason::BadEventId => "bad_event_id",
-            Reason::PrefixMismatch => "prefix_mismatch",
-            Reason::ActorMismatch => "actor_mismatch",
-            Reason::UnknownActor => "unknown_actor",
-            Reason::InactiveActor => "inactive_actor",
-            Reason::UnknownAction => "unknown_action",
-            Reason::ActionNotAllowed => "action_not_allowed",
-            Reason::OutcomeNotAllowed => "outcome_not_allowed",
-            Reason::BadTimestamp => "bad_timestamp",
-            Reason::HashMismatch => "hash_mismatch",
-            Reason::DetailsMismatch => "details_mismatch",
-            Reason::Conflict => "conflict",
-            Reason::UnknownReference => "unknown_reference",
-            Reason::DatabaseRejected => "database_rejected",
-        }
+        self.into_str()
     }
 }
 
 impl Reason {
     /// The reason that has this code.
     pub fn of_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.code() == code)
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 }
 
@@ -156,12 +108,10 @@ impl Rejection {
         Self { reason, detail: clean.trim().to_owned() }
     }
 
-    /// The stable cause.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The sentence for people.
     pub fn detail(&self) -> &str {
         &self.detail
     }

@@ -1,5 +1,5 @@
-//! The row that a record must have made. Derived from the bytes in custody alone: rules, agents and registries change, and
-//! what was recorded does not.
+//! Derives the row that a record must have produced, from the bytes in custody alone. Rules, agents and registries
+//! change; recorded messages do not.
 
 use crate::record::decimal::Decimal;
 use crate::record::event::integrity_hash;
@@ -32,9 +32,7 @@ pub enum Expected<'a> {
 /// JSON as its publisher wrote it, and what it says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Said<'a> {
-    /// Its text.
     pub text: &'a str,
-    /// Its value.
     pub value: Json<'a>,
 }
 
@@ -66,7 +64,6 @@ impl Pricing {
 /// The row that a record made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row<'a> {
-    /// The record's own name.
     pub record_id: Cow<'a, str>,
     /// What each of [`columns`] must hold.
     pub values: Vec<Expected<'a>>,

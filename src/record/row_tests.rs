@@ -1,7 +1,7 @@
 use super::*;
 use crate::record::agents::Agents;
+use crate::record::kinds::Record;
 use crate::record::message::{Headers, Incarnation};
-use crate::record::record::Record;
 use crate::record::registry::Registry;
 use crate::record::rules::{Rules, Settings};
 use crate::record::verdict::Verdict;

@@ -8,11 +8,8 @@ use crate::record::writers::Writers;
 /// Everything that a verdict depends on besides the message.
 #[derive(Debug)]
 pub struct Rules {
-    /// Who may write.
     pub agents: Agents,
-    /// What may be said.
     pub registry: Registry,
-    /// Limits and leniencies.
     pub settings: Settings,
 }
 

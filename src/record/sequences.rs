@@ -1,4 +1,4 @@
-//! Ranges of sequences, and sets of ranges that lie apart.
+//! Ranges of sequences, and sets of disjoint ranges.
 
 use std::fmt;
 
@@ -15,27 +15,22 @@ impl Span {
         (first <= last).then_some(Self { first, last })
     }
 
-    /// One sequence.
     pub fn of(sequence: i64) -> Self {
         Self { first: sequence, last: sequence }
     }
 
-    /// The first sequence.
     pub fn first(self) -> i64 {
         self.first
     }
 
-    /// The last sequence.
     pub fn last(self) -> i64 {
         self.last
     }
 
-    /// How many they are.
     pub fn count(self) -> i64 {
         self.last - self.first + 1
     }
 
-    /// What both have.
     pub fn common(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.last.min(other.last))
     }
@@ -72,22 +67,18 @@ impl Spans {
         others.iter().for_each(|span| self.add(span));
     }
 
-    /// The ranges in order.
     pub fn iter(&self) -> impl Iterator<Item = Span> + '_ {
         self.0.iter().copied()
     }
 
-    /// The first range.
     pub fn first(&self) -> Option<Span> {
         self.0.first().copied()
     }
 
-    /// The last range.
     pub fn last(&self) -> Option<Span> {
         self.0.last().copied()
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,8 +1,8 @@
-//! The id under which an audit event is stored when another event has its own id already (`audit.repeated_id = "distinct"`).
+//! The id of an audit event whose own id is already taken by another event (`audit.repeated_id = "distinct"`).
 //!
 //! The first event under an id keeps it. Another one is stored as `{event_id}~{8 hex}`: the first eight digits of its
-//! fingerprint. If another event has that id too, all 64 digits are used. A publisher can therefore not keep an event out
-//! by taking an id first.
+//! fingerprint. If another event has that id too, all 64 digits are used. A publisher can therefore not keep an event
+//! out by taking an id first.
 
 use crate::record::digest::{Hash, hex, sha256};
 use crate::record::lengths::EVENT_ID_CHARS_MAX;

@@ -1,11 +1,13 @@
-//! Whose message it is, and on which lane. `ledger.<LANE>.<ACTOR>`: text to type.
+//! Parses a subject, `ledger.<LANE>.<ACTOR>`, into its lane and its actor.
 
 use crate::record::reject::{Reason, Rejection, quote};
 use std::fmt;
 use std::str::FromStr;
+use strum::{IntoStaticStr, VariantArray};
 
 /// The event prefixes of LDG-002, and one lane for each of the other tables. Each has a durable consumer of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum Lane {
     /// Execution events (Brom).
     Exec,
@@ -17,30 +19,26 @@ pub enum Lane {
     Clr,
     /// Security events (any agent).
     Sec,
-    /// Tool authorization events.
     Tool,
     /// System events (n8n, watchdog).
     Sys,
-    /// Routing events.
     Route,
     /// Corpus events (Astra).
     Corp,
     /// n8n workflow events.
     N8n,
-    /// Error events.
     Err,
-    /// Token usage.
     Tokens,
     /// Council votes and their outcomes.
     Trail,
     /// Limits, rates, revenue and cost.
     Metric,
-    /// Uses of tools.
     Usage,
 }
 
 /// The tables of the specification: each lane fills one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Table {
     /// LDG-002, table 1.
     AuditEvents,
@@ -56,60 +54,21 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of the specification.
-    pub const ALL: [Table; 5] =
-        [Table::AuditEvents, Table::TokenLedger, Table::DecisionTrails, Table::EconomicMetrics, Table::ToolUsageLedger];
+    pub const ALL: &[Table] = Self::VARIANTS;
 
     /// Its name in the schema `public`.
     pub const fn name(self) -> &'static str {
-        match self {
-            Table::AuditEvents => "audit_events",
-            Table::TokenLedger => "token_ledger",
-            Table::DecisionTrails => "decision_trails",
-            Table::EconomicMetrics => "economic_metrics",
-            Table::ToolUsageLedger => "tool_usage_ledger",
-        }
+        self.into_str()
     }
 }
 
 impl Lane {
     /// Every lane, in the order of the specification.
-    pub const ALL: [Lane; 15] = [
-        Lane::Exec,
-        Lane::Vote,
-        Lane::Prop,
-        Lane::Clr,
-        Lane::Sec,
-        Lane::Tool,
-        Lane::Sys,
-        Lane::Route,
-        Lane::Corp,
-        Lane::N8n,
-        Lane::Err,
-        Lane::Tokens,
-        Lane::Trail,
-        Lane::Metric,
-        Lane::Usage,
-    ];
+    pub const ALL: &[Lane] = Self::VARIANTS;
 
     /// The prefix: the lane's name in event ids, subjects and consumers.
     pub const fn prefix(self) -> &'static str {
-        match self {
-            Lane::Exec => "EXEC",
-            Lane::Vote => "VOTE",
-            Lane::Prop => "PROP",
-            Lane::Clr => "CLR",
-            Lane::Sec => "SEC",
-            Lane::Tool => "TOOL",
-            Lane::Sys => "SYS",
-            Lane::Route => "ROUTE",
-            Lane::Corp => "CORP",
-            Lane::N8n => "N8N",
-            Lane::Err => "ERR",
-            Lane::Tokens => "TOKENS",
-            Lane::Trail => "TRAIL",
-            Lane::Metric => "METRIC",
-            Lane::Usage => "USAGE",
-        }
+        self.into_str()
     }
 
     /// The table that its records fill.
@@ -160,16 +119,14 @@ impl FromStr for Lane {
     type Err = UnknownLane;
 
     fn from_str(text: &str) -> Result<Self, UnknownLane> {
-        Lane::ALL.into_iter().find(|lane| lane.prefix() == text).ok_or_else(|| UnknownLane(text.to_owned()))
+        Lane::ALL.iter().copied().find(|lane| lane.prefix() == text).ok_or_else(|| UnknownLane(text.to_owned()))
     }
 }
 
 /// A subject of the stream, taken apart. The actor is what the server's permissions let the publisher say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject<'a> {
-    /// The lane.
     pub lane: Lane,
-    /// The last token, unchecked.
     pub actor: &'a str,
 }
 

@@ -1,43 +1,26 @@
-//! Fields in bytes that are hashed: tag (one byte), length (four bytes, big-endian), value, in ascending order of
-//! tags, behind a magic text and a version. Each sequence of fields has one spelling alone.
-
-use std::fmt;
+//! The tag-length-value encoding of bytes that are hashed: a magic text, a version, then fields in ascending order of
+//! tags. A field is a tag (one byte), a length (four bytes, big-endian) and a value. Each sequence of fields has
+//! exactly one encoding.
 
 /// Bytes are not such a sequence of fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTlv {
     /// They do not begin with the magic text.
+    #[error("expected another text at the beginning")]
     Magic,
-    /// The version is another.
+    #[error("expected version 1, found version {found}: a newer ledgerd may know it")]
     Version {
         /// The one that was found.
         found: u8,
     },
     /// They end within a field.
+    #[error("expected more bytes: they end within a field")]
     Ends,
     /// A tag does not come after the one before it.
-    Order {
-        /// The tag.
-        tag: u8,
-    },
+    #[error("expected tags in ascending order, and {tag} is out of it")]
+    Order { tag: u8 },
 }
 
-impl fmt::Display for BadTlv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadTlv::Magic => f.write_str("expected another text at the beginning"),
-            BadTlv::Version { found } => {
-                write!(f, "expected version 1, found version {found}: a newer ledgerd may know it")
-            }
-            BadTlv::Ends => f.write_str("expected more bytes: they end within a field"),
-            BadTlv::Order { tag } => write!(f, "expected tags in ascending order, and {tag} is out of it"),
-        }
-    }
-}
-
-impl std::error::Error for BadTlv {}
-
-/// Appends a field.
 pub(crate) fn write(into: &mut Vec<u8>, tag: u8, value: &[u8]) {
     let length = u32::try_from(value.len()).expect("a field is shorter than 4 GiB");
     into.push(tag);

@@ -1,4 +1,4 @@
-//! Which token usage is good: LDG-002, table 2: one model call, to be added to its agent's day.
+//! Validates token usage (LDG-002, table 2): one model call, to be added to its agent's day.
 
 use crate::record::fields::{Amount, Field, Fields, readable_text};
 use crate::record::json::Object;
@@ -13,7 +13,6 @@ use crate::record::timestamp::EventTime;
 /// One model call, as its publisher reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenUsage {
-    /// Whose tokens.
     pub agent_name: String,
     /// The publisher's own id; where it gave none, the message's place in its stream.
     pub usage_id: String,
@@ -25,11 +24,9 @@ pub struct TokenUsage {
     pub tokens_input: i64,
     /// Tokens written by the model.
     pub tokens_output: i64,
-    /// What it cost.
     pub cost: Cost,
     /// The tier, where it was given.
     pub model_tier: Option<String>,
-    /// The model.
     pub model_used: Option<String>,
     /// The task this usage traces to.
     pub task_id: Option<String>,
@@ -43,7 +40,6 @@ pub struct TokenUsage {
     pub budget_group: Option<String>,
 }
 
-/// What a usage cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cost {
     /// So many USD, as the publisher says.
@@ -53,7 +49,6 @@ pub enum Cost {
 }
 
 impl Cost {
-    /// The publisher's own figure.
     pub fn given(&self) -> Option<&Amount> {
         if let Cost::Given(amount) = self { Some(amount) } else { None }
     }

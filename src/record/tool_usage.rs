@@ -1,4 +1,4 @@
-//! Which use of a tool is good: the document `tool_usage_ledger`: one use, with what it took.
+//! Validates tool usage (the document `tool_usage_ledger`): one use of a tool, with its tokens, cost and duration.
 
 use crate::record::digest::hex;
 use crate::record::fields::{Amount, Field, Fields, as_uuid};
@@ -16,13 +16,9 @@ use sha2::{Digest as _, Sha256};
 pub struct ToolUsage {
     /// The publisher's own id; where it gave none, one that is derived from the message's place in its stream.
     pub id: String,
-    /// Who used it.
     pub agent_id: String,
-    /// For which venture.
     pub venture_id: Option<String>,
-    /// What was used.
     pub tool_id: String,
-    /// Tokens it took.
     pub tokens_consumed: i64,
     /// USD it took; the column keeps six places.
     pub cost_usd: Option<Amount>,
@@ -30,7 +26,6 @@ pub struct ToolUsage {
     pub execution_ms: Option<i64>,
     /// When, in UTC: as given, or else when the server stored the message.
     pub created_at: String,
-    /// The publisher said when.
     pub created_at_given: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Council votes (LDG-002, table 3): all votes on a proposal, and what came of them.
+//! Validates council votes (LDG-002, table 3): all votes on a proposal, and the outcome.
 
 use crate::record::event::is_unix_ms;
 use crate::record::fields::{Field, Fields, readable_text, wrong_type};

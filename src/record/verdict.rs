@@ -1,9 +1,9 @@
-//! The verdict on a message: a record, or a reject with its reason. Total and pure, on any bytes.
+//! The verdict on a message: a record, or a reject with its reason. Judging is total and pure, on any bytes.
 
 use crate::record::envelope;
 use crate::record::json::Object;
+use crate::record::kinds::{Record, readable_record_id};
 use crate::record::message::Message;
-use crate::record::record::{Record, readable_record_id};
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
 use crate::record::subject::{Subject, Table};
@@ -16,7 +16,6 @@ pub enum Verdict {
     Record(Record),
     /// It did not. The record id is kept where it could be read.
     Reject {
-        /// Why.
         rejection: Rejection,
         /// The id the publisher gave it.
         record_id: Option<String>,
@@ -24,7 +23,6 @@ pub enum Verdict {
 }
 
 impl Rules {
-    /// Judges a message.
     pub fn judge(&self, message: &Message) -> Verdict {
         let reject = |rejection, record_id| Verdict::Reject { rejection, record_id };
         let limit = self.settings.record_bytes_max;

@@ -1,4 +1,5 @@
-//! Who may write which record: lists of actors, for the lanes whose records the Action Registry does not know.
+//! The write permissions for lanes whose records the Action Registry does not know: lists of actors for each kind of
+//! record.
 
 use crate::record::agents::Agents;
 use crate::record::fields::as_uuid;
@@ -11,11 +12,8 @@ use std::collections::BTreeMap;
 pub struct Writers {
     /// Report the token usage of others.
     pub token_reporters: Vec<String>,
-    /// Record council votes.
     pub trails: Vec<String>,
-    /// Set daily limits.
     pub daily_limits: Vec<String>,
-    /// Set token rates.
     pub token_rates: Vec<String>,
     /// Set revenue, operating cost and capital.
     pub finances: Vec<String>,

@@ -1,5 +1,6 @@
-//! `ledgerd replay`: reads the stream again, by the same judging and the same commits, beside the lanes' consumers. What is
-//! stored is known by its place in the stream, so a replay may be repeated, stopped and run beside a daemon.
+//! `ledgerd replay`: reads the stream again with the daemon's validation and commits, independently of the lanes'
+//! consumers. Stored messages are recognised by their position in the stream. So a replay may be repeated, stopped, and
+//! run beside a daemon.
 
 pub(crate) mod engine;
 mod references;

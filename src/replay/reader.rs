@@ -1,4 +1,4 @@
-//! Reads messages again by their sequences, from the stream itself: no consumer is made, asked or moved.
+//! Reads messages again by their sequences, from the stream itself. It creates, queries and moves no consumer.
 
 use crate::nats::api::{Api, ApiError, if_any};
 use crate::record::message::{Incarnation, Message};
@@ -7,10 +7,8 @@ use crate::record::subject::{Lane, Subject};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use std::collections::VecDeque;
 
-/// Whose messages are read.
 #[derive(Clone, Debug)]
 pub enum Wanted {
-    /// Everybody's.
     Any,
     /// Those of these lanes.
     Lanes(Vec<Lane>),
@@ -40,7 +38,6 @@ pub struct Window {
 const WINDOW: usize = 64;
 
 impl Reader {
-    /// Reads these ranges.
     pub fn new(api: Api, incarnation: Incarnation, wanted: Wanted, spans: &Spans) -> Self {
         Self { api, incarnation, wanted, rest: spans.iter().collect() }
     }

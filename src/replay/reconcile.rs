@@ -1,5 +1,6 @@
-//! `ledgerd reconcile` proves that every sequence of the stream, up to the lanes' positions, is a record or a reject, or was
-//! removed by the stream itself. How far that is proven is kept, so that the next run looks at what is new.
+//! `ledgerd reconcile`: proves that every sequence of the stream, up to the lanes' positions, is accounted for. Each is
+//! a record or a reject, was removed by the stream itself, or is on no lane. The proven range is stored, so that the
+//! next run checks only new sequences.
 
 mod floor;
 mod look;

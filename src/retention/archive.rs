@@ -1,4 +1,5 @@
-//! Archived files, in a folder or in any object store that a URL names. The only place that knows `object_store`.
+//! Stores archived files in a folder, or in any object store that a URL names. No other file uses the `object_store`
+//! crate.
 
 use crate::retention::removal::{ArchiveStore, Cause, RetentionError};
 use object_store::local::LocalFileSystem;
@@ -9,7 +10,6 @@ use url::Url;
 /// What of the environment is handed to the clients of object stores.
 const ENVIRONMENT_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
-/// An archive.
 #[derive(Debug)]
 pub struct Archive {
     store: Box<dyn ObjectStore>,

@@ -1,11 +1,12 @@
-//! `ledgerd retention`: archives what is past its time, reads the archive back, records one audit event, and removes.
+//! `ledgerd retention`: archives expired rows, reads the archive back, records one audit event, and removes the rows.
 
-use crate::command::own_events::{EXPORTS, OwnEvent};
+use crate::command::own_events::OwnEvent;
 use crate::command::progress::Progress;
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::ingest::store::Ledger;
 use crate::record::digest::hex;
+use crate::record::own_streams::EXPORTS;
 use crate::retention::archive::Archive;
 use crate::retention::erase;
 use crate::retention::file::Perishable;

@@ -1,10 +1,11 @@
-//! `ledgerd retention erase`: deletes from a permanent table what an audit event of the Architect names.
+//! `ledgerd retention erase`: deletes the records of a permanent table that an audit event of the Architect names.
 
-use crate::command::own_events::{self, ERASURES, OwnEvent};
+use crate::command::own_events::{self, OwnEvent};
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::ingest::lifecycle::Remedy;
 use crate::ingest::store::Ledger;
+use crate::record::own_streams::ERASURES;
 use crate::retention::erasure::{Authorization, Erased};
 use crate::retention::queries::Session;
 use crate::retention::removal::{Cause, RetentionError};

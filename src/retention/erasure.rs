@@ -1,6 +1,5 @@
-//! How a record leaves a permanent table: by an audit event of the Architect that names it, and in one transaction: its
-//! row, the bytes that custody has of it, and what is entered about both. What entitles to it, the database itself checks
-//! (migration 7).
+//! Erases records of a permanent table that an audit event of the Architect names. One transaction covers the row, its
+//! bytes in custody, and what is entered about both. The database itself checks the authorisation (migration 7).
 
 use crate::retention::queries::{Session, begin, bounded, commit};
 use crate::retention::removal::{Cause, RetentionError};
@@ -10,13 +9,11 @@ use sqlx::PgConnection;
 /// The word of the Architect: these records may go.
 #[derive(Clone, Debug)]
 pub struct Authorization {
-    /// Its event.
     pub event_id: String,
     /// `audit_events` or `decision_trails`.
     pub table: Permanent,
     /// The `event_id` or `trail_id` of each.
     pub ids: Vec<String>,
-    /// Why.
     pub reason: String,
 }
 
@@ -50,13 +47,9 @@ struct Details {
 /// An authorisation that was carried out.
 #[derive(Clone, Debug)]
 pub struct Erased {
-    /// Its number.
     pub id: i64,
-    /// Whose rows.
     pub table: String,
-    /// The authorising event.
     pub authorized_by: String,
-    /// How many rows.
     pub rows: i64,
     /// The event that records it.
     pub event_id: String,

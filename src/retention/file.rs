@@ -1,8 +1,8 @@
-//! The format of an archived file: one JSON object per row and line, gzip around it, and a manifest beside it that
-//! says what is inside.
+//! The format of an archived file: one JSON object per row and line, compressed with gzip. A manifest beside it
+//! describes its content.
 //!
-//! Names are made of what a file holds: the same rows give the same name, and other rows never do. So a run after a kill finds
-//! its own work, and no run can overwrite what another one keeps.
+//! File names are derived from the content: the same rows give the same name, and other rows never do. So a run after a
+//! kill finds its own work, and no run can overwrite another run's file.
 
 use crate::record::digest::{Hash, hex, sha256};
 use crate::record::subject::Table;
@@ -51,7 +51,6 @@ pub enum Perishable {
 }
 
 impl Perishable {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::TokenLedger, Self::EconomicMetrics];
 
     /// Its name in the schema `public`.
@@ -62,30 +61,22 @@ impl Perishable {
         }
     }
 
-    /// By its name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 }
 
-/// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// Whose rows.
     pub table: Perishable,
     /// The UTC day, `YYYY-MM-DD`, that all of them are older than.
     pub cutoff: String,
-    /// How many.
     pub rows: i64,
-    /// The first row's key.
     pub first: String,
-    /// The last row's key.
     pub last: String,
     /// The earliest day or moment.
     pub oldest: String,
-    /// The latest.
     pub newest: String,
-    /// Bytes without compression.
     pub lines_bytes: i64,
     /// Their SHA-256.
     pub lines_sha256: Hash,
@@ -107,7 +98,6 @@ impl Contents {
         format!("{}.jsonl.gz", self.stem(ledger))
     }
 
-    /// Where the manifest lies.
     pub fn manifest_name(&self, ledger: &str) -> String {
         format!("{}.manifest.json", self.stem(ledger))
     }
@@ -193,14 +183,11 @@ pub struct Packer {
 /// A file, and what it holds.
 #[derive(Debug)]
 pub struct Packed {
-    /// What it holds.
     pub contents: Contents,
-    /// The file.
     pub file: Vec<u8>,
 }
 
 impl Packer {
-    /// An empty one.
     pub fn new(table: Perishable, cutoff: &str) -> Self {
         Self {
             table,

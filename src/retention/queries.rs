@@ -1,5 +1,5 @@
-//! How rows past their time leave: the statements on `ledger.export`, `ledger.removal` and the two tables whose rows have a
-//! time. What entitles to a removal, the database itself checks (migration 7).
+//! The statements on `ledger.export`, `ledger.removal` and the two tables whose rows expire. The database itself checks
+//! that a removal is permitted (migration 7).
 
 use crate::postgres::connections::{Connections, Lease};
 use crate::postgres::remedy::DatabaseError;
@@ -55,7 +55,6 @@ pub struct Survey {
     pub bytes: i64,
     /// The earliest day or moment.
     pub oldest: Option<String>,
-    /// The latest.
     pub newest: Option<String>,
 }
 

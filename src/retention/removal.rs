@@ -1,30 +1,34 @@
-//! Removal of rows past their time. The life of an export, one type per state: `Exported → Verified → Recorded → Removed`.
+//! Removes expired rows. An export has one type per state: `Exported → Verified → Recorded → Removed`.
 //!
-//! Only what was read back from the archive and found whole can be recorded, and only what is recorded can be removed. So the
-//! dangerous mistakes do not compile:
+//! Only what was read back from the archive and found intact can be recorded, and only what is recorded can be removed.
+//! So the dangerous mistakes do not compile. The first block does: the names of the others are real.
 //!
+//! ```
+//! use ledgerd::retention::file::Intact;
+//! use ledgerd::retention::removal::{Export, ExportRecords, Exported, Recorded, Verified};
+//! ```
 //! ```compile_fail
-//! # use ledgerd::retention::{ExportRecords, Exported};
+//! # use ledgerd::retention::removal::{ExportRecords, Exported};
 //! async fn unverified<B: ExportRecords>(exported: Exported, exports: &mut B) {
 //!     exported.remove(exports).await; // an export has no such method
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::retention::{ExportRecords, Verified};
+//! # use ledgerd::retention::removal::{ExportRecords, Verified};
 //! async fn unrecorded<B: ExportRecords>(verified: Verified, exports: &mut B) {
 //!     verified.remove(exports).await; // nor has a verified one
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::retention::{Export, Recorded};
-//! # use ledgerd::domain::archive::Intact;
+//! # use ledgerd::retention::removal::{Export, Recorded};
+//! # use ledgerd::retention::file::Intact;
 //! fn forged(entered: Export, rows: Intact) -> Recorded {
 //!     Recorded { entered, rows } // the fields are private
 //! }
 //! ```
 //!
-//! Killed between any two states, the next run goes on: a file in the archive is found by its name, an export that was entered
-//! in the exports and is not settled is verified, recorded and removed again, and each step knows what was done already.
+//! After a kill between any two states, the next run continues. It finds a file in the archive by its name. An export
+//! that was entered and is not settled is verified, recorded and removed again, and each step recognises finished work.
 
 use crate::record::digest::{Hash, sha256};
 use crate::retention::file::{Contents, Intact, Packed};
@@ -40,14 +44,13 @@ pub enum Cause {
     Refused,
     /// The archive does not hold what was exported. The rows are where they were.
     Damaged,
-    /// Anything else.
     Failed,
 }
 
 /// What went wrong, in one sentence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct RetentionError {
-    /// Who must act.
     pub cause: Cause,
     what: String,
 }
@@ -59,15 +62,6 @@ impl RetentionError {
     }
 }
 
-impl fmt::Display for RetentionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for RetentionError {}
-
-/// Where files are kept.
 pub trait ArchiveStore {
     /// Where that is: a URL without secrets.
     fn location(&self) -> &str;
@@ -105,14 +99,10 @@ pub trait AuditTrail {
     fn record(&self, entered: &Export) -> impl Future<Output = Result<(), RetentionError>>;
 }
 
-/// Where an export lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchivedFiles {
-    /// The archive's URL.
     pub location: String,
-    /// The rows, below it.
     pub file: String,
-    /// The manifest, below it.
     pub manifest: String,
     /// The manifest's SHA-256.
     pub manifest_sha256: Hash,
@@ -121,11 +111,8 @@ pub struct ArchivedFiles {
 /// An export as the exports have it.
 #[derive(Clone, Debug)]
 pub struct Export {
-    /// Its number.
     pub id: i64,
-    /// Where it lies.
     pub place: ArchivedFiles,
-    /// What it holds.
     pub contents: Contents,
     /// The audit event that records it.
     pub event_id: String,
@@ -157,10 +144,8 @@ pub struct Recorded {
     rows: Intact,
 }
 
-/// The end.
 #[derive(Debug)]
 pub struct Removed {
-    /// The export.
     pub entered: Export,
     /// How many rows left their table. Those that had changed since stayed.
     pub rows: i64,

@@ -1,4 +1,4 @@
-//! Compares what a batch says of its entries with the entries themselves. Everything in it follows from them.
+//! Compares the columns of a batch with its entries. Everything in a batch follows from its entries.
 
 use crate::record::leaf::Disposition;
 use crate::record::subject::lane_of;

@@ -1,28 +1,23 @@
-//! Roots that are known from elsewhere: the text of a checkpoint (c2sp.org/tlog-checkpoint) with origin, size and root.
+//! Known tree roots: parses the text of a checkpoint (c2sp.org/tlog-checkpoint) with origin, size and root.
 
-use crate::tlog;
-use crate::tlog::checkpoint::SignedCheckpoint;
-use crate::tlog::note::VerifierKey;
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::note::VerifierKey;
 
 /// A tree that somebody vouched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownRoot {
     /// How many leaves it has.
     pub size: u64,
-    /// Its root.
     pub root: Vec<u8>,
     /// Where this is known from.
     pub source: String,
 }
 
-/// What a checkpoint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Whose tree it is.
     pub origin: String,
     /// How many leaves it has.
     pub size: u64,
-    /// Its root.
     pub root: Vec<u8>,
 }
 
@@ -65,8 +60,8 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tlog::key::KeyName;
-    use crate::tlog::note::{Note, SignerKey};
+    use tlog::key::KeyName;
+    use tlog::note::{Note, SignerKey};
 
     const ROOT: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 

@@ -8,10 +8,10 @@ use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::log::anchor::Anchor;
 use crate::postgres::connections::Connections;
-use crate::tlog::note::VerifierKey;
 use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::snapshot as audit;
 use std::path::{Path, PathBuf};
+use tlog::note::VerifierKey;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -1,4 +1,5 @@
-//! Checks that the days add up: each row of `token_ledger`, and what was removed of it, against the usages of its agent and day.
+//! Checks the daily sums: compares each row of `token_ledger`, and what was removed of it, with the usages of its agent
+//! and day.
 
 use crate::record::decimal::Decimal;
 use crate::verify::findings::{Finding, Findings, shown};
@@ -7,9 +8,7 @@ use crate::verify::removal::{Authorities, Removal};
 /// The sums of a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sums {
-    /// Tokens read.
     pub tokens_input: Decimal,
-    /// Tokens written.
     pub tokens_output: Decimal,
     /// USD.
     pub exact_cost: Decimal,
@@ -38,7 +37,6 @@ pub enum Part {
     Usage(Option<Sums>),
     /// The row: its sums, the cost that it shows, its status.
     Day(Option<Sums>, Option<String>, Option<String>),
-    /// A removed row's sums.
     Removed(Option<Sums>, Removal),
 }
 
@@ -64,12 +62,10 @@ pub struct Days<'a> {
     pub rows: u64,
     /// Rows that were removed by right.
     pub explained: u64,
-    /// The days that differ.
     pub damaged: Vec<String>,
 }
 
 impl<'a> Days<'a> {
-    /// Begins.
     pub fn new(authorities: &'a Authorities) -> Self {
         Self { authorities, current: None, rows: 0, explained: 0, damaged: Vec::new() }
     }

@@ -1,9 +1,11 @@
-//! Compares each entry with its leaf, its dead letter or its row; alone, so that many can be looked at at a time.
+//! Compares each entry with its leaf, its dead letter or its row. Entries are checked independently, so that many can
+//! be checked in parallel.
 
 use crate::record::dead_letter::dlq_subject;
 use crate::record::digest::{Hash, hex, sha256};
 use crate::record::leaf::{Disposition, Leaf};
 use crate::record::message::{Headers, Message};
+use crate::record::own_streams::MIGRATIONS;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::row::Row;
 use crate::record::subject::Table;
@@ -18,11 +20,8 @@ use std::collections::BTreeMap;
 /// What every entry is looked at with.
 #[derive(Debug, Default)]
 pub struct Background {
-    /// All epochs.
     pub epochs: Epochs,
-    /// All rates of tokens.
     pub rates: Rates,
-    /// What entitles to removals.
     pub authorities: Authorities,
     /// For the fingerprints of this run.
     pub key: Key,
@@ -31,7 +30,6 @@ pub struct Background {
 /// How many entries of an epoch there are, and how many of them have another leaf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OfEpoch {
-    /// All.
     pub entries: u64,
     /// Those that have another leaf.
     pub other_leaves: u64,
@@ -42,7 +40,6 @@ pub struct OfEpoch {
 pub struct Checked {
     /// Leaf indexes and stored leaf hashes; nothing where what is stored is no hash.
     pub leaves: Vec<(i64, Option<Hash>)>,
-    /// What differs.
     pub findings: Findings,
     /// The rows that were found, by table.
     pub rows: BTreeMap<Table, Fingerprint>,
@@ -50,7 +47,6 @@ pub struct Checked {
     pub dead_letters: Fingerprint,
     /// What is kept of bytes that were given up, where it was found.
     pub erased: Fingerprint,
-    /// By epoch.
     pub epochs: BTreeMap<i32, OfEpoch>,
     /// Entries that came again.
     pub duplicates: u64,
@@ -61,9 +57,6 @@ pub struct Checked {
     /// Events of our own, which record migrations: sequence and bytes.
     pub migrations: Vec<(i64, Vec<u8>)>,
 }
-
-/// The stream of what `ledgerd migrate` records.
-const MIGRATIONS: &str = "ledgerd";
 
 impl Checked {
     /// Compares the batches of a page with their entries.

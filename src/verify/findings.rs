@@ -1,15 +1,14 @@
-//! Findings: each difference names its table, its row and its field; all are counted, and the first are kept.
+//! The differences that a verification finds: each names its table, its row and its field. All are counted, and the
+//! first ones are kept.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The table, as the database names it; its schema where it is not `public`.
     pub table: String,
-    /// The row's own key.
     pub id: String,
     /// The column, or several of which one must be it.
     pub field: String,
@@ -28,7 +27,6 @@ impl Finding {
         !BESIDE_CUSTODY.contains(&self.table.as_str())
     }
 
-    /// For machines.
     pub fn to_json(&self) -> Value {
         json!({ "table": self.table, "id": self.id, "field": self.field, "difference": self.says })
     }
@@ -57,7 +55,6 @@ impl fmt::Display for Finding {
 /// How many differences are kept; all are counted.
 pub const LISTED_MAX: usize = 1000;
 
-/// The differences so far.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     listed: Vec<Finding>,
@@ -90,7 +87,6 @@ impl Findings {
         self.listed.extend(other.listed.into_iter().take(room));
     }
 
-    /// The first differences.
     pub fn listed(&self) -> &[Finding] {
         &self.listed
     }
@@ -100,7 +96,6 @@ impl Findings {
         &self.by_table
     }
 
-    /// How many there are.
     pub fn total(&self) -> u64 {
         self.by_table.values().sum()
     }

@@ -1,6 +1,7 @@
-//! Compares two sets of rows: a sum over their names that only equal sets share, in memory that does not grow with them.
+//! Compares two sets of rows by a sum over their names, which only equal sets share. Memory use does not grow with the
+//! sets.
 //!
-//! The names are hashed under a key that is made anew for each run, so nobody can choose names whose sums meet.
+//! The names are hashed under a new key for each run, so nobody can choose names whose sums collide.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
@@ -17,7 +18,6 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Adds a name.
     pub fn add(&mut self, key: &Key, name: &(impl Hash + ?Sized)) {
         self.count += 1;
         for (sum, state) in self.sums.iter_mut().zip(&key.0) {

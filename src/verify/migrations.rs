@@ -1,4 +1,5 @@
-//! Checks that each migration is the one that was recorded: the table of migrations against the events of our own in custody.
+//! Checks that each migration is the recorded one: compares the table of migrations with the program's own events in
+//! custody.
 
 use crate::record::message::utc_text;
 use crate::verify::findings::{Finding, Findings, shown};
@@ -8,9 +9,7 @@ use std::collections::BTreeMap;
 /// A migration as the database has it.
 #[derive(Clone, Debug)]
 pub struct Migration {
-    /// Its version.
     pub version: i64,
-    /// What it does.
     pub description: String,
     /// SHA-384 of its file, in hexadecimal.
     pub checksum: String,

@@ -1,4 +1,5 @@
-//! The rates that a usage was charged at: the rule of charging, as the daemon's statement has it, over the rates that there are.
+//! Determines the rates at which a usage was charged. It applies the rule of the daemon's own statement to the stored
+//! rates.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -6,9 +7,7 @@ use std::collections::HashMap;
 /// A rate that usage may be charged by.
 #[derive(Clone, Debug)]
 pub struct Rate {
-    /// The metric's key.
     pub key: String,
-    /// Its value.
     pub value: String,
     /// When it was published, in nanoseconds since 1970.
     pub published_ns: i64,

@@ -1,5 +1,5 @@
-//! A row that is not there was removed by right: each removal names an export or an erasure, and each of these an audit
-//! event, which must itself stand in the ledger.
+//! Checks that each missing row was removed with authorisation. Each removal must name an export or an erasure, and
+//! each of these an audit event, which must itself be in the ledger.
 
 use crate::record::timestamp::EventTime;
 use crate::verify::findings::Finding;
@@ -29,13 +29,11 @@ pub struct Event {
 /// A row of `ledger.export` or `ledger.erasure`, with the events that it names, where the ledger has them.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// Its number.
     pub id: i64,
     /// The table whose rows it removed.
     pub table: String,
     /// How many removals name it.
     pub removals: i64,
-    /// Its columns, as JSON.
     pub row: Value,
     /// The event that records it: the one of its number in the stream of its kind, where nobody but this program writes.
     pub record: Option<Event>,
@@ -165,11 +163,6 @@ impl Authorities {
         }
     }
 }
-
-/// The stream in which each export is recorded, under its number.
-pub const EXPORTS: &str = "ledgerd-retention";
-/// The same of erasures.
-pub const ERASURES: &str = "ledgerd-erasure";
 
 fn export(named: &Named) -> Entitlement {
     let event = said(named.record.as_ref(), "RETENTION_EXPORTED")?;

@@ -1,16 +1,15 @@
-//! Repaired rows: each is an audit event of our own, with what was there and what is there now.
+//! Repaired rows. Each repair is recorded as one of the program's own audit events, with the old row and the new one.
 
 use crate::record::digest::{hex, sha256};
 use crate::record::message::{Headers, Incarnation, Message, utc_text};
+use crate::record::own_streams::{REPAIRS, SUBJECT};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A row that was made anew.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// Its table.
     pub table: &'static str,
-    /// Its key.
     pub key: String,
     /// The leaf that it follows from; a day follows from many.
     pub leaf_index: Option<i64>,
@@ -20,13 +19,10 @@ pub struct Repaired {
     pub new: Option<String>,
 }
 
-/// It never existed on a server, so it was made at the beginning of time.
-const STREAM: &str = "ledgerd-repair";
-const SUBJECT: &str = "ledger.SYS.ARCHITECT";
-
 /// The stream of these events.
 pub fn incarnation() -> Incarnation {
-    Incarnation { stream: Arc::from(STREAM), created_ns: 0 }
+    // It never existed on a server, so it was made at the beginning of time.
+    Incarnation { stream: Arc::from(REPAIRS), created_ns: 0 }
 }
 
 /// A longer row is named by its hash: an event must fit into a record.
@@ -59,7 +55,6 @@ impl Repaired {
         }
     }
 
-    /// For people.
     pub fn line(&self) -> String {
         let done = match (&self.old, &self.new) {
             (None, _) => "was missing, and was made anew",
@@ -69,7 +64,6 @@ impl Repaired {
         format!("{} id {}: {done}", self.table, self.key)
     }
 
-    /// For machines.
     pub fn to_json(&self) -> Value {
         json!({ "table": self.table, "id": self.key, "leaf_index": self.leaf_index, "old": self.old, "new": self.new })
     }

@@ -1,4 +1,4 @@
-//! The report: what was looked at and what was found, for people and for machines.
+//! The verification report: the checked items and the findings, for people and for machines.
 
 use crate::verify::entry::Checked;
 use crate::verify::findings::{Finding, Findings};
@@ -7,24 +7,20 @@ use crate::verify::stored::Epochs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What a verification says.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Entries that were looked at.
     pub leaves: u64,
     /// The root of the tree, in hexadecimal.
     pub root: Option<String>,
-    /// Rows by table.
     pub rows: BTreeMap<&'static str, u64>,
     /// Entries that came again.
     pub duplicates: u64,
     /// Known roots that were compared.
     pub known_roots: u64,
-    /// What differs.
     pub findings: Findings,
     /// References that lead nowhere (yet): no difference.
     pub dangling: Vec<String>,
-    /// How many there are.
     pub dangling_total: u64,
     /// Rows and bytes that are gone by right, by table.
     pub explained: BTreeMap<&'static str, u64>,
@@ -54,12 +50,10 @@ impl Report {
         self.findings.append(checked.findings);
     }
 
-    /// Whether nothing differs.
     pub fn is_clean(&self) -> bool {
         self.findings.total() == 0
     }
 
-    /// For machines.
     pub fn to_json(&self) -> Value {
         let differences: Vec<Value> = self.findings.listed().iter().map(Finding::to_json).collect();
         json!({
@@ -79,7 +73,6 @@ impl Report {
         })
     }
 
-    /// For people.
     pub fn lines(&self) -> Vec<String> {
         const DANGLING_SHOWN: usize = 20;
         let mut lines: Vec<String> = self.findings.listed().iter().map(ToString::to_string).collect();

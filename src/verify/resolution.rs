@@ -1,18 +1,15 @@
-//! Checks that each decision about a dead letter is what its event says: the table against the events of our own in custody.
+//! Checks that each decision about a dead letter matches its event: compares the table with the program's own events in
+//! custody.
 
 use crate::record::timestamp::EventTime;
 use crate::verify::findings::{Finding, Findings};
 use serde_json::Value;
-
-/// The stream in which each decision is recorded, under its number.
-pub const STREAM: &str = "ledgerd-dlq";
 
 const TABLE: &str = "ledger.resolution";
 
 /// A decision, and what custody has of it.
 #[derive(Clone, Debug)]
 pub struct Resolution {
-    /// Its number.
     pub id: i64,
     /// Its columns, as JSON, with `replacement_sha256` for the bytes; nothing where there is no row.
     pub row: Option<Value>,

@@ -1,4 +1,4 @@
-//! Compares a row with the record that made it: column by column, each by what it means.
+//! Compares a row with the record that produced it, column by column, each by its meaning.
 
 use crate::record::decimal::Decimal;
 use crate::record::row::{Expected, Pricing, Row, Said, columns, home};
@@ -71,7 +71,6 @@ fn is_venture(found: Option<&str>, wanted: Option<&str>, ventures: &[String]) ->
 /// What a usage was charged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Charge<'a> {
-    /// All rates.
     pub rates: &'a Rates,
     /// When the usage was published, in nanoseconds since 1970: maybe long before it was committed.
     pub published_ns: i64,

@@ -1,5 +1,5 @@
-//! What the whole ledger holds, at one moment. Long reads over several sessions that share one snapshot, so that the daemon
-//! may go on writing meanwhile.
+//! A consistent snapshot of the whole ledger. Long reads use several sessions that share one PostgreSQL snapshot, so
+//! that the daemon can continue to write.
 
 mod batches;
 mod custody;
@@ -17,16 +17,18 @@ use self::pages::PAGE_BATCHES;
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::message::Incarnation;
+use crate::record::own_streams::{ERASURES, EXPORTS};
 use crate::verify::checkpoint::Signer;
 use crate::verify::entry::Background;
 use crate::verify::fingerprint::Key;
 use crate::verify::rates::{Rate, Rates};
-use crate::verify::removal::{Authorities, ERASURES, EXPORTS, Event, Named};
+use crate::verify::removal::{Authorities, Event, Named};
 use crate::verify::stored::{Epoch, Epochs, Head};
+use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -50,9 +52,7 @@ pub struct Snapshot {
 /// What this database has beyond the plainest.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
-    /// Tables of retention.
     retention: bool,
-    /// Signed checkpoints.
     checkpoints: bool,
     /// Decisions about dead letters.
     resolutions: bool,
@@ -60,10 +60,8 @@ struct Shape {
     tool_usage: &'static str,
 }
 
-/// Where the leaves are.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// How many entries.
     pub entries: u64,
     /// One more than the last leaf that is not far beyond all others.
     pub end: i64,
@@ -88,14 +86,12 @@ const NEEDED: [&str; 13] = [
 
 /// Which of the tables that every ledger has are not there.
 pub async fn missing_tables(connections: &Connections) -> Result<Vec<String>, DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let missing = sqlx::query_scalar("select name from unnest($1::text[]) as name where to_regclass(name) is null")
-        .bind(&NEEDED[..])
-        .fetch_all(&mut *lease)
+    connections
+        .run("looking for the tables", async |connection| {
+            let query = "select name from unnest($1::text[]) as name where to_regclass(name) is null";
+            sqlx::query_scalar(query).bind(&NEEDED[..]).fetch_all(connection).await
+        })
         .await
-        .map_err(DatabaseError::new)?;
-    lease.keep();
-    Ok(missing)
 }
 
 impl Snapshot {
@@ -128,15 +124,11 @@ impl Snapshot {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let reader = self.lock().pop();
+        let reader = self.readers.lock().pop();
         let mut reader = reader.ok_or_else(|| DatabaseError::of_the_world("the session broke off".to_owned()))?;
         let result = work(&mut reader).await?;
-        self.lock().push(reader);
+        self.readers.lock().push(reader);
         Ok(result)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<PgConnection>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tree's head; nothing where its row is gone.

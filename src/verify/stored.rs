@@ -1,4 +1,4 @@
-//! What is read: rows as the database has them, unchecked.
+//! The rows as they are read from the database, unchecked.
 
 use crate::record::digest::Hash;
 use crate::record::leaf::Disposition;
@@ -25,11 +25,8 @@ pub type Epochs = BTreeMap<i32, Epoch>;
 /// A row of `ledger.dead_letter`.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// The code.
     pub reason: String,
-    /// The sentence.
     pub detail: String,
-    /// Where it goes.
     pub dlq_subject: String,
     /// In microseconds since 1970; `None` for infinity.
     pub rejected_at_us: Option<i64>,
@@ -40,7 +37,6 @@ pub struct DeadLetter {
 /// A row of `ledger.erased`: what is kept of bytes that were given up.
 #[derive(Clone, Debug)]
 pub struct Erased {
-    /// By whose authority.
     pub erasure_id: i64,
     /// SHA-256 of the payload.
     pub payload_sha256: StoredHash,
@@ -51,25 +47,20 @@ pub struct Erased {
 /// An entry of custody, with the dead letter of its leaf.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its leaf.
     pub leaf_index: i64,
-    /// Its epoch's number.
     pub epoch: i32,
     /// Its sequence in the stream.
     pub sequence: i64,
-    /// The subject.
     pub subject: String,
     /// The table that the subject's lane fills; nothing where it has no lane.
     pub table: Option<Table>,
     /// In nanoseconds since 1970.
     pub server_time_ns: i64,
-    /// The publisher's headers.
     pub headers: Option<Vec<u8>>,
     /// The publisher's bytes.
     pub payload: Option<Bytes>,
     /// One of three words, or another.
     pub disposition: Result<Disposition, String>,
-    /// The record's own name.
     pub record_id: Option<String>,
     /// The row that it made.
     pub row_id: Option<i64>,
@@ -134,9 +125,7 @@ impl Deref for StoredHash {
 /// What names a row of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RowKey {
-    /// Its number.
     Number(i64),
-    /// A UUID.
     Name(String),
 }
 
@@ -174,7 +163,6 @@ impl Values {
         self.pieces.get(column)?.clone().map(|piece| &self.text[piece])
     }
 
-    /// All values.
     pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
         self.pieces.iter().map(|piece| piece.clone().map(|piece| &self.text[piece]))
     }
@@ -184,7 +172,6 @@ impl Values {
         self.pieces.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -208,9 +195,7 @@ pub struct Page {
 /// `ledger.tree_head`.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// How many leaves.
     pub size: i64,
-    /// The root.
     pub root: Vec<u8>,
     /// The roots of the perfect subtrees.
     pub frontier: Vec<u8>,
@@ -219,11 +204,9 @@ pub struct Head {
 /// A row of `ledger.subtree`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subtree {
-    /// Its level.
     pub level: i16,
     /// Its place in the level.
     pub index: i64,
-    /// Its hash.
     pub hash: Vec<u8>,
 }
 
@@ -234,19 +217,14 @@ pub struct Batch {
     pub first_leaf: i64,
     /// How many entries it says that it has.
     pub leaves: i32,
-    /// The lane.
     pub lane: String,
-    /// The first sequence.
     pub first_sequence: i64,
-    /// The last.
     pub last_sequence: i64,
     /// The least number of a row.
     pub first_row_id: Option<i64>,
-    /// The greatest.
     pub last_row_id: Option<i64>,
     /// How many entries came again.
     pub duplicates: i32,
-    /// How many were rejected.
     pub rejected: i32,
     /// How many gave up their bytes.
     pub erased: i32,

@@ -1,11 +1,12 @@
-//! Compares the tree with its leaves: takes the stored leaf hashes in order, and compares every subtree, every known root and the head.
+//! Compares the tree with its leaves. It takes the stored leaf hashes in order, and compares every subtree, every known
+//! root and the head.
 
 use crate::record::digest::hex;
-use crate::tlog::tree::{self, Frontier};
 use crate::verify::checkpoint::KnownRoot;
 use crate::verify::findings::{Finding, Findings};
 use crate::verify::stored::{Head, Subtree};
 use std::collections::BTreeMap;
+use tlog::tree::{self, Frontier};
 
 /// Each level's subtrees have 2^8 times as many leaves as those of the level below.
 const TILE_HEIGHT: u32 = 8;
@@ -23,7 +24,6 @@ pub struct Stretch {
     pub known_roots: Vec<KnownRoot>,
 }
 
-/// The tree so far.
 #[derive(Debug)]
 pub struct Tree {
     frontier: Frontier,

@@ -1,4 +1,5 @@
-//! The five webhooks: which subject a body is published on, and which answer its receipt becomes. The body itself is never changed.
+//! The five webhooks: map a body to the subject on which it is published, and its receipt to an HTTP answer. The body
+//! itself is never changed.
 
 use crate::http::api_token::ApiToken;
 use crate::record::digest::{hex, sha256};
@@ -12,16 +13,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use tokio::time::Instant;
 
-/// What is posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Webhook {
     /// An audit event: `HEGEMON_AUDIT_WEBHOOK`.
     Audit,
     /// The token usage of a model call: `HEGEMON_TOKEN_WEBHOOK`.
     Tokens,
-    /// A council vote.
     Trails,
-    /// An economic metric.
     Metrics,
     /// The use of a tool.
     Usage,
@@ -48,7 +46,6 @@ pub struct Posting {
     pub subject: String,
     /// What the stream recognises it by, where the caller wants that.
     pub message_id: Option<String>,
-    /// The body, unchanged.
     pub payload: Bytes,
     table: Table,
 }
@@ -56,7 +53,6 @@ pub struct Posting {
 /// What became of a posting within the caller's patience.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is committed.
     Told(Box<Receipt>),
     /// It is in the stream, and will be committed.
     Queued,
@@ -64,13 +60,11 @@ pub enum Outcome {
     Unsafe(String),
 }
 
-/// Where postings go.
 pub trait Intake: Send + Sync + 'static {
     /// Publishes, and waits for the receipt until the deadline.
     fn submit(&self, posting: Posting, deadline: Instant) -> impl Future<Output = Outcome> + Send;
 }
 
-/// What the caller hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Of HTTP.
@@ -80,7 +74,6 @@ pub struct Answer {
 }
 
 impl Webhook {
-    /// All of them.
     pub const ALL: [Webhook; 5] = [Webhook::Audit, Webhook::Tokens, Webhook::Trails, Webhook::Metrics, Webhook::Usage];
 
     /// Its path; n8n's own webhooks had the first two before.

@@ -1,4 +1,5 @@
-//! The tokens that a request carries: in a header of ours, as a token, or as the password of a login in the URL.
+//! Extracts the tokens of a request. A token comes in the header `X-Hegemon-Token`, in `Authorization`, or as the
+//! password of a login in the URL.
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -8,10 +9,10 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 const TOKEN_HEADER: &str = "X-Hegemon-Token";
 
 /// The ways that an answer names.
-pub(crate) const WAYS: &str = "send it in the header X-Hegemon-Token, as Authorization: ApiToken, or as the password of \
+pub(crate) const WAYS: &str = "send it in the header X-Hegemon-Token, as Authorization: Bearer, or as the password of \
     Authorization: Basic, which a URL like http://agents:TOKEN@host/webhook/… sends";
 /// The ways that `WWW-Authenticate` names.
-pub(crate) const CHALLENGE: &str = "ApiToken realm=\"ledgerd\", Basic realm=\"ledgerd\"";
+pub(crate) const CHALLENGE: &str = "Bearer realm=\"ledgerd\", Basic realm=\"ledgerd\"";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -28,7 +29,7 @@ pub(crate) fn tokens(headers: &HeaderMap) -> Vec<Vec<u8>> {
 fn authorized(value: &[u8]) -> Option<Vec<u8>> {
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (scheme, rest) = (&value[..space], value[space..].trim_ascii());
-    if scheme.eq_ignore_ascii_case(b"ApiToken") {
+    if scheme.eq_ignore_ascii_case(b"Bearer") {
         return Some(rest.to_vec());
     }
     if scheme.eq_ignore_ascii_case(b"Basic") {
@@ -58,8 +59,8 @@ mod tests {
     fn a_token_comes_in_any_of_three_ways() {
         for (name, value) in [
             ("x-hegemon-token", "s3:cret"),
-            ("authorization", "ApiToken s3:cret"),
-            ("authorization", "token  s3:cret "),
+            ("authorization", "Bearer s3:cret"),
+            ("authorization", "bearer  s3:cret "),
             // agents:s3:cret, and the same without a user and without padding.
             ("authorization", "Basic YWdlbnRzOnMzOmNyZXQ="),
             ("authorization", "basic OnMzOmNyZXQ"),
@@ -73,8 +74,8 @@ mod tests {
         for (name, value) in [
             ("x-hegemon-token", ""),
             ("authorization", ""),
-            ("authorization", "ApiToken"),
-            ("authorization", "ApiToken "),
+            ("authorization", "Bearer"),
+            ("authorization", "Bearer "),
             ("authorization", "Basic YWdlbnRzOg=="),
             ("authorization", "Basic YWdlbnRz"),
             ("authorization", "Basic ?"),
@@ -83,6 +84,6 @@ mod tests {
         ] {
             assert!(tokens_of(&[(name, value)]).is_empty(), "{name}: {value}");
         }
-        assert_eq!(tokens_of(&[("x-hegemon-token", "a"), ("authorization", "ApiToken b")]), ["a", "b"]);
+        assert_eq!(tokens_of(&[("x-hegemon-token", "a"), ("authorization", "Bearer b")]), ["a", "b"]);
     }
 }

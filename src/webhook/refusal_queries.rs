@@ -1,4 +1,5 @@
-//! The table of refused webhook calls: for `ledgerd status`, and no evidence of anything.
+//! The statements on the table of refused webhook calls. The table serves `ledgerd status`, and is not evidence of
+//! anything.
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
@@ -15,7 +16,6 @@ const ROWS_MAX: i64 = 256;
 pub struct Refused {
     /// Of HTTP.
     pub status: i32,
-    /// The webhook's name.
     pub webhook: String,
     /// The caller's address, or `others`.
     pub address: String,
@@ -29,29 +29,26 @@ pub struct Refused {
 
 /// Adds these to what is known of each caller: all of them, or none.
 pub async fn add(connections: &Connections, refusals: &[(Refusal, Tally)]) -> Result<(), DatabaseError> {
-    connections.bounded("writing refusals", add_unbounded(connections, refusals)).await
-}
-
-async fn add_unbounded(connections: &Connections, refusals: &[(Refusal, Tally)]) -> Result<(), DatabaseError> {
     let column = |value: fn(&Refusal) -> String| refusals.iter().map(|(refusal, _)| value(refusal)).collect::<Vec<_>>();
     let age = |moment: fn(&Tally) -> Instant| {
         refusals.iter().map(|(_, tally)| moment(tally).elapsed().as_secs_f64()).collect::<Vec<_>>()
     };
     let calls = refusals.iter().map(|(_, tally)| i64::try_from(tally.calls).unwrap_or(i64::MAX)).collect::<Vec<_>>();
-    let mut lease = connections.lease().await?;
-    sqlx::query(WRITE)
-        .bind(refusals.iter().map(|(refusal, _)| i32::from(refusal.status)).collect::<Vec<_>>())
-        .bind(column(|refusal| refusal.webhook.to_owned()))
-        .bind(column(|refusal| Address(refusal.address).to_string()))
-        .bind(calls)
-        .bind(age(|tally| tally.first))
-        .bind(age(|tally| tally.last))
-        .bind(ROWS_MAX)
-        .execute(&mut *lease)
+    connections
+        .run("writing refusals", async |connection| {
+            sqlx::query(WRITE)
+                .bind(refusals.iter().map(|(refusal, _)| i32::from(refusal.status)).collect::<Vec<_>>())
+                .bind(column(|refusal| refusal.webhook.to_owned()))
+                .bind(column(|refusal| Address(refusal.address).to_string()))
+                .bind(calls)
+                .bind(age(|tally| tally.first))
+                .bind(age(|tally| tally.last))
+                .bind(ROWS_MAX)
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
         .await
-        .map_err(DatabaseError::new)?;
-    lease.keep();
-    Ok(())
 }
 
 /// No row is ever deleted, for the daemon may delete nothing: the oldest rows take in the new callers.
@@ -93,21 +90,22 @@ const WRITE: &str = "
 
 /// Whoever was refused last.
 pub async fn newest(connections: &Connections, rows_max: i64) -> Result<Vec<Refused>, DatabaseError> {
-    let mut lease = connections.lease().await?;
-    let rows = sqlx::query(
-        "select status, webhook, address, calls,
+    connections
+        .run("reading refusals", async |connection| {
+            let rows = sqlx::query(
+                "select status, webhook, address, calls,
             to_char(first_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as first_at,
             to_char(last_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as last_at
         from ledger.refusal
         order by ledger.refusal.last_at desc, slot
         limit $1",
-    )
-    .bind(rows_max)
-    .fetch_all(&mut *lease)
-    .await
-    .map_err(DatabaseError::new)?;
-    lease.keep();
-    rows.iter().map(refused).collect::<Result<_, _>>().map_err(DatabaseError::new)
+            )
+            .bind(rows_max)
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(refused).collect()
+        })
+        .await
 }
 
 fn refused(row: &PgRow) -> Result<Refused, sqlx::Error> {

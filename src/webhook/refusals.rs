@@ -1,13 +1,13 @@
-//! Calls that the webhooks refused: counted by caller, logged at a bounded rate, and kept until they are written down.
+//! Refused webhook calls: counted by caller, logged at a bounded rate, and kept until they are written to the database.
 //!
-//! Whoever is refused may be anybody, so memory and log lines are bounded by [`CALLERS_MAX`], whatever arrives.
+//! Anybody can cause refusals, so [`CALLERS_MAX`] bounds memory and log lines, whatever arrives.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,7 +25,6 @@ pub const STATUSES: [u16; 4] = [401, 403, 413, 429];
 pub struct Refusal {
     /// One of [`STATUSES`].
     pub status: u16,
-    /// The webhook's name.
     pub webhook: &'static str,
     /// The caller's address. `None` stands for every caller beyond [`CALLERS_MAX`].
     pub address: Option<IpAddr>,
@@ -34,11 +33,8 @@ pub struct Refusal {
 /// How often one refusal happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// Calls.
     pub calls: u64,
-    /// The first of them.
     pub first: Instant,
-    /// The last of them.
     pub last: Instant,
 }
 
@@ -57,7 +53,7 @@ impl Refusals {
     /// Notes a refusal, and logs it if it is the first of its caller in this window. `why` is a sentence without a secret.
     pub fn note(&self, refusal: Refusal, why: &str) {
         let is_first = {
-            let mut kept = self.lock();
+            let mut kept = self.0.lock();
             let now = Instant::now();
             add(&mut kept.unwritten, refusal, Tally { calls: 1, first: now, last: now });
             kept.log(refusal)
@@ -70,7 +66,7 @@ impl Refusals {
 
     /// Ends the window: logs how often each refusal came again.
     pub fn end_window(&self) {
-        let repeated = self.lock().end_window();
+        let repeated = self.0.lock().end_window();
         for (Refusal { status, webhook, address }, more) in repeated {
             let caller = Address(address);
             tracing::warn!(
@@ -82,19 +78,15 @@ impl Refusals {
 
     /// Takes what is to be written down.
     pub fn take(&self) -> Vec<(Refusal, Tally)> {
-        std::mem::take(&mut self.lock().unwritten).into_iter().collect()
+        std::mem::take(&mut self.0.lock().unwritten).into_iter().collect()
     }
 
     /// Gives back what could not be written down.
     pub fn give_back(&self, refusals: Vec<(Refusal, Tally)>) {
-        let mut kept = self.lock();
+        let mut kept = self.0.lock();
         for (refusal, tally) in refusals {
             add(&mut kept.unwritten, refusal, tally);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,7 +132,6 @@ fn bounded<T>(known: &HashMap<Refusal, T>, refusal: Refusal) -> Refusal {
     Refusal { address: None, ..refusal }
 }
 
-/// A caller, for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Address(pub Option<IpAddr>);
 

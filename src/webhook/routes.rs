@@ -1,7 +1,7 @@
-//! The webhooks over HTTP: token, place, body, each within its bounds. The answer says whether the record is safe.
+//! The HTTP routes of the webhooks. They check the token, the number of requests and the body, each within its limits.
+//! The answer says whether the record is durable.
 
 use crate::http::api_token::{ApiToken, ApiTokens};
-use crate::http::listener::{self, Caller};
 use crate::metrics::WebhookMetrics;
 use crate::webhook::call as webhook;
 use crate::webhook::call::{ACTOR_HEADER, Answer, Intake, Webhook};
@@ -13,6 +13,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bounded_listener::Caller;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use std::io;
@@ -31,14 +32,12 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// From the request to its answer.
     pub patience: Duration,
     /// Requests at a time, of all callers together.
     pub requests_max: usize,
-    /// The largest body.
     pub body_bytes_max: usize,
 }
 
@@ -90,10 +89,10 @@ impl Webhooks {
 pub async fn serve(
     listener: TcpListener,
     webhooks: Webhooks,
-    limits: crate::http::places::Limits,
+    limits: bounded_listener::Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    listener::serve(listener, webhooks.router, limits, stop).await
+    bounded_listener::serve(listener, webhooks.router, limits, stop).await
 }
 
 async fn respond<I: Intake>(state: &RouteState<I>, head: &Head<'_>, mut body: Body) -> Response {

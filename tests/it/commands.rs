@@ -154,7 +154,6 @@ async fn help_completions_and_manual_are_written() {
         "reconcile",
         "prove",
         "verify-proof",
-        "witness",
         "keygen",
         "checkpoint",
         "dlq",

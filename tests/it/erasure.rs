@@ -294,7 +294,7 @@ async fn what_an_operator_put_in_a_rejected_messages_place_is_out_of_reach_and_c
 
 /// A record's id is its table's own: any agent may give its usage the id of an event.
 #[tokio::test]
-async fn usage_that_bears_an_authorisations_id_casts_no_doubt_on_what_was_erased() {
+async fn usage_that_bears_an_authorisations_id_does_not_spoil_what_was_erased() {
     let world = World::start().await;
     let _daemon = world.daemon().await;
     let mut published = Published::default();

@@ -70,7 +70,7 @@ mod reconcile;
 mod stopping;
 
 /// Batches that wait at the same time are one transaction.
-mod company;
+mod group_commit;
 
 /// The commands around the daemon.
 mod commands;

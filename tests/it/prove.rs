@@ -8,10 +8,10 @@ use crate::support::process::scratch_folder;
 use crate::support::published::Published;
 use crate::support::signed::{fill, log_key, sign, sign_at, signed, store, verifier_key};
 use crate::support::world::World;
-use ledgerd::tlog::tree::TreeHead;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
+use tlog::tree::TreeHead;
 
 /// No configuration, no servers: what a stranger has.
 async fn verify(file: &Path, arguments: &[&str]) -> Output {

@@ -8,11 +8,11 @@ use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use flate2::read::GzDecoder;
 use ledgerd::record::leaf_fields::LeafFields;
-use ledgerd::tlog::checkpoint::{Log, SignedCheckpoint};
-use ledgerd::tlog::note::VerifierKey;
-use ledgerd::tlog::tile::{Tile, Width, decode_bundle, decode_hashes, levels};
-use ledgerd::tlog::tree::{Frontier, Hash, leaf_hash};
 use std::io::Read;
+use tlog::checkpoint::{Log, SignedCheckpoint};
+use tlog::note::VerifierKey;
+use tlog::tile::{Tile, Width, decode_bundle, decode_hashes, levels};
+use tlog::tree::{Frontier, Hash, leaf_hash};
 
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 

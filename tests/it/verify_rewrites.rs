@@ -10,12 +10,12 @@ use ledgerd::record::event::integrity_hash;
 use ledgerd::record::leaf::{Disposition, Leaf, headers_sha256};
 use ledgerd::record::message::{Headers, Incarnation, Message};
 use ledgerd::record::reject::{Reason, Rejection};
-use ledgerd::tlog::tree::Frontier;
 use serde_json::Value;
 use sqlx::Row;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
+use tlog::tree::Frontier;
 
 /// Rewrites an event, its bytes, every leaf, every subtree and the head, as the daemon would have written them.
 async fn forge(database: &Database, id: i64) {
@@ -49,7 +49,7 @@ async fn forge(database: &Database, id: i64) {
             sqlx::query(update).bind(spec).bind(id).execute(&mut connection).await.expect("unguarded");
         }
         let rejection = row.get::<Option<String>, _>("reason").map(|reason| {
-            let reason = Reason::ALL.into_iter().find(|known| known.code() == reason).expect("a known reason");
+            let reason = Reason::ALL.iter().copied().find(|known| known.code() == reason).expect("a known reason");
             Rejection::new(reason, &row.get::<String, _>("detail"))
         });
         let incarnation =

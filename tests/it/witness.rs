@@ -1,6 +1,6 @@
 //! The witness as a process, and the log that asks it over HTTP.
 
-use crate::support::daemon::{Environment, ledgerd, program, text_of};
+use crate::support::daemon::{Environment, ledgerd, text_of};
 use crate::support::events::{good_events, next_event};
 use crate::support::http::{HttpAnswer, ask};
 use crate::support::ledger::check_ledger;
@@ -14,18 +14,19 @@ use ledgerd::log::cosign::{Witness, Witnesses};
 use ledgerd::log::http_client::Client;
 use ledgerd::log::queries::Log;
 use ledgerd::postgres::connections::{Connections, Limits};
-use ledgerd::tlog::checkpoint::SignedCheckpoint;
-use ledgerd::tlog::cosignature::{self, collect};
-use ledgerd::tlog::key::KeyName;
-use ledgerd::tlog::note::SignerKey;
-use ledgerd::tlog::plan::{ConsistencyPlan, Hashes, RootPlan};
-use ledgerd::tlog::proof::ConsistencyProof;
-use ledgerd::tlog::tree::{Frontier, Hash, leaf_hash};
-use ledgerd::tlog::witness::AddCheckpoint;
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::cosignature::{self, collect};
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
+use tlog::plan::{ConsistencyPlan, Hashes, RootPlan};
+use tlog::proof::ConsistencyProof;
+use tlog::tree::{Frontier, Hash, leaf_hash};
+use tlog::witness::AddCheckpoint;
 use tokio::net::TcpStream;
 
 fn witness_key(seed: u8) -> cosignature::SignerKey {
@@ -33,7 +34,7 @@ fn witness_key(seed: u8) -> cosignature::SignerKey {
     cosignature::SignerKey::from_seed(name, &[seed; 32]).expect("a key")
 }
 
-/// A running `ledgerd witness`, with a folder that outlives it.
+/// A running `ledgerd-witness`, with a folder that outlives it.
 struct Running {
     process: Process,
     port: u16,
@@ -55,23 +56,11 @@ impl Running {
     fn spawn(folder: &Path, port: u16) -> Process {
         let (listen, logs) = (format!("127.0.0.1:{port}"), [verifier_key(), other_key().verifier().to_string()]);
         let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
-        let command = program(
-            &[
-                "witness",
-                "--listen",
-                &listen,
-                "--key-file",
-                &path("key"),
-                "--state",
-                &path("state"),
-                "--log",
-                &logs[0],
-                "--log",
-                &logs[1],
-            ],
-            &Environment::new(),
-        );
-        Process::spawn("ledgerd witness", command, &folder.join("log"))
+        // The other program of this workspace, which `make test` has built beside this one.
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_ledgerd")).with_file_name("ledgerd-witness"));
+        command.args(["serve", "--listen", &listen, "--key-file", &path("key"), "--state", &path("state")]);
+        command.args(["--log", &logs[0], "--log", &logs[1]]).env_remove("NOTIFY_SOCKET");
+        Process::spawn("ledgerd-witness", command, &folder.join("log"))
     }
 
     async fn ready(&mut self) {

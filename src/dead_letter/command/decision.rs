@@ -1,23 +1,22 @@
-//! Decisions about dead letters: each is an audit event in custody before anything comes of it.
+//! Records decisions about dead letters: each is an audit event in custody before it takes effect.
 
-use crate::command::own_events::{self, OwnEvent, RESOLUTIONS};
+use crate::command::own_events::{self, OwnEvent};
 use crate::dead_letter::command::{Exit, Failure};
 use crate::dead_letter::decisions as resolution;
 use crate::dead_letter::decisions::Decision;
 use crate::ingest::lifecycle::Remedy;
 use crate::ingest::store::Ledger;
 use crate::record::digest::{hex, sha256};
+use crate::record::own_streams::RESOLUTIONS;
 use serde_json::{Value, json};
 
 const NAME_CHARS_MAX: usize = 200;
 const WHY_CHARS_MAX: usize = 1000;
 
-/// Somebody's name.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     plain(text, NAME_CHARS_MAX)
 }
 
-/// Somebody's reason.
 pub(crate) fn reason(text: &str) -> Result<String, String> {
     plain(text, WHY_CHARS_MAX)
 }

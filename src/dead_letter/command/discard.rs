@@ -1,4 +1,4 @@
-//! `ledgerd dlq discard`: lets dead letters rest, and says why. They stay where they are.
+//! `ledgerd dlq discard`: marks dead letters as discarded, with a reason. The dead letters themselves are kept.
 
 use crate::command::{connect, output};
 use crate::config::Config;

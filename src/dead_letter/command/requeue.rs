@@ -1,7 +1,7 @@
-//! `ledgerd dlq requeue`: publishes dead letters again, each once.
+//! `ledgerd dlq requeue`: publishes dead letters again, each exactly once.
 //!
-//! First the decision is entered, then it is recorded, then the message is published, then its place is noted. Killed anywhere
-//! in between, the next run for the same letter goes on from there.
+//! First the decision is entered, then it is recorded, then the message is published, then its position is noted. After
+//! a kill at any step, the next run for the same dead letter continues from there.
 
 use crate::command::{connect, output};
 use crate::config::Config;

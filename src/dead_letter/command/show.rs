@@ -1,4 +1,5 @@
-//! `ledgerd dlq list`, `ledgerd dlq show`: what a publisher wrote is shown, and never obeyed by a terminal.
+//! `ledgerd dlq list` and `ledgerd dlq show`: print dead letters. Publishers' text is escaped, so that the terminal
+//! executes no control character in it.
 
 use crate::command::output::{self, safe};
 use crate::dead_letter::command::Failure;

@@ -1,4 +1,4 @@
-//! The dead letters that a command means: those that are named, or those that filters find.
+//! Selects the dead letters for a command: by their references, or by filters.
 
 use crate::command::{moment, output};
 use crate::dead_letter::command::{Exit, Failure};
@@ -31,7 +31,7 @@ pub(crate) struct Filters {
 }
 
 fn reason(text: &str) -> Result<Reason, String> {
-    let known = || Reason::ALL.map(Reason::code).join(" ");
+    let known = || Reason::ALL.iter().map(|reason| reason.code()).collect::<Vec<_>>().join(" ");
     Reason::of_code(text).ok_or_else(|| format!("the reasons are {}", known()))
 }
 

@@ -1,4 +1,5 @@
-//! Reading a lane through the stream's own API, which gives headers as bytes: out of order, or around what the client cannot read.
+//! Reads a lane through the stream's own API, which returns headers as bytes. It is used out of order, or to get past
+//! messages that the client cannot read.
 
 use crate::ingest::binding::{Interrupt, LateRange};
 use crate::ingest::handover::Way;

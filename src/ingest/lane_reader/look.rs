@@ -1,4 +1,4 @@
-//! The look that a lane's reader takes every few seconds: at the stream, the consumer, and the claim.
+//! The periodic check of a lane's reader: it inspects the stream, the consumer and the claim every few seconds.
 
 use crate::health::stalls::{Progress, Sight, Waiting};
 use crate::ingest::binding::{Interrupt, LateRange, created_ns};

@@ -1,4 +1,4 @@
-//! Reading a lane between two interruptions: the pulls, and how what they bring is handed over.
+//! Reads a lane between two interruptions: pulls messages, and hands them over to the pipeline.
 
 use crate::health::Pulse;
 use crate::ingest::binding::{Binder, Interrupt};
@@ -246,7 +246,6 @@ pub(crate) fn hand_over(state: &State, place: Place<'_>, deliveries: Vec<Deliver
     }
 }
 
-/// What a pull brought.
 struct Taken {
     deliveries: Vec<Delivery<Ticket>>,
     /// Why the rest was not taken.

@@ -1,6 +1,7 @@
-//! How an audit event becomes its row: the statements on `public.audit_events`.
+//! The statements on `public.audit_events`, which project audit events to rows.
 
-use crate::ingest::projection::{Comparison, Ids, Keyed, Placed, RowIds, Tried, column, try_to_place};
+use crate::ingest::custody::RowOutcome;
+use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, Tried, column, try_to_place};
 use crate::record::event::AuditEvent;
 use crate::record::message::Headers;
 use crate::record::stored_id::Fingerprint;
@@ -16,8 +17,8 @@ pub(crate) async fn place(
     connection: &mut PgConnection,
     events: &[&AuditEvent],
     mut ids: Ids,
-) -> Result<Vec<Option<Placed>>, sqlx::Error> {
-    let mut placed: Vec<Option<Placed>> = vec![None; events.len()];
+) -> Result<Vec<Option<RowOutcome<'static>>>, sqlx::Error> {
+    let mut placed: Vec<Option<RowOutcome<'static>>> = vec![None; events.len()];
     let mut trying: Vec<(usize, Cow<'_, AuditEvent>)> =
         events.iter().enumerate().map(|(index, event)| (index, Cow::Borrowed(*event))).collect();
     let mut newcomers = HashMap::new();
@@ -40,9 +41,9 @@ pub(crate) async fn place(
             }
             let own = (round > 0).then(|| event.event_id.clone());
             placed[index] = Some(match tried.settled(AuditEvents::KEY, AuditEvents::shown(&event)) {
-                Placed::New { row_id, .. } => Placed::New { row_id, stored_as: own },
-                Placed::Same { .. } => Placed::Same { stored_as: own },
-                refused @ Placed::Refused(_) => refused,
+                RowOutcome::Recorded { row_id, .. } => RowOutcome::Recorded { row_id, stored_as: own },
+                RowOutcome::Duplicate { .. } => RowOutcome::Duplicate { stored_as: own },
+                rejected @ RowOutcome::Rejected(_) => rejected,
             });
         }
         if next.is_empty() {
@@ -64,21 +65,21 @@ async fn forgive_times(
     newcomers: &mut MessageIds,
 ) -> Result<(), sqlx::Error> {
     let message_id = |event: &AuditEvent| event.fingerprint.as_ref().and_then(|it| it.message_id.clone());
-    let mut doubtful = Vec::new();
+    let mut suspect = Vec::new();
     for (index, (event, tried)) in events.iter().zip(tried.iter()).enumerate() {
         match tried {
             Some(Tried::New(_)) => {
                 newcomers.insert(event.event_id.clone(), message_id(event));
             }
             Some(Tried::Taken(differing)) if message_id(event).is_some() && differing[..] == [TIMESTAMP] => {
-                doubtful.push(index);
+                suspect.push(index);
             }
             _ => {}
         }
     }
-    let unknown = doubtful.iter().map(|&index| &*events[index].event_id).filter(|id| !newcomers.contains_key(*id));
+    let unknown = suspect.iter().map(|&index| &*events[index].event_id).filter(|id| !newcomers.contains_key(*id));
     let stored = message_ids(connection, &unknown.collect::<Vec<_>>()).await?;
-    for index in doubtful {
+    for index in suspect {
         let id = &events[index].event_id;
         if newcomers.get(id).or_else(|| stored.get(id)) == Some(&message_id(events[index])) {
             tried[index] = Some(Tried::Taken(Vec::new()));

@@ -1,4 +1,4 @@
-//! How a council vote becomes its row: the statements on `public.decision_trails`.
+//! The statements on `public.decision_trails`, which project council votes to rows.
 
 use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, column};
 use crate::record::trail::Trail;

@@ -1,14 +1,15 @@
-//! How a metric becomes its row: the statements on `public.economic_metrics`: history, so each message is a new row, and
-//! the one that was published last is in force, whichever was stored last.
+//! The statements on `public.economic_metrics`, which project metrics to rows. The table is a history, so each message
+//! is a new row. The metric that was published last is in force, whichever was stored last.
 
-use crate::ingest::projection::{Placed, column};
+use crate::ingest::custody::RowOutcome;
+use crate::ingest::projection::column;
 use crate::record::metric::Metric;
 use sqlx::PgConnection;
 
 pub(crate) async fn place(
     connection: &mut PgConnection,
     metrics: &[&Metric],
-) -> Result<Vec<Option<Placed>>, sqlx::Error> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, sqlx::Error> {
     // PostgreSQL numbers the rows in the order of the query, and so the ids, sorted, are those of the metrics in theirs.
     let mut ids: Vec<i64> = sqlx::query_scalar(
         "insert into public.economic_metrics (metric_key, metric_value, period, set_by, published_ns)
@@ -29,7 +30,7 @@ pub(crate) async fn place(
     ids.sort_unstable();
     // A rule of the database's own may have turned some away.
     Ok((0..metrics.len())
-        .map(|index| ids.get(index).map(|id| Placed::New { row_id: Some(*id), stored_as: None }))
+        .map(|index| ids.get(index).map(|id| RowOutcome::Recorded { row_id: Some(*id), stored_as: None }))
         .collect())
 }
 

@@ -1,14 +1,17 @@
-//! How token usage becomes a row: the statements on `ledger.token_usage`. The days of `public.token_ledger` are summed up
-//! under the lock on the tree's head (`budget.rs`), where no other commit can be between its usage and its day.
+//! The statements on `ledger.token_usage`, which project token usage to rows. The days of `public.token_ledger` are
+//! summed up under the lock on the tree head (`budget/days.rs`). There, no other commit can come between its usage and
+//! its day.
 
+use crate::ingest::custody::RowOutcome;
 use crate::ingest::lifecycle::References;
-use crate::ingest::projection::{Comparison, Ids, Keyed, Placed, RowIds, column, place_keyed};
+use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, column, place_keyed};
 use crate::postgres::failure::Failure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::fields::Amount;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::token_usage::TokenUsage;
 use sqlx::PgConnection;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 struct TokenUsages;
@@ -18,13 +21,13 @@ pub(crate) async fn place(
     connection: &mut PgConnection,
     usages: &[&TokenUsage],
     references: References,
-) -> Result<Vec<Option<Placed>>, Failure> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, Failure> {
     let missing = missing_rates(connection, usages).await?;
     if let (References::MayFollow, Some(rate)) = (references, missing.iter().min()) {
         let what = format!("rejecting usage for the lack of {rate}");
         return Err(Failure::of_custody(DatabaseError::of_a_reference(what)));
     }
-    let mut placed: Vec<Option<Placed>> = usages.iter().map(|usage| unpriced(usage, &missing)).collect();
+    let mut placed: Vec<Option<RowOutcome<'static>>> = usages.iter().map(|usage| unpriced(usage, &missing)).collect();
     let good: Vec<usize> = (0..usages.len()).filter(|&index| placed[index].is_none()).collect();
     let records: Vec<&TokenUsage> = good.iter().map(|&index| usages[index]).collect();
     for (index, verdict) in good.into_iter().zip(place_keyed::<TokenUsages>(connection, &records).await?) {
@@ -56,10 +59,10 @@ fn rate_keys(tier: &str) -> [String; 2] {
     ["input", "output"].map(|direction| format!("token_rate_{tier}_{direction}"))
 }
 
-fn unpriced(usage: &TokenUsage, missing: &HashSet<String>) -> Option<Placed> {
+fn unpriced(usage: &TokenUsage, missing: &HashSet<String>) -> Option<RowOutcome<'static>> {
     let key = rate_keys(usage.cost.tier()?).into_iter().find(|key| missing.contains(key))?;
     let detail = format!("economic_metrics has no {key}; publish that rate as a METRIC, then this record again");
-    Some(Placed::Refused(Rejection::new(Reason::UnknownReference, &detail)))
+    Some(RowOutcome::Rejected(Cow::Owned(Rejection::new(Reason::UnknownReference, &detail))))
 }
 
 /// No two usages share one: a judged text has no U+0000.

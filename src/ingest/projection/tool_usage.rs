@@ -1,11 +1,13 @@
-//! How a use of a tool becomes its row: the statements on `ledger.tool_usage`, the daemon's door to
-//! `public.tool_usage_ledger`, and on the registries that it refers to.
+//! The statements on `ledger.tool_usage`, through which the daemon writes tool uses to `public.tool_usage_ledger`. They
+//! also read the registries that a use refers to.
 
-use crate::ingest::projection::{Comparison, Ids, Keyed, Placed, RowIds, column, place_keyed};
+use crate::ingest::custody::RowOutcome;
+use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, column, place_keyed};
 use crate::record::fields::Amount;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::tool_usage::ToolUsage;
 use sqlx::PgConnection;
+use std::borrow::Cow;
 
 struct ToolUsageLedger;
 
@@ -13,12 +15,12 @@ struct ToolUsageLedger;
 pub(crate) async fn place(
     connection: &mut PgConnection,
     usages: &[&ToolUsage],
-) -> Result<Vec<Option<Placed>>, sqlx::Error> {
-    let mut placed: Vec<Option<Placed>> = vec![None; usages.len()];
+) -> Result<Vec<Option<RowOutcome<'static>>>, sqlx::Error> {
+    let mut placed: Vec<Option<RowOutcome<'static>>> = vec![None; usages.len()];
     for (place, field, id) in dangling(connection, usages).await? {
         let index = usize::try_from(place - 1).expect("ordinality counts from 1");
         let detail = format!("{field} {id} is not in its registry; add it there, then publish this record again");
-        placed[index] = Some(Placed::Refused(Rejection::new(Reason::UnknownReference, &detail)));
+        placed[index] = Some(RowOutcome::Rejected(Cow::Owned(Rejection::new(Reason::UnknownReference, &detail))));
     }
     let good: Vec<usize> = (0..usages.len()).filter(|&index| placed[index].is_none()).collect();
     let records: Vec<&ToolUsage> = good.iter().map(|&index| usages[index]).collect();

@@ -1,4 +1,4 @@
-//! What a replay does: the daemon's own pipeline, over a source that reads the stream again.
+//! The replay engine: runs the daemon's own pipeline over a source that reads the stream again.
 
 use crate::command::progress::{Progress, bar, pace};
 use crate::command::{Exit, Failure, connect, output, rules};
@@ -44,16 +44,13 @@ impl ReceiptNotifier for Silence {
     async fn notify(&self, _asked: &[Asked]) {}
 }
 
-/// What became of it.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    /// New records.
     pub(crate) stored: u64,
     /// Messages that were stored before.
     pub(crate) known: u64,
     /// Records that were stored before under another sequence.
     pub(crate) duplicates: u64,
-    /// Dead letters.
     pub(crate) rejects: Vec<(Reason, u64)>,
     /// Where the stream had nothing when it was read.
     pub(crate) absent: Spans,
@@ -171,7 +168,6 @@ impl Replayed {
         }
     }
 
-    /// All dead letters.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejects.iter().map(|(_, count)| count).sum()
     }

@@ -1,5 +1,6 @@
-//! When usage may be charged at the rates there are, or rejected for lack of one: only if no older message of the stream can have
-//! brought another: each is in custody, or is on another lane. What the stream has lost as well stands in the way of a rejection.
+//! The check before replayed usage is charged at the known rates, or rejected for lack of one. Both require that no
+//! older message of the stream can bring another rate: each is in custody, or on another lane. A rejection also
+//! requires that the stream has lost no such message.
 
 use crate::ingest::coverage;
 use crate::nats::api::Api;
@@ -86,7 +87,7 @@ impl<'a> Referred<'a> {
 
     /// The first message of those lanes that stands in the stream where custody has a gap.
     async fn missing(&self, stream_state: &StreamState, gaps: &Spans, sequence: i64) -> Result<Option<String>, String> {
-        for lane in Lane::ALL.into_iter().filter_map(Lane::refers_to) {
+        for lane in Lane::ALL.iter().copied().filter_map(Lane::refers_to) {
             let mut next = 0;
             for gap in gaps.iter() {
                 if next < gap.first() {

@@ -1,4 +1,4 @@
-//! Where replayed messages come from: a task of its own reads ahead of the commits, and hands over batches in the order of
+//! The source of replayed messages. A separate task reads ahead of the commits, and hands over batches in the order of
 //! the stream.
 
 use crate::health::Health;
@@ -11,9 +11,10 @@ use crate::record::subject::{Lane, Subject};
 use crate::replay::command::references::{Answer, Referred};
 use crate::replay::reader::{Reader, Window};
 use crate::retry::Backoff;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -70,19 +71,19 @@ impl Course {
     }
 
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
-        self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.obstacle.lock().clone()
     }
 
     pub(crate) fn absent(&self) -> Spans {
-        self.absent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.absent.lock().clone()
     }
 
     fn note_absent(&self, absent: &Spans) {
-        self.absent.lock().unwrap_or_else(PoisonError::into_inner).add_all(absent);
+        self.absent.lock().add_all(absent);
     }
 
     fn cannot_go_on(&self, why: Obstacle) {
-        self.obstacle.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.obstacle.lock().get_or_insert(why);
     }
 }
 

@@ -1,4 +1,4 @@
-//! How far every lane is stored. The lowest of them decides.
+//! The floor: the sequence up to which every lane is stored. The lowest lane determines it.
 
 use crate::command::{Exit, Failure};
 use crate::config::Config;
@@ -29,7 +29,7 @@ impl Floor {
         stream_state: &StreamState,
     ) -> Result<Self, Failure> {
         let mut floor = Self { sequence: stream_state.last, held_back_by: None, served: Vec::new() };
-        for lane in Lane::ALL {
+        for &lane in Lane::ALL {
             let position = positions.reliable_position(&stream_state.incarnation, lane).await;
             let position = position.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
             if position == 0 && !config.lanes.contains(&lane) {

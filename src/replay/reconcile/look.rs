@@ -1,6 +1,6 @@
-//! What became of every sequence. The stream and the positions are read first, then custody, then the stream again: whatever
-//! moves in between can only be stored more than it seems. What the stream holds is read, and custody must have that very
-//! message.
+//! Determines the outcome of every sequence. It reads the stream and the positions first, then custody, then the stream
+//! again: changes in between can only store more than is reported. Each message that the stream still holds is read,
+//! and custody must have the identical message.
 
 use crate::command::progress::{Progress, bar};
 use crate::command::{Exit, Failure};
@@ -18,7 +18,6 @@ use crate::record::message::Incarnation;
 use crate::record::sequences::{Span, Spans};
 use crate::replay::reader::{Reader, Wanted};
 
-/// What was found.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// The stream as it is now.
@@ -100,7 +99,7 @@ pub(crate) async fn look(
         Some(span) => {
             let share = |at: i64| bar((at - span.first()).unsigned_abs(), span.count().unsigned_abs());
             coverage::gaps(custody, &numbers, span, |at| {
-                progress.tell(|| format!("{} custody, sequence {at}", share(at)))
+                progress.tell(|| format!("{} custody, sequence {at}", share(at)));
             })
             .await?
         }

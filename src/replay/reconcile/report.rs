@@ -1,4 +1,4 @@
-//! What is said of a reconciliation: in lines for people, and as one document for machines.
+//! The report of a reconciliation: lines for people, and one document for machines.
 
 use crate::ingest::coverage::{CoveredEpoch, Proof};
 use crate::ingest::positions::Gap;

@@ -1,4 +1,4 @@
-//! Makes damaged rows anew: all that custody can vouch for, once somebody has said yes.
+//! Repairs damaged rows: recreates all that custody can prove, after a confirmation.
 
 use crate::command::{Exit, Failure, output, rules};
 use crate::config::Config;

@@ -1,4 +1,5 @@
-//! The whole verification: many sessions read ranges of leaves; what they find is taken in the order of the leaves.
+//! Verifies the whole ledger: many sessions read ranges of leaves, and their results are processed in the order of the
+//! leaves.
 
 use crate::command::Failure;
 use crate::command::progress::{Progress, pace};
@@ -180,8 +181,11 @@ async fn check_claims(
     all: &Checked,
     findings: &mut Findings,
 ) -> Result<(), DatabaseError> {
-    let tables = Table::ALL.map(|table| (Claimed::Rows(table), all.rows.get(&table).copied().unwrap_or_default()));
-    let claims = tables.into_iter().chain([(Claimed::DeadLetters, all.dead_letters), (Claimed::Erased, all.erased)]);
+    let of_table = |&table: &Table| (Claimed::Rows(table), all.rows.get(&table).copied().unwrap_or_default());
+    let claims = Table::ALL
+        .iter()
+        .map(of_table)
+        .chain([(Claimed::DeadLetters, all.dead_letters), (Claimed::Erased, all.erased)]);
     let differing = futures_util::stream::iter(claims)
         .map(async |(claimed, claims)| {
             let there = snapshot.fingerprint(claimed, &background.key).await?;

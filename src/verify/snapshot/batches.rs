@@ -1,5 +1,5 @@
-//! Reads batches of custody and unfolds them into entries. What is stored may have been tampered with, so arrays are read as they are:
-//! of any length, with nulls anywhere.
+//! Reads batches of custody, and unfolds them into entries. Stored data may have been tampered with, so arrays are read
+//! as they are: of any length, with nulls anywhere.
 
 use crate::record::leaf::Disposition;
 use crate::record::subject::Subject;

@@ -1,5 +1,5 @@
-//! Questions about all of custody that no batch can answer by itself: whether layers overlap, and whether what came again was ever
-//! recorded.
+//! The checks across all of custody, which no single batch can answer: overlapping layers, and duplicates of messages
+//! that were never recorded.
 
 use crate::postgres::remedy::DatabaseError;
 use crate::verify::findings::{Finding, Findings, shown};

@@ -1,4 +1,5 @@
-//! Reads entries in pages of bounded size, each with its rows, its dead letter and its removals; and what stands beside a range.
+//! Reads entries in pages of bounded size, each with its rows, its dead letter and its removals. It also reads the
+//! subtrees and the known roots of a range.
 
 use crate::postgres::remedy::DatabaseError;
 use crate::record::fields::as_uuid;

@@ -1,5 +1,5 @@
-//! How a damaged row is made anew: from the bytes in custody, in one transaction with the audit event that says so. Custody itself
-//! is never touched.
+//! Recreates a damaged row from the bytes in custody, in one transaction with the audit event that records the repair.
+//! Custody itself is never changed.
 
 use crate::ingest::commit::project;
 use crate::ingest::lifecycle::{Judged, References};
@@ -28,7 +28,6 @@ use std::collections::BTreeMap;
 pub struct RepairContext<'a> {
     /// The rules that the events are judged by.
     pub rules: &'a Rules,
-    /// All epochs.
     pub epochs: &'a Epochs,
     /// The tier of a model, where neither record nor row says it.
     pub tier_of: &'a (dyn Fn(&str) -> Option<String> + Sync),
@@ -123,9 +122,10 @@ impl Repairer<'_> {
         }
         let judged = self.judge(&repaired).await?;
         let placed: Vec<&Judged> = judged.iter().collect();
-        let fates = project(self.session, &placed, References::Settled, Ids::MayBeTaken).await.map_err(of_failure)?;
+        let outcomes =
+            project(self.session, &placed, References::Settled, Ids::MayBeTaken).await.map_err(of_failure)?;
         let head = custody::lock_head(self.session).await.map_err(of_failure)?;
-        self.append(head, &placed, &fates).await?;
+        self.append(head, &placed, &outcomes).await?;
         Ok(repaired)
     }
 
@@ -277,8 +277,9 @@ impl Repairer<'_> {
         self.raise_guards(guards).await?;
         let judged = self.judge(&repaired).await?;
         let placed: Vec<&Judged> = judged.iter().collect();
-        let fates = project(self.session, &placed, References::Settled, Ids::MayBeTaken).await.map_err(of_failure)?;
-        self.append(head, &placed, &fates).await?;
+        let outcomes =
+            project(self.session, &placed, References::Settled, Ids::MayBeTaken).await.map_err(of_failure)?;
+        self.append(head, &placed, &outcomes).await?;
         Ok(repaired)
     }
 
@@ -366,14 +367,14 @@ impl Repairer<'_> {
         &mut self,
         head: custody::Head,
         rows: &[&Judged],
-        fates: &[custody::Fate<'_>],
+        outcomes: &[custody::RowOutcome<'_>],
     ) -> Result<(), DatabaseError> {
-        if fates.iter().any(|fate| fate.disposition() != Disposition::Recorded) {
+        if outcomes.iter().any(|outcome| outcome.disposition() != Disposition::Recorded) {
             let says = "the event of a repair was not recorded, so nothing was repaired: try again";
             return Err(DatabaseError::of_the_operator(says.to_owned()));
         }
         let epoch = epochs::of(self.session, &incarnation()).await.map_err(DatabaseError::new)?[0];
-        match custody::append(self.session, head, epoch, rows, fates, custody::Follows::NewestEpoch)
+        match custody::append(self.session, head, epoch, rows, outcomes, custody::Follows::NewestEpoch)
             .await
             .map_err(of_failure)?
         {

@@ -1,7 +1,8 @@
-//! Decisions about dead letters, and what custody has of them.
+//! Reads the decisions about dead letters, and their events in custody.
 
 use crate::postgres::remedy::DatabaseError;
-use crate::verify::resolution::{Event, Resolution, STREAM};
+use crate::record::own_streams::RESOLUTIONS;
+use crate::verify::resolution::{Event, Resolution};
 use crate::verify::snapshot::{Snapshot, answer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -28,8 +29,9 @@ impl Snapshot {
         if !self.shape.resolutions {
             return Ok(Vec::new());
         }
-        let ask =
-            async |reader: &mut sqlx::PgConnection| answer(sqlx::query(QUERY).bind(STREAM).fetch_all(reader)).await;
+        let ask = async |reader: &mut sqlx::PgConnection| {
+            answer(sqlx::query(QUERY).bind(RESOLUTIONS).fetch_all(reader)).await
+        };
         let rows = self.with(ask).await?;
         rows.iter().map(read).collect::<Result<_, _>>().map_err(DatabaseError::new)
     }

@@ -1,4 +1,4 @@
-//! What no entry claims: the questions that are asked of whole tables, once all entries were looked at.
+//! The checks of whole tables, which run after all entries were checked: they find rows that no entry accounts for.
 
 use crate::postgres::remedy::DatabaseError;
 use crate::record::subject::Table;
@@ -25,9 +25,7 @@ const ROWS_AT_A_TIME: usize = 1024;
 /// A table whose every row some entry made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimed {
-    /// The rows of records.
     Rows(Table),
-    /// The dead letters.
     DeadLetters,
     /// What is kept of bytes that were given up.
     Erased,

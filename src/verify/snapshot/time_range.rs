@@ -1,4 +1,4 @@
-//! The events of a time range: what the specification's hash covers, in the order of time.
+//! Reads the events of a time range, with the fields that the specification's hash covers, in the order of time.
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
@@ -10,19 +10,13 @@ use sqlx::postgres::PgRow;
 /// The hash of an event, and all that it covers.
 #[derive(Clone, Debug)]
 pub struct HashedEvent {
-    /// Its row.
     pub id: i64,
-    /// Its own name.
     pub event_id: String,
-    /// Who.
     pub actor: String,
-    /// What.
     pub action: String,
-    /// How it went.
     pub outcome: String,
     /// When, as it was published.
     pub timestamp_text: String,
-    /// The stored hash.
     pub integrity_hash: String,
     /// When, as the column has it.
     pub timestamp: String,

@@ -4,11 +4,11 @@ use super::postgres::Database;
 use ledgerd::record::digest::sha256;
 use ledgerd::record::leaf::Disposition;
 use ledgerd::record::leaf_fields::LeafFields;
-use ledgerd::tlog::checkpoint::{Checkpoint, SignedCheckpoint};
-use ledgerd::tlog::key::KeyName;
-use ledgerd::tlog::note::SignerKey;
-use ledgerd::tlog::proof::ConsistencyProof;
-use ledgerd::tlog::tree::{Frontier, Hash, Subtree, TreeHead, leaf_hash};
+use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
+use tlog::key::KeyName;
+use tlog::note::SignerKey;
+use tlog::proof::ConsistencyProof;
+use tlog::tree::{Frontier, Hash, Subtree, TreeHead, leaf_hash};
 
 /// The log's name.
 pub(crate) const ORIGIN: &str = "example.com/ledger";
