@@ -10,13 +10,13 @@ mod webhooks;
 pub use checkpoint::Checkpoints;
 pub use http::Http;
 pub use profile::{Change, Profile};
-pub use webhooks::Webhooks;
+pub use webhooks::WebhookSettings;
 
-use reader::{Reader, credential, variable};
+use reader::{SettingsReader, credential, variable};
 
 use crate::budget::status::Budget;
 use crate::record::model_tiers::{ModelTiers, is_tier};
-use crate::record::rules::Settings;
+use crate::record::rules::RuleSettings;
 use crate::record::subject::Lane;
 use crate::record::writers::Writers;
 use crate::retention::file::Retention;
@@ -44,7 +44,7 @@ pub struct Config {
     /// Where the registry and the agents are read from.
     pub registry: RegistryFiles,
     /// Limits and leniencies of the judging.
-    pub judging: Settings,
+    pub judging: RuleSettings,
     /// When a day's spending is a warning.
     pub budget: Budget,
     pub checkpoint: Checkpoints,
@@ -57,8 +57,8 @@ pub struct Config {
     /// Where to serve HTTP, and to how many.
     pub http: Http,
     /// Who may write over HTTP.
-    pub webhooks: Option<Webhooks>,
-    pub log: Log,
+    pub webhooks: Option<WebhookSettings>,
+    pub log: LogSettings,
     /// How long a lane may stand still before it is told.
     pub stall_tell_after: Duration,
     /// How long before the watchdog may end the daemon for it.
@@ -161,7 +161,7 @@ pub struct RegistryFiles {
 }
 
 #[derive(Clone, Debug)]
-pub struct Log {
+pub struct LogSettings {
     pub format: LogFormat,
     /// What to let through, as `tracing` directives.
     pub level: String,
@@ -185,11 +185,11 @@ pub struct ConfigError(String);
 impl Config {
     /// Reads defaults, then `file` (or [`DEFAULT_FILE`] where it exists), then the environment.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Reader::of(file, None)?.config()
+        SettingsReader::of(file, None)?.config()
     }
 }
 
-impl Reader {
+impl SettingsReader {
     fn config(&self) -> Result<Config, ConfigError> {
         let config = Config {
             profile: self.profile()?,
@@ -217,7 +217,7 @@ impl Reader {
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
             http: self.http()?,
             webhooks: self.webhooks()?,
-            log: Log {
+            log: LogSettings {
                 format: self.one_of(
                     "log.format",
                     &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
@@ -231,13 +231,13 @@ impl Reader {
         Ok(config)
     }
 
-    fn judging(&self) -> Result<Settings, ConfigError> {
+    fn judging(&self) -> Result<RuleSettings, ConfigError> {
         let unknown_model = Some(self.text("tokens.unknown_model")?).filter(|tier| tier != "reject");
         if unknown_model.as_deref().is_some_and(|tier| !is_tier(tier)) {
             return Err(self.fault("tokens.unknown_model", "reject, or a tier in capitals, such as PREMIUM"));
         }
         let model_tiers = ModelTiers::parse(&self.list("tokens.model_tiers")?, unknown_model);
-        Ok(Settings {
+        Ok(RuleSettings {
             record_bytes_max: self.number("limits.record_bytes_max", 1, 16 * 1024 * 1024)?,
             nesting_max: self.number("limits.nesting_max", 1, 128)?,
             any_event_id: self.one_of("audit.event_id", &[("strict", false), ("any", true)])?,

@@ -11,7 +11,7 @@ fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     {
         variables.insert((*key).to_owned(), (*value).to_owned());
     }
-    let reader = Reader::of(Some(file.path()), Some(variables));
+    let reader = SettingsReader::of(Some(file.path()), Some(variables));
     reader.and_then(|reader| reader.config()).map_err(|error| error.to_string())
 }
 

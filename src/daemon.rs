@@ -25,7 +25,7 @@ use crate::ingest::store::Ledger;
 use crate::log::anchor::Anchor;
 use crate::log::announce::CheckpointSubject;
 use crate::log::cosign::Witnesses;
-use crate::log::queries::Log;
+use crate::log::queries::LogStore;
 use crate::log::signer;
 use crate::log::signer::{Pace, Released, SignerContext};
 use crate::log::{http_client, witnesses};
@@ -73,7 +73,7 @@ pub(crate) struct Daemon {
     /// What publishers are told from.
     receipts: Arc<ReceiptQueries>,
     /// What the pages of the log are read from.
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<LogStore>,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lanes: Vec<(Lane, LaneMetrics)>,
@@ -152,7 +152,7 @@ impl Daemon {
             dead_letters: LetterQueue::over(connect::database(&config, 1)?),
             alerts: LetterQueue::over(connect::database(&config, 1)?),
             receipts: Arc::new(ReceiptQueries(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
-            log: Arc::new(Log(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
+            log: Arc::new(LogStore(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(connect::health(&config)),
             metrics,
             lanes,

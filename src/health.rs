@@ -4,7 +4,7 @@
 pub mod stalls;
 
 use parking_lot::{Mutex, MutexGuard};
-use stalls::{Patience, Sight, Stalls};
+use stalls::{Sight, StallLimits, Stalls};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ const NEWS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Dependency {
     name: &'static str,
-    state: Mutex<State>,
+    state: Mutex<DependencyState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct DependencyState {
     retired: bool,
     /// Set by the first success.
     met: bool,
@@ -41,7 +41,7 @@ impl Dependency {
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
-            state: Mutex::new(State {
+            state: Mutex::new(DependencyState {
                 retired: false,
                 met: false,
                 waiting: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl Dependency {
         self.lock().retired = true;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DependencyState> {
         self.state.lock()
     }
 }
@@ -175,7 +175,7 @@ pub struct Health {
 impl Health {
     /// Every wait and every call between two beats of a loop is bounded by less than `silence_max`; a loop that is silent
     /// for longer hangs.
-    pub fn new(silence_max: Duration, patience: Patience) -> Self {
+    pub fn new(silence_max: Duration, patience: StallLimits) -> Self {
         Self {
             postgres: Dependency::new("PostgreSQL"),
             nats: Dependency::new("NATS"),
@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_loop_hangs_when_it_works_without_a_step_and_not_when_it_rests() {
         let silence_max = Duration::from_secs(45);
-        let patience = Patience { tell_after: Duration::from_mins(2), restart_after: Duration::from_mins(5) };
+        let patience = StallLimits { tell_after: Duration::from_mins(2), restart_after: Duration::from_mins(5) };
         let health = Health::new(silence_max, patience);
         let (busy, idle) = (health.pulse("a"), health.pulse("b"));
         busy.beat();

@@ -4,7 +4,7 @@ use crate::health::Health;
 use crate::ingest::lifecycle::Tally;
 use crate::record::reject::Reason;
 use crate::record::subject::Lane;
-use crate::webhook::call::{Answer, Webhook};
+use crate::webhook::call::{Webhook, WebhookAnswer};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 pub use prometheus_client::metrics::counter::Counter;
@@ -276,7 +276,7 @@ impl Metrics {
     /// Every label value at 0 from the start, so that a rate sees the first.
     fn at_zero(self) -> Self {
         for webhook in Webhook::ALL {
-            for code in Answer::STATUSES {
+            for code in WebhookAnswer::STATUSES {
                 let _ = self.webhook_answers.get_or_create(&WebhookLabel { webhook: webhook.name(), code });
             }
         }

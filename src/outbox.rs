@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub trait Queue {
+pub trait OutboxQueue {
     /// A reject, or an alert.
     type Letter: Numbered + Send + Sync;
 
@@ -77,7 +77,7 @@ pub struct Outbox<'a> {
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs until told to stop.
-pub async fn run<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
+pub async fn run<Q: OutboxQueue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: Outbox<'_>) {
     let mut backoff = Backoff::for_dependency();
     loop {
         outbox.pulse.beat();
@@ -116,7 +116,7 @@ enum Round {
 }
 
 /// Goes once through all letters that wait. One that is refused does not hold up those after it.
-async fn round<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
+async fn round<Q: OutboxQueue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: &Outbox<'_>) -> Round {
     let (mut refused, mut published, mut after) = (None, false, -1);
     loop {
         outbox.pulse.beat();
@@ -161,7 +161,7 @@ async fn round<Q: Queue, D: Sink<Q::Letter>>(queue: &Q, delivery: &D, outbox: &O
     if published { Round::Published } else { Round::Empty }
 }
 
-async fn next_page<Q: Queue>(queue: &Q, outbox: &Outbox<'_>, after: i64) -> Result<Vec<Q::Letter>, String> {
+async fn next_page<Q: OutboxQueue>(queue: &Q, outbox: &Outbox<'_>, after: i64) -> Result<Vec<Q::Letter>, String> {
     outbox.waiting.set(queue.backlog().await?);
     queue.waiting(after).await
 }

@@ -1,6 +1,6 @@
 //! Sets up logging: text on a terminal, JSON otherwise. A panic is logged as one line, too.
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 use parking_lot::Mutex;
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 ///
 /// # Errors
 /// A sentence about the level that cannot be read.
-pub fn start(log: &Log) -> Result<(), String> {
+pub fn start(log: &LogSettings) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = \"{}\": {error}", log.level))?;
     let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);

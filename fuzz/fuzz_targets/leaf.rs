@@ -6,7 +6,7 @@
 
 use ledgerd::domain::evidence::Evidence;
 use ledgerd::domain::leaf_fields::LeafFields;
-use tlog::receipt::Receipt;
+use tlog::receipt::ProofFile;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(fields.encode(), evidence.leaf);
         }
     }
-    if let Ok(receipt) = Receipt::parse(input) {
+    if let Ok(receipt) = ProofFile::parse(input) {
         assert_eq!(receipt.to_string().as_bytes(), input);
     }
 });

@@ -9,7 +9,7 @@ use tlog::checkpoint::Log;
 use tlog::cosignature::Quorum;
 use tlog::key::KeyName;
 use tlog::note::SignerKey;
-use tlog::receipt::Receipt;
+use tlog::receipt::ProofFile;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(receipt) = Receipt::parse(bytes) else { return };
+    let Ok(receipt) = ProofFile::parse(bytes) else { return };
     assert_eq!(receipt.to_string().as_bytes(), bytes);
     assert!(receipt.verify(&[0; 32], &LOG, &Quorum::NONE).is_err());
 });

@@ -10,7 +10,7 @@ use tlog::key::KeyName;
 use tlog::note::SignerKey;
 use tlog::proof::ConsistencyProof;
 use tlog::tree::TreeHead;
-use tlog::witness::{AddCheckpoint, Refusal};
+use tlog::witness::{AddCheckpoint, CosignRefusal};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
@@ -44,7 +44,7 @@ fn judge_signed(bytes: &[u8], latest: u64, known: bool) {
             let before = latest.unwrap_or(TreeHead::EMPTY);
             assert!(before.size == 0 || before == accepted.checkpoint().head());
         }
-        Err(Refusal::Stale { size }) => assert_eq!(size, latest.map_or(0, |latest| latest.size)),
+        Err(CosignRefusal::Stale { size }) => assert_eq!(size, latest.map_or(0, |latest| latest.size)),
         Err(refusal) => assert!([409, 422].contains(&refusal.status())),
     }
 }

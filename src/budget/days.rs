@@ -4,7 +4,7 @@
 //! committed before, so no sum is lost between two writers. An agent's status takes its whole group into account.
 
 use crate::budget::status::Budget;
-use crate::postgres::failure::Failure;
+use crate::postgres::failure::CommitFailure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::kinds::Record;
 use sqlx::PgConnection;
@@ -58,7 +58,7 @@ pub(crate) async fn settle(
     changes: &Changes,
     budget: &Budget,
     news: News,
-) -> Result<u64, Failure> {
+) -> Result<u64, CommitFailure> {
     if changes.is_empty() {
         return Ok(0);
     }
@@ -89,7 +89,7 @@ async fn groups_that_are_left(connection: &mut PgConnection, changes: &Changes) 
     Ok(GroupsLeft { dates, groups })
 }
 
-async fn add_to_days(connection: &mut PgConnection, changes: &Changes) -> Result<(), Failure> {
+async fn add_to_days(connection: &mut PgConnection, changes: &Changes) -> Result<(), CommitFailure> {
     if changes.usages.is_empty() {
         return Ok(());
     }
@@ -127,7 +127,7 @@ async fn add_to_days(connection: &mut PgConnection, changes: &Changes) -> Result
     }
     // A trigger of the operator's can turn rows away without a word.
     let what = format!("public.token_ledger took {written} of {expected} days: look at its triggers");
-    Err(Failure::of_custody(DatabaseError::of_the_operator(what)))
+    Err(CommitFailure::of_custody(DatabaseError::of_the_operator(what)))
 }
 
 /// Judges every day that the changes can have touched: the usages' own, those of the agents who share a limit with them or did,

@@ -2,11 +2,11 @@
 
 use crate::budget::status::Alert;
 use crate::outbox::Numbered;
-use crate::outbox::queue::Stored;
+use crate::outbox::queue::QueuedLetter;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-impl Stored for Alert {
+impl QueuedLetter for Alert {
     const DOING: &str = "handling budget alerts";
     const WAITING: &str = "
         select id, agent_name, date::text as date, old_status, new_status, trim_scale(spent_usd)::text as spent_usd,

@@ -3,7 +3,7 @@
 
 use crate::budget::status::Alert;
 use crate::nats::api::{Api, ApiError};
-use crate::nats::publish::{NotPublished, Outgoing, confirmed, publish_and_read};
+use crate::nats::publish::{Outgoing, PublishError, confirmed, publish_and_read};
 use crate::outbox::{Sink, Undelivered};
 use async_nats::HeaderMap;
 
@@ -48,8 +48,8 @@ impl AlertStream {
         let message = Outgoing { subject: subject.clone(), headers: Some(headers), payload };
         match confirmed(publish_and_read(&self.api, &self.name, message).await, &subject) {
             Ok(_) => Ok(()),
-            Err(NotPublished::Refused(why)) => Err(Undelivered::Refused(format!("{subject}: {why}"))),
-            Err(NotPublished::Unknown) => Err(Undelivered::Away("no confirmation from the server".to_owned())),
+            Err(PublishError::Refused(why)) => Err(Undelivered::Refused(format!("{subject}: {why}"))),
+            Err(PublishError::Unknown) => Err(Undelivered::Away("no confirmation from the server".to_owned())),
         }
     }
 }

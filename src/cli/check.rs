@@ -6,7 +6,7 @@ use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::{Change, Config, Profile};
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{Names, captures_dead_letters};
-use crate::nats::setup::{Mode, Outcome, setup};
+use crate::nats::setup::{Mode, SetupOutcome, setup};
 use crate::postgres::connections::Connections;
 use crate::postgres::{reads, schema};
 use serde_json::{Value, json};
@@ -20,9 +20,9 @@ enum Mark {
 }
 
 #[derive(Default)]
-struct Report(Vec<(Mark, String)>);
+struct CheckReport(Vec<(Mark, String)>);
 
-impl Report {
+impl CheckReport {
     fn ok(&mut self, text: impl Into<String>) {
         self.0.push((Mark::Ok, text.into()));
     }
@@ -50,7 +50,7 @@ impl Report {
 }
 
 pub(crate) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     report.profile(config);
     match rules::load(config) {
         Ok(rules) => report.ok(format!("rules: {} actors, {} actions", rules.agents.len(), rules.registry.len())),
@@ -89,7 +89,7 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     }
 }
 
-fn print(report: &Report, as_json: bool) {
+fn print(report: &CheckReport, as_json: bool) {
     let name = |mark: Mark| match mark {
         Mark::Ok => "ok",
         Mark::Warning => "warning",
@@ -110,7 +110,7 @@ const POSTGRES_VERSION_MIN: i32 = 150_000;
 /// A clock that differs by more makes ages and times in the ledger hard to read together.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(1);
 
-async fn check_postgres(connections: &Connections, report: &mut Report) -> Result<(), Failure> {
+async fn check_postgres(connections: &Connections, report: &mut CheckReport) -> Result<(), Failure> {
     let facts = reads::server_facts(connections).await?;
     report.expect(
         facts.version_number >= POSTGRES_VERSION_MIN,
@@ -155,7 +155,7 @@ async fn check_postgres(connections: &Connections, report: &mut Report) -> Resul
     access::check(connections, &facts, report).await
 }
 
-fn check_clock(server: &str, clock_ns: i64, report: &mut Report) {
+fn check_clock(server: &str, clock_ns: i64, report: &mut CheckReport) {
     let ours = crate::clock::since_1970();
     let difference = Duration::from_nanos(u64::try_from(clock_ns).unwrap_or(0)).abs_diff(ours);
     if difference > CLOCK_DIFFERENCE_MAX {
@@ -165,21 +165,26 @@ fn check_clock(server: &str, clock_ns: i64, report: &mut Report) {
     }
 }
 
-async fn check_nats(config: &Config, api: &Api, connections: &Connections, report: &mut Report) -> Result<(), Failure> {
+async fn check_nats(
+    config: &Config,
+    api: &Api,
+    connections: &Connections,
+    report: &mut CheckReport,
+) -> Result<(), Failure> {
     report.ok(format!("nats-server {}", api.client().server_info().version));
     for item in setup(api, &Names::from(&config.nats), &config.lanes, Mode::Look).await? {
         match &item.outcome {
-            Outcome::Unchanged => report.ok(format!("{}: as in nats/", item.name)),
-            Outcome::Missing if item.name.starts_with("consumer ") => {
+            SetupOutcome::Unchanged => report.ok(format!("{}: as in nats/", item.name)),
+            SetupOutcome::Missing if item.name.starts_with("consumer ") => {
                 report.ok(format!("{}: not there; it is made when its lane is read", item.name));
             }
-            Outcome::Missing => report.bad(format!("{}: missing: run `ledgerd setup`", item.name)),
-            Outcome::Differs(drift) | Outcome::Applied(drift) => {
+            SetupOutcome::Missing => report.bad(format!("{}: missing: run `ledgerd setup`", item.name)),
+            SetupOutcome::Differs(drift) | SetupOutcome::Applied(drift) => {
                 for drift in drift {
                     if drift.dangerous { report.bad(drift.to_string()) } else { report.warn(drift.to_string()) }
                 }
             }
-            Outcome::Created => {}
+            SetupOutcome::Created => {}
         }
     }
     check_overlap(config, api, report).await?;
@@ -187,7 +192,7 @@ async fn check_nats(config: &Config, api: &Api, connections: &Connections, repor
 }
 
 /// A dead letter that the ledger's own stream captured would be judged, rejected and published again, for ever.
-async fn check_overlap(config: &Config, api: &Api, report: &mut Report) -> Result<(), Failure> {
+async fn check_overlap(config: &Config, api: &Api, report: &mut CheckReport) -> Result<(), Failure> {
     let subjects = api.stream_info(&config.nats.stream).await?.config.subjects;
     report.expect(
         !captures_dead_letters(&subjects),
@@ -202,7 +207,7 @@ async fn check_retention(
     config: &Config,
     api: &Api,
     connections: &Connections,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> Result<(), Failure> {
     let info = api.stream_info(&config.nats.stream).await?;
     let names = Names::from(&config.nats);

@@ -25,13 +25,13 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 2)?;
     let before = schema::state(&connections).await?;
-    if let schema::State::Ahead(_) | schema::State::Altered(_) = &before {
+    if let schema::SchemaState::Ahead(_) | schema::SchemaState::Altered(_) = &before {
         return Err(Failure::new(Exit::Configuration, before.complaint().unwrap_or_default()));
     }
     let applied = schema::migrate(&connections).await?;
     let access = access::apply(&connections, arguments.roles, arguments.grant.as_deref()).await?;
     let tally = record(Ledger::new(connections, config.budget.clone()), &applied).await?;
-    let missing = if let schema::State::Behind(missing) = before { missing } else { Vec::new() };
+    let missing = if let schema::SchemaState::Behind(missing) = before { missing } else { Vec::new() };
     if as_json {
         let all: Vec<_> = applied
             .iter()

@@ -7,7 +7,7 @@ use crate::ingest::position::Positions as _;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::Names;
 use crate::nats::publish::publish;
-use crate::nats::setup::{Item, Mode, Outcome, setup};
+use crate::nats::setup::{Item, Mode, SetupOutcome, setup};
 use crate::postgres::reads;
 use crate::record::subject::Lane;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     if as_json {
         output::json(&Value::Array(items.iter().map(as_value).chain(defaults).collect()));
     }
-    if items.iter().any(|item| matches!(item.outcome, Outcome::Differs(_))) {
+    if items.iter().any(|item| matches!(item.outcome, SetupOutcome::Differs(_))) {
         return Err(Failure::new(
             Exit::Difference,
             "what differs was left as it is; `ledgerd setup --apply` changes it",
@@ -106,21 +106,21 @@ const SETTER: &str = "ARCHITECT";
 fn lines(item: &Item) -> Vec<String> {
     let name = &item.name;
     match &item.outcome {
-        Outcome::Unchanged => vec![format!("{name}: as it must be")],
-        Outcome::Created => vec![format!("{name}: created")],
-        Outcome::Missing => vec![format!("{name}: missing")],
-        Outcome::Applied(drift) => drift.iter().map(|drift| format!("changed: {drift}")).collect(),
-        Outcome::Differs(drift) => drift.iter().map(|drift| format!("differs: {drift}")).collect(),
+        SetupOutcome::Unchanged => vec![format!("{name}: as it must be")],
+        SetupOutcome::Created => vec![format!("{name}: created")],
+        SetupOutcome::Missing => vec![format!("{name}: missing")],
+        SetupOutcome::Applied(drift) => drift.iter().map(|drift| format!("changed: {drift}")).collect(),
+        SetupOutcome::Differs(drift) => drift.iter().map(|drift| format!("differs: {drift}")).collect(),
     }
 }
 
 fn as_value(item: &Item) -> Value {
     let (outcome, drift) = match &item.outcome {
-        Outcome::Unchanged => ("unchanged", None),
-        Outcome::Created => ("created", None),
-        Outcome::Missing => ("missing", None),
-        Outcome::Applied(drift) => ("applied", Some(drift)),
-        Outcome::Differs(drift) => ("differs", Some(drift)),
+        SetupOutcome::Unchanged => ("unchanged", None),
+        SetupOutcome::Created => ("created", None),
+        SetupOutcome::Missing => ("missing", None),
+        SetupOutcome::Applied(drift) => ("applied", Some(drift)),
+        SetupOutcome::Differs(drift) => ("differs", Some(drift)),
     };
     let drift: Vec<Value> = drift
         .into_iter()

@@ -4,19 +4,19 @@
 use crate::command::{Exit, Failure};
 use crate::config::{Config, Nats};
 use crate::health::Health;
-use crate::health::stalls::Patience;
+use crate::health::stalls::StallLimits;
 use crate::ingest::positions::LanePositions;
 use crate::nats::api::{Api, ApiError};
-use crate::nats::client::{self, Settings};
+use crate::nats::client::{self, ConnectSettings};
 use crate::nats::definitions::Names;
 use crate::nats::setup::version_complaint;
-use crate::postgres::connections::{Connections, Limits};
+use crate::postgres::connections::{ConnectionLimits, Connections};
 use crate::postgres::remedy::DatabaseError;
 
 /// How to reach the message server.
-pub(crate) fn nats_settings(nats: &Nats) -> Result<Settings, Failure> {
+pub(crate) fn nats_settings(nats: &Nats) -> Result<ConnectSettings, Failure> {
     let url = nats.url().map_err(|error| Failure::new(Exit::Configuration, error))?;
-    Ok(Settings {
+    Ok(ConnectSettings {
         url: url.to_owned(),
         credentials_file: nats.credentials_file.clone(),
         user: nats.user.clone(),
@@ -61,13 +61,14 @@ impl From<ApiError> for Failure {
 
 /// The state of a process that has these bounds of patience.
 pub(crate) fn health(config: &Config) -> Health {
-    let patience = Patience { tell_after: config.stall_tell_after, restart_after: config.stall_restart_after };
+    let patience = StallLimits { tell_after: config.stall_tell_after, restart_after: config.stall_restart_after };
     Health::new(config.silence_max(), patience)
 }
 
 /// Connections to the database, none of them open yet.
 pub(crate) fn database(config: &Config, connections_max: usize) -> Result<Connections, Failure> {
-    let limits = Limits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
+    let limits =
+        ConnectionLimits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
     let url = config.database.url().map_err(|error| Failure::new(Exit::Configuration, error))?;
     Connections::new(url, limits, connections_max)
         .map_err(|why| Failure::new(Exit::Configuration, format!("database.url cannot be used: {why}")))

@@ -11,12 +11,12 @@ const CLEAR: &str = "\r\x1b[2K";
 
 /// The line. It goes away by itself.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct ProgressLine {
     shown: Option<Instant>,
     is_terminal: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(crate) fn new() -> Self {
         Self { shown: None, is_terminal: stderr().is_terminal() }
     }
@@ -37,7 +37,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.clear();
     }

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::record::agents::Agents;
 use crate::record::reference;
 use crate::record::registry::Registry;
-use crate::record::rules::{Rules, Settings};
+use crate::record::rules::{RuleSettings, Rules};
 use crate::record::writers;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ pub(crate) fn shipped() -> Rules {
     Rules {
         agents: Agents::parse(SHIPPED_AGENTS, &architect).expect("the shipped file is good, as a test shows"),
         registry: Registry::parse(&[SHIPPED_ACTIONS]).expect("the shipped file is good, as a test shows"),
-        settings: Settings::default(),
+        settings: RuleSettings::default(),
     }
 }
 

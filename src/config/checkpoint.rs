@@ -1,7 +1,7 @@
 //! The section `[checkpoint]`: the key that signs the log, the witnesses, the anchor file, and the signing interval.
 
 use crate::config::ConfigError;
-use crate::config::reader::Reader;
+use crate::config::reader::SettingsReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tlog::note::SignerKey;
@@ -22,7 +22,7 @@ pub struct Checkpoints {
 const INTERVAL_MAX: Duration = Duration::from_hours(1);
 const HEARTBEAT_MAX: Duration = Duration::from_hours(24);
 
-impl Reader {
+impl SettingsReader {
     pub(crate) fn checkpoint(&self) -> Result<Checkpoints, ConfigError> {
         Ok(Checkpoints {
             key_file: self.path("checkpoint.key_file")?.or_else(|| crate::config::credential("ledgerd.signing-key")),

@@ -1,7 +1,7 @@
 //! The section `[http]`: the listen address of the HTTP server, and its limits on connections.
 
 use crate::config::ConfigError;
-use crate::config::reader::Reader;
+use crate::config::reader::SettingsReader;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Http {
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADERS_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
-impl Reader {
+impl SettingsReader {
     pub(crate) fn http(&self) -> Result<Http, ConfigError> {
         Ok(Http {
             listen: self.listen("http.listen")?,

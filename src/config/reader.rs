@@ -13,14 +13,14 @@ const ENVIRONMENT_PREFIX: &str = "LEDGERD";
 const SEPARATOR: &str = "__";
 
 /// All values that were found, by dotted key, each with the place it stands in.
-pub(crate) struct Reader {
+pub(crate) struct SettingsReader {
     values: BTreeMap<String, Value>,
     /// The defaults that the profile changes.
     of_profile: BTreeMap<String, Value>,
     file: PathBuf,
 }
 
-impl Reader {
+impl SettingsReader {
     /// Reads the defaults, then those of the profile, then `file` (or [`DEFAULT_FILE`] where it exists), then these variables,
     /// or those of the process.
     pub(crate) fn of(file: Option<&Path>, variables: Option<HashMap<String, String>>) -> Result<Self, ConfigError> {

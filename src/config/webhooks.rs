@@ -2,7 +2,7 @@
 //! login.
 
 use crate::config::ConfigError;
-use crate::config::reader::{Reader, credential};
+use crate::config::reader::{SettingsReader, credential};
 use crate::http::api_token::ApiTokens;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// The webhooks, where somebody is let in.
 #[derive(Clone)]
-pub struct Webhooks {
+pub struct WebhookSettings {
     /// Where they are served; `None` is where everything else is.
     pub listen: Option<SocketAddr>,
     /// Who is let in.
@@ -26,7 +26,7 @@ pub struct Webhooks {
     pub nats_credentials_file: Option<PathBuf>,
 }
 
-impl fmt::Debug for Webhooks {
+impl fmt::Debug for WebhookSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhooks").field("listen", &self.listen).finish_non_exhaustive()
     }
@@ -34,12 +34,12 @@ impl fmt::Debug for Webhooks {
 
 const PATIENCE_MAX: Duration = Duration::from_secs(20);
 
-impl Reader {
-    pub(crate) fn webhooks(&self) -> Result<Option<Webhooks>, ConfigError> {
+impl SettingsReader {
+    pub(crate) fn webhooks(&self) -> Result<Option<WebhookSettings>, ConfigError> {
         let expected = |why: &str| format!("a list of \"SHA256 ACTOR ACTOR …\" or \"SHA256 *\" ({why})");
         let tokens = ApiTokens::parse(&self.list("webhooks.tokens")?)
             .map_err(|why| self.fault("webhooks.tokens", &expected(&why)))?;
-        let webhooks = Webhooks {
+        let webhooks = WebhookSettings {
             listen: self.listen("webhooks.listen")?,
             patience: self.duration("webhooks.patience", PATIENCE_MAX)?,
             requests_max: self.number("webhooks.requests_max", 1, 1024)?,

@@ -2,7 +2,7 @@
 //! signs stores it.
 
 use crate::log::pages::Pages;
-use crate::log::queries::Log;
+use crate::log::queries::LogStore;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -11,14 +11,14 @@ use tokio::time::{MissedTickBehavior, interval};
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pages of the log in this database, and a task that keeps their checkpoint the newest.
-pub(crate) fn pages(log: &Arc<Log>) -> Pages {
+pub(crate) fn pages(log: &Arc<LogStore>) -> Pages {
     let (newest, receiver) = watch::channel(None);
     tokio::spawn(follow(Arc::clone(log), newest));
     Pages::new(Arc::clone(log), receiver)
 }
 
 /// While the database is away, the last one stays: what it covers can be served again later.
-async fn follow(log: Arc<Log>, newest: watch::Sender<Option<Arc<str>>>) {
+async fn follow(log: Arc<LogStore>, newest: watch::Sender<Option<Arc<str>>>) {
     let mut ticks = interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !newest.is_closed() {

@@ -6,7 +6,7 @@ use crate::daemon::Daemon;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::client::Connection;
 use crate::nats::definitions::Names;
-use crate::nats::setup::{Mode, Outcome, setup, version_complaint};
+use crate::nats::setup::{Mode, SetupOutcome, setup, version_complaint};
 use crate::postgres::schema;
 use crate::retry::Backoff;
 use crate::systemd;
@@ -116,7 +116,7 @@ impl Daemon {
                     format!("{drift}: mend it, or run `ledgerd setup --apply`"),
                 ));
             }
-            if let Outcome::Differs(drift) = &item.outcome {
+            if let SetupOutcome::Differs(drift) = &item.outcome {
                 tracing::warn!("{} differs from nats/ in {} settings: see `ledgerd check`", item.name, drift.len());
             }
         }

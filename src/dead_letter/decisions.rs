@@ -1,7 +1,7 @@
 //! The statements on `ledger.resolution` (migration 9): decisions about dead letters. Each decision is entered once,
 //! and settled once.
 
-use crate::dead_letter::resolution::Action;
+use crate::dead_letter::resolution::DecisionAction;
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::message::{Incarnation, Position};
@@ -62,8 +62,8 @@ pub struct Requeue {
 }
 
 impl Decision {
-    pub fn action(&self) -> Action {
-        if self.requeue.is_some() { Action::Requeued } else { Action::Discarded }
+    pub fn action(&self) -> DecisionAction {
+        if self.requeue.is_some() { DecisionAction::Requeued } else { DecisionAction::Discarded }
     }
 }
 
@@ -98,8 +98,8 @@ fn decision(row: &PgRow) -> Result<Decision, sqlx::Error> {
 /// Enters a decision. `None`: somebody else decided since the letter was looked at.
 pub async fn decide(connections: &Connections, proposal: &Proposal<'_>) -> Result<Option<Decision>, DatabaseError> {
     let (action, from, replacement) = match proposal.what {
-        Proposed::Discard => (Action::Discarded, None, None),
-        Proposed::Requeue { from, replacement } => (Action::Requeued, Some(from), replacement),
+        Proposed::Discard => (DecisionAction::Discarded, None, None),
+        Proposed::Requeue { from, replacement } => (DecisionAction::Requeued, Some(from), replacement),
     };
     // Of two decisions of one millisecond, which would have one event id, the second is taken once more by its caller.
     let query = format!(

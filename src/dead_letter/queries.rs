@@ -1,6 +1,6 @@
 //! The read-only queries of `ledgerd dlq`: the dead letters, and the state of each.
 
-use crate::dead_letter::resolution::{Outcome, REQUEUES_MAX, Standing, State};
+use crate::dead_letter::resolution::{DecisionOutcome, LetterState, REQUEUES_MAX, Standing};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::message::Incarnation;
@@ -19,12 +19,12 @@ pub struct Filter {
     pub since: Option<String>,
     /// Rejected before this moment.
     pub until: Option<String>,
-    pub states: Option<Vec<State>>,
+    pub states: Option<Vec<LetterState>>,
 }
 
 /// One dead letter in a list.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct LetterSummary {
     pub leaf_index: i64,
     /// Names it: the last token of its subject.
     pub reference: String,
@@ -39,13 +39,13 @@ pub struct Listed {
     /// Whether it reached its subject.
     pub published: bool,
     /// Whether and how it was resolved.
-    pub state: State,
+    pub state: LetterState,
 }
 
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// As in a list.
-    pub listed: Listed,
+    pub listed: LetterSummary,
     /// Where it was published as a reject.
     pub dlq_subject: String,
     pub headers: Option<Vec<u8>>,
@@ -68,7 +68,7 @@ pub struct Resolved {
     pub event_id: String,
     /// Where in the stream the new message is.
     pub sequence: Option<i64>,
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<DecisionOutcome>,
 }
 
 /// The dead letters, each with the last decision about it.
@@ -121,7 +121,11 @@ pub struct Leaves {
     pub up_to: i64,
 }
 
-pub async fn newest(connections: &Connections, filter: &Filter, limit: i64) -> Result<Vec<Listed>, DatabaseError> {
+pub async fn newest(
+    connections: &Connections,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<LetterSummary>, DatabaseError> {
     let all = Leaves { after: -1, up_to: i64::MAX };
     let query = format!(
         "with d as (select d.*, state.name as state{LETTERS}{MATCHING} order by d.leaf_index desc limit $9){COLUMNS} order by d.leaf_index desc"
@@ -135,7 +139,7 @@ pub async fn oldest(
     filter: &Filter,
     leaves: Leaves,
     limit: i64,
-) -> Result<Vec<Listed>, DatabaseError> {
+) -> Result<Vec<LetterSummary>, DatabaseError> {
     let query = format!(
         "with d as (select d.*, state.name as state{LETTERS}{MATCHING} order by d.leaf_index limit $9){COLUMNS} order by d.leaf_index"
     );
@@ -148,7 +152,7 @@ async fn list(
     filter: &Filter,
     leaves: Leaves,
     limit: i64,
-) -> Result<Vec<Listed>, DatabaseError> {
+) -> Result<Vec<LetterSummary>, DatabaseError> {
     connections
         .run("listing dead letters", async |connection| {
             let query = matching(sqlx::query(AssertSqlSafe(query)), filter, leaves).bind(limit);
@@ -188,8 +192,8 @@ fn matching<'q>(query: Query<'q>, filter: &'q Filter, leaves: Leaves) -> Query<'
         .bind(leaves.up_to)
 }
 
-fn listed(row: &PgRow) -> Result<Listed, sqlx::Error> {
-    Ok(Listed {
+fn listed(row: &PgRow) -> Result<LetterSummary, sqlx::Error> {
+    Ok(LetterSummary {
         leaf_index: row.try_get("leaf_index")?,
         reference: row.try_get("reference")?,
         reason: row.try_get("reason")?,
@@ -199,12 +203,12 @@ fn listed(row: &PgRow) -> Result<Listed, sqlx::Error> {
         record_id: row.try_get("record_id")?,
         rejected_at: row.try_get("rejected_at")?,
         published: row.try_get("published")?,
-        state: State::named(row.try_get("state")?).expect("one of the query's words"),
+        state: LetterState::named(row.try_get("state")?).expect("one of the query's words"),
     })
 }
 
 /// Finds a dead letter by its reference or its whole subject.
-pub async fn find(connections: &Connections, reference: &str) -> Result<Option<Listed>, DatabaseError> {
+pub async fn find(connections: &Connections, reference: &str) -> Result<Option<LetterSummary>, DatabaseError> {
     let query =
         format!(
             "with d as (
@@ -221,7 +225,7 @@ pub async fn find(connections: &Connections, reference: &str) -> Result<Option<L
 }
 
 /// Reads the rest of a dead letter.
-pub async fn show(connections: &Connections, listed: Listed) -> Result<Shown, DatabaseError> {
+pub async fn show(connections: &Connections, listed: LetterSummary) -> Result<Shown, DatabaseError> {
     connections
         .run("reading a dead letter", async |connection| {
             let query = "select d.dlq_subject, e.headers, coalesce(e.payload, '') as payload
@@ -252,11 +256,11 @@ const OUTCOME: &str = "
         limit 1
     ) as outcome on true";
 
-fn outcome(disposition: Option<String>, rejected_as: Option<String>) -> Outcome {
+fn outcome(disposition: Option<String>, rejected_as: Option<String>) -> DecisionOutcome {
     match (disposition, rejected_as) {
-        (_, Some(reference)) => Outcome::Rejected(reference),
-        (Some(_), None) => Outcome::Accepted,
-        (None, None) => Outcome::Awaited,
+        (_, Some(reference)) => DecisionOutcome::Rejected(reference),
+        (Some(_), None) => DecisionOutcome::Accepted,
+        (None, None) => DecisionOutcome::Awaited,
     }
 }
 
@@ -289,7 +293,7 @@ async fn history(connection: &mut PgConnection, leaf_index: i64) -> Result<Vec<R
 }
 
 /// How a dead letter stands, and how it came to be.
-pub async fn standing(connections: &Connections, letter: &Listed) -> Result<Standing, DatabaseError> {
+pub async fn standing(connections: &Connections, letter: &LetterSummary) -> Result<Standing, DatabaseError> {
     connections
         .run("looking how a dead letter stands", async |connection| {
             let standing = read_standing(connection, letter.leaf_index).await?;
@@ -313,7 +317,7 @@ async fn read_standing(connection: &mut PgConnection, leaf_index: i64) -> Result
     let (new_created_ns, new_sequence): (Option<i64>, Option<i64>) = (row.try_get(5)?, row.try_get(6)?);
     let found = outcome(row.try_get(7)?, row.try_get(8)?);
     Ok(Standing {
-        state: State::named(row.try_get(1)?).expect("one of the query's words"),
+        state: LetterState::named(row.try_get(1)?).expect("one of the query's words"),
         rounds: row.try_get(2)?,
         reason: row.try_get(0)?,
         origins: origins(connection, leaf_index).await?,

@@ -1,14 +1,14 @@
 //! The outbox queue of unpublished dead letters: the statements that read and mark them.
 
 use crate::outbox::Numbered;
-use crate::outbox::queue::Stored;
+use crate::outbox::queue::QueuedLetter;
 use crate::record::dead_letter::{DeadLetter, epoch_key};
 use crate::record::message::{Headers, Incarnation, place};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::sync::Arc;
 
-impl Stored for DeadLetter {
+impl QueuedLetter for DeadLetter {
     const DOING: &str = "handling dead letters";
     // Each batch is unfolded once, however many letters of a page it holds.
     const WAITING: &str = "

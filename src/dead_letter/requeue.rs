@@ -7,7 +7,7 @@
 
 use crate::dead_letter::original_headers;
 use crate::nats::api::{Api, ApiError, sequence_of};
-use crate::nats::publish::{Outgoing, Refusal, Stored, Unanswered, publish_message};
+use crate::nats::publish::{Outgoing, PubAck, PublishRefusal, Unanswered, publish_message};
 use crate::record::dead_letter::DeadLetter;
 use crate::record::message::{FIRST_PLACE, Incarnation, Message, Position};
 use async_nats::HeaderMap;
@@ -35,7 +35,7 @@ pub struct Stand {
 
 /// Whether the message is in the stream.
 #[derive(Clone, Debug)]
-pub enum Looked {
+pub enum SearchResult {
     Found(Position),
     /// The stream does not have it.
     Absent(Absent),
@@ -76,7 +76,7 @@ impl From<ApiError> for Unreturned {
 pub(crate) const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// What one try led to.
-enum Tried {
+enum RequeueAttempt {
     Stored(i64),
     /// The stream may have the message, or another on its subject.
     LookAgain(String),
@@ -121,7 +121,7 @@ impl RecordStream {
     }
 
     /// Looks for the message in the stream as it is now.
-    pub async fn look(&self, returned: &Return<'_>) -> Result<Looked, ApiError> {
+    pub async fn look(&self, returned: &Return<'_>) -> Result<SearchResult, ApiError> {
         let incarnation = self.api.incarnation(&self.name).await?;
         let began = &returned.from;
         // A stream that was made anew counts from the beginning.
@@ -135,7 +135,7 @@ impl RecordStream {
         returned: &Return<'_>,
         incarnation: Incarnation,
         after: i64,
-    ) -> Result<Looked, ApiError> {
+    ) -> Result<SearchResult, ApiError> {
         let subject = &returned.letter.subject;
         let last_on_subject = match self.api.last_message(&self.name, subject).await {
             Ok((sequence, ..)) => i64::try_from(sequence).unwrap_or(i64::MAX),
@@ -146,14 +146,14 @@ impl RecordStream {
         while next <= last_on_subject {
             match self.api.next_on_subject(&incarnation, subject, next).await {
                 Ok(message) if is(&message, returned) => {
-                    return Ok(Looked::Found(Position { incarnation, sequence: message.sequence }));
+                    return Ok(SearchResult::Found(Position { incarnation, sequence: message.sequence }));
                 }
                 Ok(message) => next = message.sequence + 1,
                 Err(ApiError::MessageNotFound) => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(Looked::Absent(Absent { incarnation, last_on_subject }))
+        Ok(SearchResult::Absent(Absent { incarnation, last_on_subject }))
     }
 
     /// Publishes what the stream did not have, until it has it once.
@@ -171,44 +171,44 @@ impl RecordStream {
             }
             why = match tried {
                 // Somebody else may have answered in the stream's name.
-                Tried::Stored(sequence) => match self.api.message_at(&incarnation, sequence).await? {
+                RequeueAttempt::Stored(sequence) => match self.api.message_at(&incarnation, sequence).await? {
                     Some(message) if is(&message, returned) => return Ok(Position { incarnation, sequence }),
                     _ => format!("sequence {sequence} was confirmed, and holds another message"),
                 },
-                Tried::LookAgain(why) => why,
-                Tried::Silence(why) => {
+                RequeueAttempt::LookAgain(why) => why,
+                RequeueAttempt::Silence(why) => {
                     silences += 1;
                     why
                 }
             };
             match self.look_after(returned, incarnation.clone(), last_on_subject).await? {
-                Looked::Found(position) => return Ok(position),
-                Looked::Absent(_) if silences == SILENCES_MAX => break,
-                Looked::Absent(absent) => last_on_subject = absent.last_on_subject,
+                SearchResult::Found(position) => return Ok(position),
+                SearchResult::Absent(_) if silences == SILENCES_MAX => break,
+                SearchResult::Absent(absent) => last_on_subject = absent.last_on_subject,
             }
         }
         Err(Unreturned::Away(why))
     }
 
-    async fn try_once(&self, returned: &Return<'_>, headers: HeaderMap) -> Result<Tried, Unreturned> {
+    async fn try_once(&self, returned: &Return<'_>, headers: HeaderMap) -> Result<RequeueAttempt, Unreturned> {
         let subject = &returned.letter.subject;
         let message =
             Outgoing { subject: subject.clone(), headers: Some(headers), payload: returned.payload.to_vec().into() };
         match publish_message(&self.api, &self.name, message).await {
-            Ok(Ok(Stored { duplicate: true, .. })) => {
-                Ok(Tried::LookAgain(format!("the id {} is taken", returned.message_id)))
+            Ok(Ok(PubAck { duplicate: true, .. })) => {
+                Ok(RequeueAttempt::LookAgain(format!("the id {} is taken", returned.message_id)))
             }
-            Ok(Ok(Stored { sequence, .. })) => Ok(Tried::Stored(sequence_of(sequence))),
-            Ok(Err(Refusal::NoStream)) => {
+            Ok(Ok(PubAck { sequence, .. })) => Ok(RequeueAttempt::Stored(sequence_of(sequence))),
+            Ok(Err(PublishRefusal::NoStream)) => {
                 Err(Unreturned::Refused(format!("no stream takes {subject}: run `ledgerd setup`")))
             }
-            Ok(Err(Refusal::Error { code, .. })) if WRONG_LAST_SEQUENCE.contains(&code) => {
-                Ok(Tried::LookAgain(format!("others keep publishing on {subject}")))
+            Ok(Err(PublishRefusal::Error { code, .. })) if WRONG_LAST_SEQUENCE.contains(&code) => {
+                Ok(RequeueAttempt::LookAgain(format!("others keep publishing on {subject}")))
             }
             Ok(Err(refusal)) => Err(Unreturned::Refused(format!("the server refuses the message: {refusal}"))),
             Err(Unanswered::Silence) => {
                 let what = format!("no confirmation: the server is away, or its user may not publish on {subject}");
-                Ok(Tried::Silence(what))
+                Ok(RequeueAttempt::Silence(what))
             }
             Err(Unanswered::Unsent(why)) => Err(Unreturned::Away(format!("publishing on {subject}: {why}"))),
         }

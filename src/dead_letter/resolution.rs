@@ -5,34 +5,34 @@ use crate::record::message::Incarnation;
 use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum DecisionAction {
     /// To publish it again.
     Requeued,
     /// To let it rest.
     Discarded,
 }
 
-impl Action {
+impl DecisionAction {
     /// As the database calls it.
     pub const fn name(self) -> &'static str {
         match self {
-            Action::Requeued => "REQUEUED",
-            Action::Discarded => "DISCARDED",
+            DecisionAction::Requeued => "REQUEUED",
+            DecisionAction::Discarded => "DISCARDED",
         }
     }
 
     /// As the Action Registry calls the event that records it.
     pub const fn event(self) -> &'static str {
         match self {
-            Action::Requeued => "DEAD_LETTER_REQUEUED",
-            Action::Discarded => "DEAD_LETTER_DISCARDED",
+            DecisionAction::Requeued => "DEAD_LETTER_REQUEUED",
+            DecisionAction::Discarded => "DEAD_LETTER_DISCARDED",
         }
     }
 }
 
 /// How a dead letter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum LetterState {
     Open,
     /// It is to be published again, and nobody saw the stream confirm that.
     Unfinished,
@@ -41,15 +41,16 @@ pub enum State {
     Discarded,
 }
 
-impl State {
-    pub const ALL: [State; 4] = [State::Open, State::Unfinished, State::Requeued, State::Discarded];
+impl LetterState {
+    pub const ALL: [LetterState; 4] =
+        [LetterState::Open, LetterState::Unfinished, LetterState::Requeued, LetterState::Discarded];
 
     pub const fn name(self) -> &'static str {
         match self {
-            State::Open => "open",
-            State::Unfinished => "unfinished",
-            State::Requeued => "requeued",
-            State::Discarded => "discarded",
+            LetterState::Open => "open",
+            LetterState::Unfinished => "unfinished",
+            LetterState::Requeued => "requeued",
+            LetterState::Discarded => "discarded",
         }
     }
 
@@ -59,7 +60,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for LetterState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -67,7 +68,7 @@ impl fmt::Display for State {
 
 /// What became of the message that a requeue published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DecisionOutcome {
     /// The ledger does not have it (yet).
     Awaited,
     /// It is a record now, or is one already.
@@ -79,7 +80,7 @@ pub enum Outcome {
 /// How a dead letter stands, and how it came to be.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    pub state: State,
+    pub state: LetterState,
     /// Decisions about it so far.
     pub rounds: i32,
     /// The stable code of its reject.
@@ -87,7 +88,7 @@ pub struct Standing {
     /// The dead letters that it was requeued from, the nearest first: reference and reason.
     pub origins: Vec<(String, String)>,
     /// What became of its last requeue, and into which incarnation of the stream that went, under which sequence.
-    pub requeued: Option<(Outcome, i64, i64)>,
+    pub requeued: Option<(DecisionOutcome, i64, i64)>,
     /// The stream that it came from: `None` where no server ever had it.
     pub incarnation: Option<Incarnation>,
 }
@@ -117,7 +118,9 @@ impl Standing {
     /// The message of its last requeue, if the ledger waits for it and this incarnation of the stream may have it.
     pub fn awaited_in(&self, stream: &Incarnation) -> Option<i64> {
         match &self.requeued {
-            Some((Outcome::Awaited, created_ns, sequence)) if *created_ns == stream.created_ns => Some(*sequence),
+            Some((DecisionOutcome::Awaited, created_ns, sequence)) if *created_ns == stream.created_ns => {
+                Some(*sequence)
+            }
             _ => None,
         }
     }
@@ -132,20 +135,22 @@ impl Standing {
             return Err("it is an event of the program's own, which no stream takes".to_owned());
         }
         match (self.state, &self.requeued) {
-            (State::Unfinished, _) => return Err("a requeue of it was decided, and is to be finished first".to_owned()),
-            (State::Discarded, _) if !again => {
+            (LetterState::Unfinished, _) => {
+                return Err("a requeue of it was decided, and is to be finished first".to_owned());
+            }
+            (LetterState::Discarded, _) if !again => {
                 return Err("it was discarded; say --again to requeue it all the same".to_owned());
             }
-            (State::Requeued, Some((Outcome::Accepted, ..))) => {
+            (LetterState::Requeued, Some((DecisionOutcome::Accepted, ..))) => {
                 return Err("it was requeued, and accepted".to_owned());
             }
-            (State::Requeued, Some((Outcome::Rejected(reference), ..))) => {
+            (LetterState::Requeued, Some((DecisionOutcome::Rejected(reference), ..))) => {
                 return Err(format!("it was requeued, and rejected again as {reference}: requeue that one"));
             }
-            (State::Requeued, _) if self.awaited_in(stream.incarnation).is_some() && stream.has_the_last => {
+            (LetterState::Requeued, _) if self.awaited_in(stream.incarnation).is_some() && stream.has_the_last => {
                 return Err("it was requeued, and is in the stream on its way".to_owned());
             }
-            (State::Requeued, _) if !again => {
+            (LetterState::Requeued, _) if !again => {
                 let what = "it was requeued, and neither the stream nor the ledger has it";
                 return Err(format!("{what}; say --again to requeue it once more"));
             }
@@ -171,13 +176,13 @@ impl Standing {
     /// A sentence that says why not, and what to do.
     pub fn admit_discard(&self) -> Result<(), String> {
         match (self.state, &self.requeued) {
-            (State::Open, _) => Ok(()),
-            (State::Unfinished, _) => Err("its requeue is not finished: `dlq requeue` finishes it".to_owned()),
-            (State::Requeued, Some((Outcome::Rejected(reference), ..))) => {
+            (LetterState::Open, _) => Ok(()),
+            (LetterState::Unfinished, _) => Err("its requeue is not finished: `dlq requeue` finishes it".to_owned()),
+            (LetterState::Requeued, Some((DecisionOutcome::Rejected(reference), ..))) => {
                 Err(format!("it was requeued, and rejected again as {reference}: discard that one"))
             }
-            (State::Requeued, _) => Err("it was requeued".to_owned()),
-            (State::Discarded, _) => Err("it was discarded already".to_owned()),
+            (LetterState::Requeued, _) => Err("it was requeued".to_owned()),
+            (LetterState::Discarded, _) => Err("it was discarded already".to_owned()),
         }
     }
 }
@@ -193,7 +198,7 @@ mod tests {
 
     fn open() -> Standing {
         Standing {
-            state: State::Open,
+            state: LetterState::Open,
             rounds: 0,
             reason: "unknown_reference".to_owned(),
             origins: Vec::new(),
@@ -202,8 +207,8 @@ mod tests {
         }
     }
 
-    fn requeued(outcome: Outcome) -> Standing {
-        Standing { state: State::Requeued, rounds: 1, requeued: Some((outcome, 1, 9)), ..open() }
+    fn requeued(outcome: DecisionOutcome) -> Standing {
+        Standing { state: LetterState::Requeued, rounds: 1, requeued: Some((outcome, 1, 9)), ..open() }
     }
 
     fn admitted(standing: &Standing, created_ns: i64, options: RequeueOptions) -> Result<(), String> {
@@ -231,28 +236,28 @@ mod tests {
     fn what_was_requeued_is_not_requeued_a_second_time() {
         let why =
             |outcome, created_ns, options| admitted(&requeued(outcome), created_ns, options).err().unwrap_or_default();
-        assert_eq!(why(Outcome::Accepted, 2, AGAIN), "it was requeued, and accepted");
-        assert!(why(Outcome::Rejected("1-7".to_owned()), 2, AGAIN).contains("again as 1-7"));
-        assert!(why(Outcome::Awaited, 1, AGAIN).contains("on its way"));
+        assert_eq!(why(DecisionOutcome::Accepted, 2, AGAIN), "it was requeued, and accepted");
+        assert!(why(DecisionOutcome::Rejected("1-7".to_owned()), 2, AGAIN).contains("again as 1-7"));
+        assert!(why(DecisionOutcome::Awaited, 1, AGAIN).contains("on its way"));
         // It went with the stream.
-        assert!(why(Outcome::Awaited, 2, PLAIN).contains("say --again"));
-        assert_eq!(why(Outcome::Awaited, 2, AGAIN), "");
+        assert!(why(DecisionOutcome::Awaited, 2, PLAIN).contains("say --again"));
+        assert_eq!(why(DecisionOutcome::Awaited, 2, AGAIN), "");
         // It was taken out of the stream before anybody read it.
         let incarnation = stream(1);
         let without = Destination { incarnation: &incarnation, has_the_last: false };
-        let lost = requeued(Outcome::Awaited);
+        let lost = requeued(DecisionOutcome::Awaited);
         assert!(lost.admit_requeue(without, PLAIN).is_err_and(|why| why.contains("say --again")));
         assert!(lost.admit_requeue(without, AGAIN).is_ok());
     }
 
     #[test]
     fn only_what_is_open_is_discarded_and_what_was_discarded_can_be_called_back() {
-        let discarded = Standing { state: State::Discarded, rounds: 1, ..open() };
+        let discarded = Standing { state: LetterState::Discarded, rounds: 1, ..open() };
         assert!(open().admit_discard().is_ok());
-        assert!(discarded.admit_discard().is_err() && requeued(Outcome::Awaited).admit_discard().is_err());
+        assert!(discarded.admit_discard().is_err() && requeued(DecisionOutcome::Awaited).admit_discard().is_err());
         assert!(admitted(&discarded, 1, PLAIN).is_err());
         assert!(admitted(&discarded, 1, AGAIN).is_ok());
-        let unfinished = Standing { state: State::Unfinished, rounds: 1, ..open() };
+        let unfinished = Standing { state: LetterState::Unfinished, rounds: 1, ..open() };
         assert!(admitted(&unfinished, 1, AGAIN).is_err() && unfinished.admit_discard().is_err());
         let own = Standing { incarnation: None, ..open() };
         assert!(admitted(&own, 1, AGAIN).is_err());

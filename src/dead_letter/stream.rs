@@ -4,7 +4,9 @@
 use crate::dead_letter::original_headers;
 use crate::dead_letter::requeue::WRONG_LAST_SEQUENCE;
 use crate::nats::api::Api;
-use crate::nats::publish::{Answer, Outgoing, Refusal, Unanswered, publish_all_and_read, publish_and_read};
+use crate::nats::publish::{
+    Outgoing, PublishAnswer, PublishRefusal, Unanswered, publish_all_and_read, publish_and_read,
+};
 use crate::outbox::{Sink, Undelivered};
 use crate::record::dead_letter::DeadLetter;
 use crate::record::message::utc_text;
@@ -30,8 +32,8 @@ impl Sink<DeadLetter> for DeadLetterStream {
         let mut delivered = Vec::with_capacity(letters.len());
         for (letter, answer) in letters.iter().zip(answers) {
             delivered.push(match arrived(letter, answer) {
-                Err(NotPublished::SubjectTaken) => self.deliver_after_another(letter).await,
-                Err(NotPublished::Undelivered(why)) => Err(why),
+                Err(LetterError::SubjectTaken) => self.deliver_after_another(letter).await,
+                Err(LetterError::Undelivered(why)) => Err(why),
                 Ok(()) => Ok(()),
             });
         }
@@ -42,28 +44,30 @@ impl Sink<DeadLetter> for DeadLetterStream {
 /// How often somebody else may publish on a reject's subject between our look and our publication.
 const FOREIGN_MAX: usize = 8;
 
-enum NotPublished {
+enum LetterError {
     /// There is a later message on the subject than we expected.
     SubjectTaken,
     Undelivered(Undelivered),
 }
 
-fn arrived(letter: &DeadLetter, answer: Result<Answer, Unanswered>) -> Result<(), NotPublished> {
+fn arrived(letter: &DeadLetter, answer: Result<PublishAnswer, Unanswered>) -> Result<(), LetterError> {
     let subject = &letter.dlq_subject;
     let undelivered = match answer {
         Ok(Ok(_)) => return Ok(()),
-        Ok(Err(Refusal::Error { code, .. })) if WRONG_LAST_SEQUENCE.contains(&code) => {
-            return Err(NotPublished::SubjectTaken);
+        Ok(Err(PublishRefusal::Error { code, .. })) if WRONG_LAST_SEQUENCE.contains(&code) => {
+            return Err(LetterError::SubjectTaken);
         }
-        Ok(Err(Refusal::NoStream)) => Undelivered::Away(format!("no stream takes {subject}: run `ledgerd setup`")),
+        Ok(Err(PublishRefusal::NoStream)) => {
+            Undelivered::Away(format!("no stream takes {subject}: run `ledgerd setup`"))
+        }
         Ok(Err(refusal)) => Undelivered::Refused(format!("{subject} was not taken: {refusal}")),
         Err(Unanswered::Unsent(why)) => Undelivered::Refused(format!("{subject} was not sent: {why}")),
         Err(Unanswered::Silence) => Undelivered::Away("no confirmation from the server".to_owned()),
     };
-    Err(NotPublished::Undelivered(undelivered))
+    Err(LetterError::Undelivered(undelivered))
 }
 
-enum Taken {
+enum PublishedLetter {
     /// An earlier publication's confirmation was lost, or its mark.
     Ours,
     /// A publisher can make the server's answer land on any subject, this one too.
@@ -75,13 +79,13 @@ impl DeadLetterStream {
     async fn deliver_after_another(&self, letter: &DeadLetter) -> Result<(), Undelivered> {
         for _ in 0..FOREIGN_MAX {
             let after = match self.taken_by(letter).await? {
-                Taken::Ours => return Ok(()),
-                Taken::Foreign(sequence) => sequence,
+                PublishedLetter::Ours => return Ok(()),
+                PublishedLetter::Foreign(sequence) => sequence,
             };
             match arrived(letter, publish_and_read(&self.api, &self.name, self.message(letter, after)).await) {
                 Ok(()) => return Ok(()),
-                Err(NotPublished::SubjectTaken) => {}
-                Err(NotPublished::Undelivered(why)) => return Err(why),
+                Err(LetterError::SubjectTaken) => {}
+                Err(LetterError::Undelivered(why)) => return Err(why),
             }
         }
         Err(Undelivered::Refused(format!("others keep publishing on {}", letter.dlq_subject)))
@@ -95,7 +99,7 @@ impl DeadLetterStream {
         Outgoing { subject: letter.dlq_subject.clone(), headers: Some(headers), payload: letter.payload.clone().into() }
     }
 
-    async fn taken_by(&self, letter: &DeadLetter) -> Result<Taken, Undelivered> {
+    async fn taken_by(&self, letter: &DeadLetter) -> Result<PublishedLetter, Undelivered> {
         let last = self.api.last_message(&self.name, &letter.dlq_subject).await;
         let (sequence, block, payload) = last.map_err(|error| Undelivered::Away(error.to_string()))?;
         let says = |name: &str, value: &str| {
@@ -105,7 +109,7 @@ impl DeadLetterStream {
         let is_ours = payload == letter.payload
             && says("Ledger-Reason", &letter.reason)
             && says("Ledger-Sequence", &letter.sequence.to_string());
-        Ok(if is_ours { Taken::Ours } else { Taken::Foreign(sequence) })
+        Ok(if is_ours { PublishedLetter::Ours } else { PublishedLetter::Foreign(sequence) })
     }
 }
 

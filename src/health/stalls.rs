@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// How long a lane may stand still.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct StallLimits {
     /// Before it is told.
     pub tell_after: Duration,
     /// Before a restart is tried.
@@ -20,14 +20,14 @@ pub struct Patience {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
     /// Changes whenever anything of the lane is settled.
-    pub progress: Progress,
+    pub progress: LaneProgress,
     /// What waits; `None` when nothing does.
     pub waiting: Option<Waiting>,
 }
 
 /// Signs that something was settled, by this instance or by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct LaneProgress {
     /// Everything up to this sequence is stored.
     pub position: i64,
     /// What this instance has stored, or found stored.
@@ -49,14 +49,14 @@ const GAP_MAX: Duration = Duration::from_secs(15);
 /// The lanes, as they were last seen.
 #[derive(Debug)]
 pub struct Stalls {
-    patience: Patience,
-    lanes: Mutex<BTreeMap<&'static str, Lane>>,
+    patience: StallLimits,
+    lanes: Mutex<BTreeMap<&'static str, LaneStall>>,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct LaneStall {
     seen: Instant,
-    progress: Progress,
+    progress: LaneProgress,
     stood_still: Duration,
     waiting: Option<Waiting>,
     told: bool,
@@ -77,7 +77,7 @@ impl fmt::Display for Stall {
 
 impl Stalls {
     /// No lane was seen yet.
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(patience: StallLimits) -> Self {
         Self { patience, lanes: Mutex::default() }
     }
 
@@ -86,7 +86,7 @@ impl Stalls {
     pub fn observe(&self, lane: &'static str, sight: Sight, all_is_up: bool) {
         let now = Instant::now();
         let mut lanes = self.lanes.lock();
-        let known = lanes.entry(lane).or_insert_with(|| Lane {
+        let known = lanes.entry(lane).or_insert_with(|| LaneStall {
             seen: now,
             progress: sight.progress,
             stood_still: Duration::ZERO,
@@ -143,7 +143,7 @@ impl Stalls {
     }
 }
 
-impl Lane {
+impl LaneStall {
     fn stall(&self, lane: &'static str) -> Option<Stall> {
         Some(Stall { lane, what: self.waiting.as_ref()?.what.clone() })
     }
@@ -157,12 +157,12 @@ mod tests {
     const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
     fn stalls() -> Stalls {
-        Stalls::new(Patience { tell_after: Duration::from_mins(2), restart_after: Duration::from_mins(5) })
+        Stalls::new(StallLimits { tell_after: Duration::from_mins(2), restart_after: Duration::from_mins(5) })
     }
 
     fn sight(position: i64, waiting: Option<bool>) -> Sight {
         Sight {
-            progress: Progress { position, stored: 0 },
+            progress: LaneProgress { position, stored: 0 },
             waiting: waiting.map(|on_purpose| Waiting { what: "three messages".to_owned(), on_purpose }),
         }
     }

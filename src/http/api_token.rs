@@ -15,12 +15,12 @@ pub struct ApiTokens(Vec<ApiToken>);
 #[derive(Clone)]
 pub struct ApiToken {
     token_sha256: Hash,
-    actors: Actors,
+    actors: AllowedActors,
 }
 
 /// The actors that a token may write for.
 #[derive(Clone, Debug)]
-enum Actors {
+enum AllowedActors {
     /// `*`: the registry alone decides.
     All,
     Named(BTreeSet<String>),
@@ -75,21 +75,21 @@ impl ApiTokens {
 impl ApiToken {
     fn parse(text: &str) -> Option<Self> {
         let (digits, actors) = text.trim().split_once(' ')?;
-        Some(Self { token_sha256: hash_of_digits(digits)?, actors: Actors::parse(actors)? })
+        Some(Self { token_sha256: hash_of_digits(digits)?, actors: AllowedActors::parse(actors)? })
     }
 
     /// Whether it may write in this actor's name.
     pub fn writes_for(&self, actor: &str) -> bool {
         match &self.actors {
-            Actors::All => is_actor(actor),
-            Actors::Named(actors) => actors.contains(actor),
+            AllowedActors::All => is_actor(actor),
+            AllowedActors::Named(actors) => actors.contains(actor),
         }
     }
 
     /// The actor of a token that names exactly one.
     pub fn only_actor(&self) -> Option<&str> {
         match &self.actors {
-            Actors::Named(actors) if actors.len() == 1 => actors.first().map(String::as_str),
+            AllowedActors::Named(actors) if actors.len() == 1 => actors.first().map(String::as_str),
             _ => None,
         }
     }
@@ -100,7 +100,7 @@ impl ApiToken {
     }
 }
 
-impl Actors {
+impl AllowedActors {
     fn parse(text: &str) -> Option<Self> {
         if text.trim() == EVERY_ACTOR {
             return Some(Self::All);

@@ -2,7 +2,7 @@
 //! position.
 
 use crate::clock;
-use crate::ingest::divergence::Comparison;
+use crate::ingest::divergence::DivergenceSearch;
 use crate::ingest::position::{Claim, Claimed, Positions};
 use crate::metrics::LaneMetrics;
 use crate::nats::api::{Api, ApiError, incarnation_of, sequence_of};
@@ -152,7 +152,7 @@ impl<P: Positions> Binder<'_, P> {
         }
         let last = sequence_of(info.state.last_sequence);
         let first = sequence_of(info.state.first_sequence);
-        let comparison = Comparison { api: self.api, positions: self.positions, incarnation, first };
+        let comparison = DivergenceSearch { api: self.api, positions: self.positions, incarnation, first };
         let diverged = comparison.divergence(position.min(last)).await.map_err(Interrupt::Postgres)?;
         let Some(divergence) = diverged.or_else(|| (last < position).then_some(last + 1)) else { return Ok(()) };
         tracing::error!(

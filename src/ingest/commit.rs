@@ -14,7 +14,7 @@ use crate::ingest::lifecycle::{Judged, References, Tally};
 use crate::ingest::position::{Move, Order};
 use crate::ingest::positions;
 use crate::ingest::projection::{self, Ids};
-use crate::postgres::failure::Failure;
+use crate::postgres::failure::CommitFailure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::kinds::Record;
 use crate::record::leaf::payload_sha256;
@@ -36,7 +36,7 @@ pub(crate) struct Assumptions {
 
 pub(crate) struct Committed {
     /// What became of each of its rows, in their order.
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<CommitOutcome>,
     /// Budget alerts that it raised.
     pub(crate) alerts: u64,
     /// It expected new ids, and met one that is taken.
@@ -48,13 +48,13 @@ pub(crate) struct Committed {
 impl Committed {
     /// Rows that an earlier commit stored.
     fn known(rows: usize) -> Self {
-        Self { outcomes: vec![Outcome::Known; rows], alerts: 0, met_taken_ids: false, tip: None }
+        Self { outcomes: vec![CommitOutcome::Known; rows], alerts: 0, met_taken_ids: false, tip: None }
     }
 }
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CommitOutcome {
     /// An earlier commit stored it.
     Known,
     Recorded,
@@ -62,24 +62,24 @@ pub(crate) enum Outcome {
     Rejected(Reason),
 }
 
-impl Outcome {
+impl CommitOutcome {
     fn of(outcome: &RowOutcome<'_>) -> Self {
         match outcome {
-            RowOutcome::Recorded { .. } => Outcome::Recorded,
-            RowOutcome::Duplicate { .. } => Outcome::Duplicate,
-            RowOutcome::Rejected(rejection) => Outcome::Rejected(rejection.reason()),
+            RowOutcome::Recorded { .. } => CommitOutcome::Recorded,
+            RowOutcome::Duplicate { .. } => CommitOutcome::Duplicate,
+            RowOutcome::Rejected(rejection) => CommitOutcome::Rejected(rejection.reason()),
         }
     }
 }
 
-pub(crate) fn tally(outcomes: impl IntoIterator<Item = Outcome>) -> Tally {
+pub(crate) fn tally(outcomes: impl IntoIterator<Item = CommitOutcome>) -> Tally {
     let mut tally = Tally::default();
     for outcome in outcomes {
         match outcome {
-            Outcome::Known => tally.known += 1,
-            Outcome::Recorded => tally.recorded += 1,
-            Outcome::Duplicate => tally.duplicates += 1,
-            Outcome::Rejected(reason) => *tally.rejected.entry(reason).or_default() += 1,
+            CommitOutcome::Known => tally.known += 1,
+            CommitOutcome::Recorded => tally.recorded += 1,
+            CommitOutcome::Duplicate => tally.duplicates += 1,
+            CommitOutcome::Rejected(reason) => *tally.rejected.entry(reason).or_default() += 1,
         }
     }
     tally
@@ -91,7 +91,7 @@ pub(crate) async fn commit(
     rows: &[&Judged],
     assumptions: Assumptions,
     budget: (&Budget, News),
-) -> Result<Committed, Failure> {
+) -> Result<Committed, CommitFailure> {
     let Some(first) = rows.first() else { return Ok(Committed::known(0)) };
     debug_assert!(
         rows.iter().all(|row| row.message.incarnation == first.message.incarnation),
@@ -126,7 +126,7 @@ async fn commit_next(
     rows: &[&Judged],
     Assumptions { references, ids, tip }: Assumptions,
     (budget, news): (&Budget, News),
-) -> Result<Committed, Failure> {
+) -> Result<Committed, CommitFailure> {
     let moves = moves(rows);
     let mut committed_at_us = begin(connection).await?;
     let mut met_taken_ids = false;
@@ -150,7 +150,7 @@ async fn commit_next(
     match custody::append(connection, head, epoch, rows, &row_outcomes, Follows::Positions(&moves)).await? {
         Appended::Done(tip) => {
             finish(connection).await?;
-            let outcomes = row_outcomes.iter().map(Outcome::of).collect();
+            let outcomes = row_outcomes.iter().map(CommitOutcome::of).collect();
             Ok(Committed { outcomes, alerts, met_taken_ids, tip: Some(tip) })
         }
         Appended::HeadMoved => {
@@ -202,12 +202,12 @@ async fn commit_overlapping(
     moves: &[Move],
     references: References,
     (budget, news): (&Budget, News),
-) -> Result<Committed, Failure> {
+) -> Result<Committed, CommitFailure> {
     begin(connection).await?;
     let positions = match not_stored_yet(connection, &rows[0].message.incarnation, rows).await? {
-        Custody::Fresh(_, fresh) => fresh,
-        Custody::NoEpoch => return Err(broken_epoch()),
-        Custody::SequenceReused(_, sequence) => return Err(went_back(sequence)),
+        CustodyMatch::Fresh(_, fresh) => fresh,
+        CustodyMatch::NoEpoch => return Err(broken_epoch()),
+        CustodyMatch::SequenceReused(_, sequence) => return Err(went_back(sequence)),
     };
     let fresh: Vec<&Judged> = positions.iter().map(|&position| rows[position]).collect();
     let row_outcomes = project(connection, &fresh, references, Ids::MayBeTaken).await?;
@@ -225,27 +225,27 @@ async fn commit_overlapping(
     finish(connection).await?;
     let mut committed = Committed { alerts, ..Committed::known(rows.len()) };
     for (position, outcome) in positions.into_iter().zip(&row_outcomes) {
-        committed.outcomes[position] = Outcome::of(outcome);
+        committed.outcomes[position] = CommitOutcome::of(outcome);
     }
     Ok(committed)
 }
 
 /// Another commit came between a look and its append: the same again finds what it stored.
-fn broken_epoch() -> Failure {
+fn broken_epoch() -> CommitFailure {
     let what = "another commit stored some of the same messages, or opened an epoch, meanwhile".to_owned();
-    Failure::of_custody(DatabaseError::of_the_world(what))
+    CommitFailure::of_custody(DatabaseError::of_the_world(what))
 }
 
-fn went_back(sequence: i64) -> Failure {
+fn went_back(sequence: i64) -> CommitFailure {
     let what = format!(
         "the stream holds another message at sequence {sequence} than the ledger has of it: it went back to an older copy"
     );
-    Failure::of_custody(DatabaseError::of_a_position(what))
+    CommitFailure::of_custody(DatabaseError::of_a_position(what))
 }
 
 /// The positions are not those that the rows follow on. They may have been moved by this very commit, whose answer was lost: then
 /// the rows are stored, and this waits until they are durable.
-async fn settle_refused(connection: &mut PgConnection, moves: &[Move]) -> Result<(), Failure> {
+async fn settle_refused(connection: &mut PgConnection, moves: &[Move]) -> Result<(), CommitFailure> {
     for Move { claim, from, to } in moves {
         let found: Option<(i64, i64, Option<String>)> =
             sqlx::query_as("select sequence, fence, owner from ledger.position where epoch = $1 and lane = $2")
@@ -258,7 +258,7 @@ async fn settle_refused(connection: &mut PgConnection, moves: &[Move]) -> Result
             Some((sequence, fence, _)) if fence == claim.fence && sequence == *to => continue,
             Some((sequence, fence, _)) if fence == claim.fence && sequence == *from => {
                 let what = "ledger.tree_head or ledger.epoch is not what the commit has locked: it was changed by hand";
-                return Err(Failure::of_custody(DatabaseError::of_the_operator(what.to_owned())));
+                return Err(CommitFailure::of_custody(DatabaseError::of_the_operator(what.to_owned())));
             }
             Some((_, fence, owner)) if fence > claim.fence => {
                 let owner = owner.map(|owner| format!(" ({owner})")).unwrap_or_default();
@@ -269,21 +269,21 @@ async fn settle_refused(connection: &mut PgConnection, moves: &[Move]) -> Result
             ),
             None => format!("the database has no position of {lane} in this epoch: it went back"),
         };
-        return Err(Failure::of_custody(DatabaseError::of_a_position(what)));
+        return Err(CommitFailure::of_custody(DatabaseError::of_a_position(what)));
     }
     wait_for_standby(connection).await
 }
 
 /// Stored rows may be on this server's disk alone, their commit having been cut short while it waited for a synchronous standby.
 /// A record in the log makes this commit wait for it.
-async fn wait_for_standby(connection: &mut PgConnection) -> Result<(), Failure> {
+async fn wait_for_standby(connection: &mut PgConnection) -> Result<(), CommitFailure> {
     sqlx::raw_sql("begin").execute(&mut *connection).await?;
     sqlx::query("select pg_logical_emit_message(true, 'ledgerd', '')").execute(&mut *connection).await?;
     finish(connection).await
 }
 
 /// A timeout would end the wait for a synchronous standby and let the commit pass as if it had been there.
-async fn finish(connection: &mut PgConnection) -> Result<(), Failure> {
+async fn finish(connection: &mut PgConnection) -> Result<(), CommitFailure> {
     sqlx::raw_sql("set local statement_timeout = 0; commit").execute(&mut *connection).await?;
     Ok(())
 }
@@ -294,24 +294,24 @@ async fn commit_late(
     rows: &[&Judged],
     references: References,
     (budget, news): (&Budget, News),
-) -> Result<Committed, Failure> {
+) -> Result<Committed, CommitFailure> {
     let incarnation = &rows[0].message.incarnation;
     loop {
         begin(connection).await?;
         let (epoch, positions) = match not_stored_yet(connection, incarnation, rows).await? {
-            Custody::Fresh(epoch, fresh) => (epoch, fresh),
-            Custody::NoEpoch => {
+            CustodyMatch::Fresh(epoch, fresh) => (epoch, fresh),
+            CustodyMatch::NoEpoch => {
                 rollback(connection).await?;
                 epochs::of(connection, incarnation).await?;
                 continue;
             }
             // What the program records of itself is in a stream that exists on no server, and never went back.
-            Custody::SequenceReused(epoch, _) if incarnation.created_ns == 0 => {
+            CustodyMatch::SequenceReused(epoch, _) if incarnation.created_ns == 0 => {
                 rollback(connection).await?;
                 epochs::open_after(connection, incarnation, epoch.number, 1).await?;
                 continue;
             }
-            Custody::SequenceReused(_, sequence) => return Err(went_back(sequence)),
+            CustodyMatch::SequenceReused(_, sequence) => return Err(went_back(sequence)),
         };
         let mut committed = Committed::known(rows.len());
         if positions.is_empty() {
@@ -330,14 +330,14 @@ async fn commit_late(
             continue;
         }
         for (position, outcome) in positions.into_iter().zip(&row_outcomes) {
-            committed.outcomes[position] = Outcome::of(outcome);
+            committed.outcomes[position] = CommitOutcome::of(outcome);
         }
         finish(connection).await?;
         return Ok(committed);
     }
 }
 
-enum Custody {
+enum CustodyMatch {
     /// The newest epoch, and the positions of the rows that are not stored yet.
     Fresh(Epoch, Vec<usize>),
     /// The incarnation has no epoch yet.
@@ -347,17 +347,17 @@ enum Custody {
 }
 
 /// An epoch, and one of the messages that it has stored: sequence, time and digest.
-type StoredMessage = (i32, i32, Option<i64>, Option<i64>, Option<Vec<u8>>);
+type StoredRow = (i32, i32, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// Leaves out what earlier commits stored.
 async fn not_stored_yet(
     connection: &mut PgConnection,
     incarnation: &Incarnation,
     rows: &[&Judged],
-) -> Result<Custody, sqlx::Error> {
+) -> Result<CustodyMatch, sqlx::Error> {
     // Epochs come out even if they have stored none of these. `offset 0` keeps the planner from turning the search around: a plan
     // that was made while the table was empty would read all of it for ever after.
-    let stored: Vec<StoredMessage> = sqlx::query_as(
+    let stored: Vec<StoredRow> = sqlx::query_as(
         "select epoch.epoch, regressions, stored.sequence, stored.server_time_ns, stored.payload_sha256
         from ledger.epoch
         left join lateral (
@@ -374,7 +374,7 @@ async fn not_stored_yet(
     .fetch_all(connection)
     .await?;
     let newest = stored.iter().map(|(number, regressions, ..)| Epoch { number: *number, regressions: *regressions });
-    let Some(newest) = newest.max_by_key(|epoch| epoch.regressions) else { return Ok(Custody::NoEpoch) };
+    let Some(newest) = newest.max_by_key(|epoch| epoch.regressions) else { return Ok(CustodyMatch::NoEpoch) };
     let mut by_sequence: HashMap<i64, Vec<(i32, i64, Vec<u8>)>> = HashMap::new();
     for message in stored {
         if let (epoch, _, Some(sequence), Some(time), Some(digest)) = message {
@@ -394,11 +394,11 @@ async fn not_stored_yet(
             continue;
         }
         if candidates.iter().any(|(epoch, ..)| *epoch == newest.number) {
-            return Ok(Custody::SequenceReused(newest, row.message.sequence));
+            return Ok(CustodyMatch::SequenceReused(newest, row.message.sequence));
         }
         fresh.push(position);
     }
-    Ok(Custody::Fresh(newest, fresh))
+    Ok(CustodyMatch::Fresh(newest, fresh))
 }
 
 pub(crate) fn records_of<'a>(rows: &[&'a Judged]) -> Vec<&'a Record> {
@@ -416,7 +416,7 @@ pub(crate) async fn project<'a>(
     rows: &[&'a Judged],
     references: References,
     ids: Ids,
-) -> Result<Vec<RowOutcome<'a>>, Failure> {
+) -> Result<Vec<RowOutcome<'a>>, CommitFailure> {
     let placed = projection::place(connection, &records_of(rows), references, ids).await?;
     let mut placed = placed.into_iter();
     rows.iter()
@@ -424,7 +424,7 @@ pub(crate) async fn project<'a>(
             Verdict::Reject { rejection, .. } => Ok(RowOutcome::Rejected(std::borrow::Cow::Borrowed(rejection))),
             Verdict::Record(record) => match placed.next().expect("one place for each record") {
                 Some(outcome) => Ok(outcome),
-                None => Err(Failure::of_custody(DatabaseError::of_the_world(format!(
+                None => Err(CommitFailure::of_custody(DatabaseError::of_the_world(format!(
                     "the row of {} came and went during the commit",
                     record.id()
                 )))),

@@ -3,7 +3,7 @@
 
 use crate::ingest::epochs;
 use crate::ingest::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
-use crate::ingest::position::Held;
+use crate::ingest::position::SequenceMatch;
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::leaf::payload_sha256;
@@ -174,7 +174,11 @@ pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) ->
 }
 
 /// Compares a message with what these epochs have of its sequence.
-pub async fn compare(connections: &Connections, epochs: &[i32], message: &Message) -> Result<Held, DatabaseError> {
+pub async fn compare(
+    connections: &Connections,
+    epochs: &[i32],
+    message: &Message,
+) -> Result<SequenceMatch, DatabaseError> {
     connections
         .run("comparing a message", async |connection| {
             let same: Option<bool> = sqlx::query_scalar(
@@ -189,9 +193,9 @@ pub async fn compare(connections: &Connections, epochs: &[i32], message: &Messag
             .fetch_one(&mut *connection)
             .await?;
             Ok(match same {
-                Some(true) => Held::Same,
-                Some(false) => Held::Other,
-                None => Held::Nothing,
+                Some(true) => SequenceMatch::Same,
+                Some(false) => SequenceMatch::Other,
+                None => SequenceMatch::Nothing,
             })
         })
         .await

@@ -5,7 +5,7 @@
 use crate::ingest::epochs::Epoch;
 use crate::ingest::lifecycle::Judged;
 use crate::ingest::position::Move;
-use crate::postgres::failure::Failure;
+use crate::postgres::failure::CommitFailure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::dead_letter::dlq_subject;
 use crate::record::digest::Hash;
@@ -63,7 +63,7 @@ impl RowOutcome<'_> {
 }
 
 /// The tree's head, as an append finds it.
-pub(crate) struct Head {
+pub(crate) struct AppendHead {
     tip: Tip,
     committed_at_us: i64,
     /// Locked until the end of the transaction: nobody else can change it.
@@ -79,13 +79,13 @@ pub(crate) struct Tip {
 
 impl Tip {
     /// The head, if nobody has appended since. The append finds out.
-    pub(crate) fn assumed(self, committed_at_us: i64) -> Head {
-        Head { tip: self, committed_at_us, is_locked: false }
+    pub(crate) fn assumed(self, committed_at_us: i64) -> AppendHead {
+        AppendHead { tip: self, committed_at_us, is_locked: false }
     }
 }
 
 /// Locks the tree's head: from here to the commit, nobody else commits.
-pub(crate) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Failure> {
+pub(crate) async fn lock_head(connection: &mut PgConnection) -> Result<AppendHead, CommitFailure> {
     let (size, stored_frontier, committed_at_us): (i64, Vec<u8>, i64) = sqlx::query_as(
         "select size, frontier, (extract(epoch from current_timestamp) * 1000000)::bigint
         from ledger.tree_head
@@ -96,7 +96,7 @@ pub(crate) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Fai
     .ok_or_else(|| broken("ledger.tree_head has no row"))?;
     let frontier = u64::try_from(size).ok().and_then(|size| Frontier::restore(size, &stored_frontier).ok());
     let frontier = frontier.ok_or_else(|| broken("ledger.tree_head contradicts itself"))?;
-    Ok(Head { tip: Tip { size, frontier }, committed_at_us, is_locked: true })
+    Ok(AppendHead { tip: Tip { size, frontier }, committed_at_us, is_locked: true })
 }
 
 /// Whether an append was made.
@@ -130,13 +130,13 @@ impl<'a> Follows<'a> {
 /// have the same sequence.
 pub(crate) async fn append(
     connection: &mut PgConnection,
-    head: Head,
+    head: AppendHead,
     epoch: Epoch,
     rows: &[&Judged],
     outcomes: &[RowOutcome<'_>],
     follows: Follows<'_>,
-) -> Result<Appended, Failure> {
-    let Head { tip: before, committed_at_us, is_locked } = head;
+) -> Result<Appended, CommitFailure> {
+    let AppendHead { tip: before, committed_at_us, is_locked } = head;
     if rows.is_empty() {
         return Ok(Appended::Done(before));
     }
@@ -165,7 +165,7 @@ async fn why_not(
     epoch: Epoch,
     (before, is_locked): (&Tip, bool),
     follows: Follows<'_>,
-) -> Result<Appended, Failure> {
+) -> Result<Appended, CommitFailure> {
     let (is_same, is_newest): (bool, bool) = sqlx::query_as(
         "select size = $2 and frontier = $3, not exists (
             select from ledger.epoch as this
@@ -208,8 +208,8 @@ async fn why_not(
     Ok(if follows { Appended::Overlaps } else { Appended::Refused })
 }
 
-fn broken(what: &str) -> Failure {
-    Failure::of_custody(DatabaseError::of_the_operator(what.to_owned()))
+fn broken(what: &str) -> CommitFailure {
+    CommitFailure::of_custody(DatabaseError::of_the_operator(what.to_owned()))
 }
 
 /// A message in its place.

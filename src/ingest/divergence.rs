@@ -1,7 +1,7 @@
 //! Finds the first sequence at which the stream and custody diverge, by binary search. A stream that was restored from
 //! an older copy uses sequences again for other messages.
 
-use crate::ingest::position::{Held, Positions};
+use crate::ingest::position::{Positions, SequenceMatch};
 use crate::nats::api::{Api, ApiError};
 use crate::record::message::{Incarnation, Message};
 
@@ -10,7 +10,7 @@ const STEPS_MAX: usize = 64;
 
 /// The stream and custody, to be compared.
 #[derive(Debug)]
-pub struct Comparison<'a, P> {
+pub struct DivergenceSearch<'a, P> {
     pub api: &'a Api,
     pub positions: &'a P,
     pub incarnation: &'a Incarnation,
@@ -18,7 +18,7 @@ pub struct Comparison<'a, P> {
     pub first: i64,
 }
 
-impl<P: Positions> Comparison<'_, P> {
+impl<P: Positions> DivergenceSearch<'_, P> {
     /// The first sequence at which the stream holds another message than custody, if the highest common one up to `through`
     /// is another.
     ///
@@ -26,7 +26,7 @@ impl<P: Positions> Comparison<'_, P> {
     /// A sentence that says which of the two does not answer.
     pub async fn divergence(&self, through: i64) -> Result<Option<i64>, String> {
         let Some(highest) = self.highest_common(through).await? else { return Ok(None) };
-        if self.positions.compare(&highest).await? != Held::Other {
+        if self.positions.compare(&highest).await? != SequenceMatch::Other {
             return Ok(None);
         }
         let mut divergence = highest.sequence;
@@ -34,7 +34,7 @@ impl<P: Positions> Comparison<'_, P> {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.next_common(middle, high).await? {
-                Some((same, Held::Same)) => low = same + 1,
+                Some((same, SequenceMatch::Same)) => low = same + 1,
                 Some((other, _)) => {
                     divergence = other;
                     high = middle;
@@ -61,7 +61,7 @@ impl<P: Positions> Comparison<'_, P> {
     }
 
     /// The first message in a range of which custody has something, and whether it is that message.
-    async fn next_common(&self, first: i64, end: i64) -> Result<Option<(i64, Held)>, String> {
+    async fn next_common(&self, first: i64, end: i64) -> Result<Option<(i64, SequenceMatch)>, String> {
         let mut next = first;
         for _ in 0..STEPS_MAX {
             let message = match self.api.next_message_of_any(self.incarnation, next).await {
@@ -70,7 +70,7 @@ impl<P: Positions> Comparison<'_, P> {
                 Err(error) => return Err(text(error)),
             };
             match self.positions.compare(&message).await? {
-                Held::Nothing => next = message.sequence + 1,
+                SequenceMatch::Nothing => next = message.sequence + 1,
                 compared => return Ok(Some((message.sequence, compared))),
             }
         }

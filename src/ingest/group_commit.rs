@@ -15,7 +15,7 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 
 /// Batches that wait for a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Queue(Mutex<Waiters>);
+pub(crate) struct CommitQueue(Mutex<Waiters>);
 
 #[derive(Debug, Default)]
 struct Waiters {
@@ -69,7 +69,7 @@ impl QueuedBatch {
     }
 }
 
-impl Queue {
+impl CommitQueue {
     /// Waits in the queue, until the place is dropped or withdrawn, or the rows are taken along by somebody.
     pub(crate) fn join(&self, rows: &Arc<Vec<Judged>>, references: References) -> QueueEntry<'_> {
         let (sender, answer) = oneshot::channel();
@@ -89,7 +89,7 @@ impl Queue {
 /// An entry of the queue.
 #[derive(Debug)]
 pub(crate) struct QueueEntry<'a> {
-    queue: &'a Queue,
+    queue: &'a CommitQueue,
     number: u64,
     answer: oneshot::Receiver<GroupAnswer>,
 }
@@ -163,7 +163,7 @@ mod tests {
 
     /// How many batches go with the first, which has one row of one byte.
     fn grouped(others: &[Arc<Vec<Judged>>]) -> usize {
-        let queue = Queue::default();
+        let queue = CommitQueue::default();
         let first = queue.join(&batch(1, 1, 1), References::MayFollow);
         let _others: Vec<_> = others.iter().map(|rows| queue.join(rows, References::MayFollow)).collect();
         first.take_group().len() - 1
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_taken_along_and_hears_nothing_commits_alone() {
-        let queue = Queue::default();
+        let queue = CommitQueue::default();
         let first = queue.join(&batch(1, 1, 1), References::MayFollow);
         let mut second = queue.join(&batch(1, 1, 1), References::MayFollow);
         drop(first.take_group());

@@ -36,7 +36,7 @@ pub(crate) struct Handed {
 
 /// How far a lane has come, as its reader and its pipeline tell each other.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct ReadProgress {
     /// Everything up to this sequence is stored.
     pub(crate) durable: AtomicI64,
     /// The last message whose acknowledgement was sent.
@@ -51,7 +51,7 @@ pub(crate) struct Progress {
     pub(crate) rewound: Notify,
 }
 
-impl Progress {
+impl ReadProgress {
     /// The reading begins again behind this sequence.
     pub(crate) fn begin_at(&self, position: i64) {
         self.durable.store(position, Ordering::Release);

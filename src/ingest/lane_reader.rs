@@ -9,7 +9,7 @@ use crate::health::Health;
 use crate::health::stalls::{self, Sight};
 use crate::ingest::around::Around;
 use crate::ingest::binding::{Consumer, Cursor, Interrupt, LateRange};
-use crate::ingest::handover::{Handed, Progress};
+use crate::ingest::handover::{Handed, ReadProgress};
 use crate::ingest::lane_reader::reading::Reading;
 use crate::ingest::position::Positions;
 use crate::ingest::pull::PullLimits;
@@ -54,7 +54,7 @@ const IN_FLIGHT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a reader knows between two interruptions.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct ReaderState {
     pub(crate) connection: Option<Connection>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) consumer: Option<Consumer>,
@@ -66,9 +66,9 @@ pub(crate) struct State {
 }
 
 impl<P: Positions + Sync> LaneReader<P> {
-    pub(crate) async fn run(self, batches: mpsc::Sender<Handed>, progress: Arc<Progress>) {
+    pub(crate) async fn run(self, batches: mpsc::Sender<Handed>, progress: Arc<ReadProgress>) {
         let pulse = self.health.pulse(&format!("the reader of {}", self.lane));
-        let (mut state, mut backoff) = (State::default(), Backoff::for_dependency());
+        let (mut state, mut backoff) = (ReaderState::default(), Backoff::for_dependency());
         loop {
             pulse.beat();
             let reading = Reading { reader: &self, progress: &progress, batches: &batches, pulse: &pulse };
@@ -97,12 +97,12 @@ impl<P: Positions + Sync> LaneReader<P> {
         lag.set(0);
         oldest_unstored.set(0.0);
         in_flight.set(0);
-        let progress = stalls::Progress { position: 0, stored: self.metrics.settled() };
+        let progress = stalls::LaneProgress { position: 0, stored: self.metrics.settled() };
         self.health.observe(self.lane.prefix(), Sight { progress, waiting: None });
     }
 
     /// Waits until what was taken is stored, or given up.
-    async fn await_in_flight(&self, state: &State, progress: &Progress) {
+    async fn await_in_flight(&self, state: &ReaderState, progress: &ReadProgress) {
         let Some(cursor) = &state.cursor else { return };
         let is_waiting = || {
             progress.generation.load(Ordering::Acquire) == state.generation
@@ -117,9 +117,9 @@ impl<P: Positions + Sync> LaneReader<P> {
     /// Prepares for the next try, and says how long to wait for it.
     async fn learn(
         &self,
-        state: &mut State,
+        state: &mut ReaderState,
         interrupt: Interrupt,
-        progress: &Progress,
+        progress: &ReadProgress,
         backoff: &mut Backoff,
     ) -> Duration {
         let (lane, name) = (self.lane, self.lane.prefix());
@@ -179,7 +179,7 @@ impl<P: Positions + Sync> LaneReader<P> {
     }
 }
 
-impl State {
+impl ReaderState {
     fn forget_position(&mut self) {
         self.cursor = None;
         self.consumer = None;

@@ -183,7 +183,7 @@ pub struct Durable<T> {
 
 /// A batch that is not known to be durable: it comes back whole.
 #[derive(Debug)]
-pub struct Undone<T> {
+pub struct Uncommitted<T> {
     pub batch: Batch<T>,
     pub error: StoreError,
 }
@@ -211,14 +211,14 @@ impl<T> Batch<T> {
     }
 
     /// Makes the batch durable.
-    pub async fn commit<S: Store>(self, store: &S) -> Result<Durable<T>, Undone<T>> {
+    pub async fn commit<S: Store>(self, store: &S) -> Result<Durable<T>, Uncommitted<T>> {
         match store.commit(&self.rows, self.references).await {
             Ok(tally) => {
                 assert_eq!(tally.total(), self.rows.len(), "a commit accounts for each of its rows");
                 let asked = self.rows.iter().filter_map(|row| Asked::of(&row.message)).collect();
                 Ok(Durable { tickets: self.tickets, tally, asked })
             }
-            Err(error) => Err(Undone { batch: self, error }),
+            Err(error) => Err(Uncommitted { batch: self, error }),
         }
     }
 

@@ -2,7 +2,7 @@
 //! One instance runs for each lane.
 
 use crate::health::{Dependency, Pulse};
-use crate::ingest::lifecycle::{Batch, ReceiptNotifier, Remedy, Source, Store, Tally, Undone};
+use crate::ingest::lifecycle::{Batch, ReceiptNotifier, Remedy, Source, Store, Tally, Uncommitted};
 use crate::metrics::LaneMetrics;
 use crate::record::rules::Rules;
 use crate::retry::Backoff;
@@ -54,7 +54,7 @@ async fn settle<S: Source, D: Store, C: ReceiptNotifier>(
     notifier: &C,
     lane: &LaneContext<'_>,
 ) {
-    let mut patience = Patience::new();
+    let mut patience = RetryWaits::new();
     let mut pending = vec![batch];
     if let Awaited::Stopped = await_predecessors(&pending[0], source, lane).await {
         return tell_abandoned(lane, &pending, "what they follow from");
@@ -66,13 +66,13 @@ async fn settle<S: Source, D: Store, C: ReceiptNotifier>(
             Ok(durable) => {
                 lane.metrics.observe_commit(messages, started.elapsed());
                 lane.store_health.up(lane.name);
-                patience = Patience::new();
+                patience = RetryWaits::new();
                 lane.pulse.beat();
                 let tally = durable.acknowledge(source, notifier).await;
                 lane.metrics.count(&tally);
                 tell_rejects(lane.name, &tally);
             }
-            Err(Undone { batch, error }) => match error.remedy {
+            Err(Uncommitted { batch, error }) => match error.remedy {
                 Remedy::Rewind => {
                     lane.store_health.up(lane.name);
                     return source.rewind(&error.what);
@@ -186,12 +186,12 @@ fn tell_abandoned<T>(lane: &LaneContext<'_>, pending: &[Batch<T>], missing: &str
 }
 
 /// How long the next try can wait: each remedy has its own pace.
-struct Patience {
+struct RetryWaits {
     retry: Backoff,
     operator: Backoff,
 }
 
-impl Patience {
+impl RetryWaits {
     fn new() -> Self {
         Self { retry: Backoff::for_dependency(), operator: Backoff::for_operator() }
     }

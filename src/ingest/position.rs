@@ -53,7 +53,7 @@ pub enum Claimed {
 
 /// What custody has of a message's sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum SequenceMatch {
     Same,
     /// Another message of this sequence.
     Other,
@@ -96,7 +96,7 @@ pub trait Positions {
     ) -> impl Future<Output = Result<Option<i64>, String>> + Send;
 
     /// Compares a message with what custody has of its sequence.
-    fn compare(&self, message: &Message) -> impl Future<Output = Result<Held, String>> + Send;
+    fn compare(&self, message: &Message) -> impl Future<Output = Result<SequenceMatch, String>> + Send;
 
     /// Opens a new epoch: from `divergence` on, the stream holds other messages than custody. Claims of the old epoch stay valid for
     /// what was taken before. Does nothing if the newest epoch is not `since` any more.

@@ -3,7 +3,7 @@
 
 use crate::ingest::coverage;
 use crate::ingest::epochs;
-use crate::ingest::position::{Claim, Claimed, Held, Move, Positions};
+use crate::ingest::position::{Claim, Claimed, Move, Positions, SequenceMatch};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::message::{Incarnation, Message};
@@ -444,7 +444,7 @@ impl Positions for LanePositions {
         coverage::highest(&self.connections, &self.epochs(incarnation).await?, through).await.map_err(text)
     }
 
-    async fn compare(&self, message: &Message) -> Result<Held, String> {
+    async fn compare(&self, message: &Message) -> Result<SequenceMatch, String> {
         coverage::compare(&self.connections, &self.epochs(&message.incarnation).await?, message).await.map_err(text)
     }
 

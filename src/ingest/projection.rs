@@ -9,7 +9,7 @@ mod tool_usage;
 
 use crate::ingest::custody::RowOutcome;
 use crate::ingest::lifecycle::References;
-use crate::postgres::failure::Failure;
+use crate::postgres::failure::CommitFailure;
 use crate::record::kinds::Record;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::subject::Table;
@@ -33,7 +33,7 @@ pub(crate) async fn place(
     records: &[&Record],
     references: References,
     ids: Ids,
-) -> Result<Vec<Option<RowOutcome<'static>>>, Failure> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, CommitFailure> {
     let mut placed: Vec<Option<RowOutcome<'static>>> = vec![None; records.len()];
     // Always in the same order of tables, so that two transactions never wait for each other.
     for &table in Table::ALL {
@@ -56,7 +56,7 @@ async fn place_in(
     records: &[&Record],
     references: References,
     ids: Ids,
-) -> Result<Vec<Option<RowOutcome<'static>>>, Failure> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, CommitFailure> {
     /// The records of one kind.
     macro_rules! of_kind {
         ($kind:ident) => {
@@ -75,7 +75,7 @@ async fn place_in(
         Table::EconomicMetrics => economic_metrics::place(connection, &of_kind!(Metric)).await,
         Table::ToolUsageLedger => tool_usage::place(connection, &of_kind!(ToolUsage)).await,
     }
-    .map_err(Failure::of_projection)
+    .map_err(CommitFailure::of_projection)
 }
 
 /// Inserts a good record into a transaction that is never committed. A table that refuses it is at fault, and no record is.
@@ -94,7 +94,7 @@ pub(crate) async fn insert_a_good_record(connection: &mut PgConnection, table: T
 type RowIds = HashMap<String, Option<i64>>;
 
 /// A record's place among those that were compared, from 1, and the names of the fields in which its row differs.
-type Comparison = (i64, Vec<String>);
+type DifferingColumns = (i64, Vec<String>);
 
 /// A table whose rows have names of their own, so that a record that comes again is known.
 trait Keyed {
@@ -121,11 +121,11 @@ trait Keyed {
     fn compare(
         connection: &mut PgConnection,
         records: &[&Self::Record],
-    ) -> impl Future<Output = Result<Vec<Comparison>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<DifferingColumns>, sqlx::Error>> + Send;
 }
 
 /// What its table said to one try.
-enum Tried {
+enum InsertAttempt {
     /// A new row, with its number.
     New(Option<i64>),
     /// Its key is taken by a record that differs in these fields, or in none.
@@ -140,13 +140,13 @@ async fn place_keyed<T: Keyed>(
     Ok(records.iter().zip(tried).map(|(record, tried)| Some(tried?.settled(T::KEY, T::shown(record)))).collect())
 }
 
-impl Tried {
+impl InsertAttempt {
     /// Other content under a key that is taken is a conflict.
     fn settled(self, name: &str, key: &str) -> RowOutcome<'static> {
         match self {
-            Tried::New(row_id) => RowOutcome::Recorded { row_id, stored_as: None },
-            Tried::Taken(differing) if differing.is_empty() => RowOutcome::Duplicate { stored_as: None },
-            Tried::Taken(differing) => {
+            InsertAttempt::New(row_id) => RowOutcome::Recorded { row_id, stored_as: None },
+            InsertAttempt::Taken(differing) if differing.is_empty() => RowOutcome::Duplicate { stored_as: None },
+            InsertAttempt::Taken(differing) => {
                 let detail = format!("{name} \"{key}\" is stored already, with another {}", differing.join(", "));
                 RowOutcome::Rejected(Cow::Owned(Rejection::new(Reason::Conflict, &detail)))
             }
@@ -158,7 +158,7 @@ async fn try_to_place<T: Keyed>(
     connection: &mut PgConnection,
     records: &[&T::Record],
     ids: Ids,
-) -> Result<Vec<Option<Tried>>, sqlx::Error> {
+) -> Result<Vec<Option<InsertAttempt>>, sqlx::Error> {
     let keys: Vec<String> = records.iter().map(|record| T::key(record)).collect();
     // Sorted by key, so that two transactions never wait for each other. A key that stands twice is inserted once.
     let mut firsts: Vec<usize> = (0..records.len()).collect();
@@ -167,9 +167,9 @@ async fn try_to_place<T: Keyed>(
     let sorted: Vec<&T::Record> = firsts.iter().map(|&index| records[index]).collect();
     let row_ids = T::insert(connection, &sorted, ids).await?;
 
-    let mut tried: Vec<Option<Tried>> = records.iter().map(|_| None).collect();
+    let mut tried: Vec<Option<InsertAttempt>> = records.iter().map(|_| None).collect();
     for index in firsts {
-        tried[index] = row_ids.get(&keys[index]).map(|id| Tried::New(*id));
+        tried[index] = row_ids.get(&keys[index]).map(|id| InsertAttempt::New(*id));
     }
     let known: Vec<usize> = (0..records.len()).filter(|&index| tried[index].is_none()).collect();
     if known.is_empty() {
@@ -178,7 +178,7 @@ async fn try_to_place<T: Keyed>(
     let again: Vec<&T::Record> = known.iter().map(|&index| records[index]).collect();
     for (place, differing) in T::compare(connection, &again).await? {
         let index = known[usize::try_from(place - 1).expect("ordinality counts from 1")];
-        tried[index] = Some(Tried::Taken(differing));
+        tried[index] = Some(InsertAttempt::Taken(differing));
     }
     Ok(tried)
 }

@@ -82,18 +82,18 @@ impl Puller {
     /// reads the lane next.
     pub(crate) async fn pull(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Pulled, Broken> {
         match self.pull_once(limits, stop).await? {
-            Answer::Pulled(pulled) => Ok(pulled),
-            Answer::LargerThanAsked => {
+            PullAnswer::Pulled(pulled) => Ok(pulled),
+            PullAnswer::LargerThanAsked => {
                 let one = PullLimits { messages_max: 1, bytes_max: OVERSIZE_BYTES_MAX };
                 match self.pull_once(one, stop).await? {
-                    Answer::Pulled(pulled) => Ok(pulled),
-                    Answer::LargerThanAsked => Err(Broken("a message is larger than 64 MiB".to_owned())),
+                    PullAnswer::Pulled(pulled) => Ok(pulled),
+                    PullAnswer::LargerThanAsked => Err(Broken("a message is larger than 64 MiB".to_owned())),
                 }
             }
         }
     }
 
-    async fn pull_once(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<Answer, Broken> {
+    async fn pull_once(&mut self, limits: PullLimits, stop: &CancellationToken) -> Result<PullAnswer, Broken> {
         self.reconnected.mark_unchanged();
         let reply = self
             .ask(&json!({
@@ -131,12 +131,12 @@ impl Puller {
                 match end_of_answer(&message) {
                     End::ThatIsAll => break,
                     _ if !messages.is_empty() => break,
-                    End::LargerThanAsked => return Ok(Answer::LargerThanAsked),
+                    End::LargerThanAsked => return Ok(PullAnswer::LargerThanAsked),
                     End::Broken(why) => return Err(Broken(why)),
                 }
             }
         }
-        Ok(Answer::Pulled(Pulled { messages, is_answered }))
+        Ok(PullAnswer::Pulled(Pulled { messages, is_answered }))
     }
 
     /// Sends a request. Its answer ends on the subject that is returned.
@@ -153,7 +153,7 @@ impl Puller {
     }
 }
 
-enum Answer {
+enum PullAnswer {
     Pulled(Pulled),
     LargerThanAsked,
 }

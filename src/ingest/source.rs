@@ -1,6 +1,6 @@
 //! A lane as a source of batches. A separate task, the reader, pulls ahead while the previous batch is being committed.
 
-use crate::ingest::handover::{Handed, Progress, Ticket, Way};
+use crate::ingest::handover::{Handed, ReadProgress, Ticket, Way};
 use crate::ingest::lane_reader::LaneReader;
 use crate::ingest::lifecycle::{Delivery, Source};
 use crate::ingest::position::Positions;
@@ -24,7 +24,7 @@ pub struct LaneSource<P> {
     names: Arc<Names>,
     api: Api,
     positions: Arc<P>,
-    progress: Arc<Progress>,
+    progress: Arc<ReadProgress>,
     /// The reading that the batch at work is of.
     generation: u64,
     metrics: LaneMetrics,
@@ -39,7 +39,7 @@ impl<P: Positions + Send + Sync + 'static> LaneSource<P> {
     pub fn start(reader: LaneReader<P>) -> Self {
         // One batch may wait here, or be on its way, while the one before it is being committed.
         let (sender, batches) = mpsc::channel(1);
-        let progress = Arc::<Progress>::default();
+        let progress = Arc::<ReadProgress>::default();
         let source = Self {
             batches,
             lane: reader.lane,

@@ -6,13 +6,13 @@
 
 use crate::budget::days::News;
 use crate::budget::status::Budget;
-use crate::ingest::commit::{Assumptions, Outcome, commit, records_of, tally};
+use crate::ingest::commit::{Assumptions, CommitOutcome, commit, records_of, tally};
 use crate::ingest::custody::Tip;
-use crate::ingest::group_commit::{GroupAnswer, Queue, QueuedBatch};
+use crate::ingest::group_commit::{CommitQueue, GroupAnswer, QueuedBatch};
 use crate::ingest::lifecycle::{Judged, References, Remedy, Store, StoreError, Tally};
 use crate::ingest::projection::{self, Ids};
 use crate::postgres::connections::{Connections, Lease};
-use crate::postgres::failure::{self, Failure};
+use crate::postgres::failure::{self, CommitFailure};
 use crate::postgres::remedy::{Cure, DatabaseError};
 use crate::record::subject::Table;
 use parking_lot::Mutex;
@@ -34,7 +34,7 @@ const WARY_COMMITS: u32 = 100;
 pub struct Ledger {
     writers: Connections,
     /// Batches that wait for one of them.
-    queue: Queue,
+    queue: CommitQueue,
     /// Taken by a small batch that is being committed.
     turn: Semaphore,
     /// Processes of the server that did not answer a commit in time.
@@ -58,7 +58,7 @@ impl Ledger {
     pub fn new(writers: Connections, budget: Budget) -> Self {
         Self {
             writers,
-            queue: Queue::default(),
+            queue: CommitQueue::default(),
             turn: Semaphore::new(1),
             silent_backends: Mutex::default(),
             failing_since: Mutex::default(),
@@ -94,7 +94,7 @@ impl Store for Ledger {
             GroupAnswer::Settled(result) => result,
             GroupAnswer::Alone => {
                 let lease =
-                    self.writers.lease().await.map_err(|error| Failure::of_custody(error).into_store_error())?;
+                    self.writers.lease().await.map_err(|error| CommitFailure::of_custody(error).into_store_error())?;
                 let rows: Vec<&Judged> = rows.iter().collect();
                 match self.commit_rows(lease, &rows, references).await {
                     Ok(outcomes) => Ok(tally(outcomes)),
@@ -106,8 +106,8 @@ impl Store for Ledger {
 }
 
 /// A commit that failed, or did not answer in time.
-enum Undone {
-    Failed(Failure),
+enum GroupFailure {
+    Failed(CommitFailure),
     Silent(DatabaseError),
 }
 
@@ -131,7 +131,7 @@ impl Ledger {
                 }
             }
             Err(error) if place.withdraw() => {
-                return GroupAnswer::Settled(Err(Failure::of_custody(error).into_store_error()));
+                return GroupAnswer::Settled(Err(CommitFailure::of_custody(error).into_store_error()));
             }
             // Somebody else has taken the rows along.
             Err(_) => {}
@@ -177,7 +177,7 @@ impl Ledger {
         mut lease: Lease<'_>,
         rows: &[&Judged],
         references: References,
-    ) -> Result<Vec<Outcome>, Undone> {
+    ) -> Result<Vec<CommitOutcome>, GroupFailure> {
         let limit = self.writers.limits().transaction();
         self.failing_since.lock().get_or_insert_with(Instant::now);
         let committing = async {
@@ -196,7 +196,7 @@ impl Ledger {
                 if committed.met_taken_ids {
                     self.wary_commits.store(WARY_COMMITS, Ordering::Relaxed);
                 }
-                if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Rejected(_))) {
+                if committed.outcomes.iter().any(|outcome| matches!(outcome, CommitOutcome::Rejected(_))) {
                     self.dead_letters_waiting.notify_one();
                 }
                 if committed.alerts > 0 {
@@ -209,11 +209,11 @@ impl Ledger {
                     // The way is free; the rows are at fault.
                     *self.failing_since.lock() = None;
                 }
-                Err(Undone::Failed(failure))
+                Err(GroupFailure::Failed(failure))
             }
             Err(_) => {
                 self.silent_backends.lock().push(lease.backend_pid());
-                Err(Undone::Silent(DatabaseError::silent("committing", limit)))
+                Err(GroupFailure::Silent(DatabaseError::silent("committing", limit)))
             }
         }
     }
@@ -227,16 +227,16 @@ impl Ledger {
         }
     }
 
-    async fn remedy_for(&self, undone: Undone, rows: &[&Judged]) -> StoreError {
+    async fn remedy_for(&self, undone: GroupFailure, rows: &[&Judged]) -> StoreError {
         match undone {
-            Undone::Failed(failure) => self.find_remedy(failure, rows).await,
-            Undone::Silent(error) => StoreError { remedy: Remedy::Halve, what: error.to_string() },
+            GroupFailure::Failed(failure) => self.find_remedy(failure, rows).await,
+            GroupFailure::Silent(error) => StoreError { remedy: Remedy::Halve, what: error.to_string() },
         }
     }
 
     /// A backend that waits for a synchronous standby does not notice that its client is gone, and would keep its place among
     /// the server's connections. What it committed is found by the next look, and waited for again.
-    async fn end_silent_backends(&self, connection: &mut PgConnection) -> Result<(), Failure> {
+    async fn end_silent_backends(&self, connection: &mut PgConnection) -> Result<(), CommitFailure> {
         let pids = self.silent_backends.lock().clone();
         if pids.is_empty() {
             return Ok(());
@@ -253,7 +253,7 @@ impl Ledger {
         Ok(())
     }
 
-    async fn find_remedy(&self, failure: Failure, rows: &[&Judged]) -> StoreError {
+    async fn find_remedy(&self, failure: CommitFailure, rows: &[&Judged]) -> StoreError {
         if failure.cure() != Cure::Record {
             return failure.into_store_error();
         }
@@ -272,7 +272,7 @@ impl Ledger {
                 ),
             },
             Ok(Culprit::Nobody) => StoreError { remedy: Remedy::Retry, what: failure.error.to_string() },
-            Err(error) => Failure::of_custody(error).into_store_error(),
+            Err(error) => CommitFailure::of_custody(error).into_store_error(),
         }
     }
 

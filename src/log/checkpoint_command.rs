@@ -3,7 +3,7 @@
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::log::anchor::{Anchor, Last, Line};
-use crate::log::queries::Log;
+use crate::log::queries::LogStore;
 use crate::log::signer::key_in_force;
 use crate::record::digest::hex;
 use crate::record::message::utc_text;
@@ -42,7 +42,7 @@ fn cannot(what: &str, anchor: &Anchor, error: &std::io::Error) -> Failure {
 async fn show(config: &Config, key: &SignerKey, last: &Last, as_json: bool) -> Result<(), Failure> {
     let key = key_in_force(key, last).map_err(|why| Failure::new(Exit::Failed, why))?;
     let log = checkpoint::Log::of_key(key.verifier().clone());
-    let kept = Log(connect::database(config, 1)?).last_checkpoint(log.origin()).await?;
+    let kept = LogStore(connect::database(config, 1)?).last_checkpoint(log.origin()).await?;
     let note = kept.ok_or_else(|| Failure::new(Exit::Failed, format!("nothing was signed as {} yet", log.origin())))?;
     let signed = SignedCheckpoint::parse(note.as_bytes(), &log)
         .map_err(|error| Failure::new(Exit::Difference, format!("ledger.checkpoint: {error}")))?;

@@ -55,7 +55,7 @@ pub enum NotCosigned {
 
 /// A witness as the log knows it.
 #[derive(Debug)]
-pub struct Witness {
+pub struct WitnessEndpoint {
     url: String,
     key: VerifierKey,
     /// The size of the tree that it has cosigned last, as far as we know.
@@ -65,7 +65,7 @@ pub struct Witness {
 /// Another program may ask the same witness at the same time, and each conflict is worth one more try.
 const TRIES: usize = 3;
 
-impl Witness {
+impl WitnessEndpoint {
     /// Reads `URL VKEY`: the prefix that `/add-checkpoint` is appended to, and the witness's verifier key.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (url, key) =
@@ -163,14 +163,14 @@ async fn request(old_size: u64, checkpoint: &SignedCheckpoint, tree: &impl Store
 /// All witnesses of a log.
 #[derive(Debug)]
 pub struct Witnesses<P> {
-    all: Vec<Witness>,
+    all: Vec<WitnessEndpoint>,
     client: P,
     patience: Duration,
 }
 
 impl<P: WitnessClient> Witnesses<P> {
     /// These witnesses, each of which has `patience` to answer.
-    pub fn new(all: Vec<Witness>, client: P, patience: Duration) -> Self {
+    pub fn new(all: Vec<WitnessEndpoint>, client: P, patience: Duration) -> Self {
         Self { all, client, patience }
     }
 

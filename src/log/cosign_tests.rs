@@ -8,7 +8,7 @@ use tlog::plan::{Hashes, RootPlan};
 use tlog::proof::ConsistencyProof;
 use tlog::tile::HashRange;
 use tlog::tree::{Frontier, Hash, Subtree, leaf_hash};
-use tlog::witness::Refusal;
+use tlog::witness::CosignRefusal;
 
 struct KnownTree {
     leaves: Vec<Hash>,
@@ -58,8 +58,9 @@ fn witness_key(seed: u8) -> cosignature::SignerKey {
     cosignature::SignerKey::from_seed(name, &[seed; 32]).expect("a key")
 }
 
-fn witness(seed: u8) -> Witness {
-    Witness::parse(&format!("https://witness{seed}.example/w/ {}", witness_key(seed).verifier())).expect("a witness")
+fn witness(seed: u8) -> WitnessEndpoint {
+    WitnessEndpoint::parse(&format!("https://witness{seed}.example/w/ {}", witness_key(seed).verifier()))
+        .expect("a witness")
 }
 
 /// Witnesses in memory, as the specification has them; or one answer to everything.
@@ -87,7 +88,7 @@ impl WitnessClient for FakeWitness {
                 let at = Timestamp::from_posix_seconds(1_771_609_634).expect("a time");
                 (200, "text/plain", accepted.cosign(&witness_key(seed), at).to_string())
             }
-            Err(Refusal::Stale { size }) => (409, STALE_CONTENT_TYPE, format!("{size}\n")),
+            Err(CosignRefusal::Stale { size }) => (409, STALE_CONTENT_TYPE, format!("{size}\n")),
             Err(refusal) => (refusal.status(), "text/plain", refusal.to_string()),
         };
         Ok(Reply { status, content_type: Some(content_type.to_owned()), body })
@@ -95,7 +96,7 @@ impl WitnessClient for FakeWitness {
 }
 
 async fn cosign(
-    witness: &Witness,
+    witness: &WitnessEndpoint,
     client: &FakeWitness,
     tree: &KnownTree,
     size: u64,
@@ -147,7 +148,8 @@ async fn a_fork_is_told_from_a_witness_that_is_away() {
 
 #[tokio::test]
 async fn one_witness_that_is_away_does_not_cost_the_others_cosignature() {
-    let absent = Witness::parse(&format!("http://nowhere.example {}", witness_key(9).verifier())).expect("a witness");
+    let absent =
+        WitnessEndpoint::parse(&format!("http://nowhere.example {}", witness_key(9).verifier())).expect("a witness");
     let all = vec![witness(1), absent, witness(2)];
     let witnesses = Witnesses::new(all, FakeWitness::default(), Duration::from_secs(5));
     let tree = KnownTree::new(5, u64::MAX);
@@ -161,6 +163,6 @@ async fn one_witness_that_is_away_does_not_cost_the_others_cosignature() {
 #[test]
 fn a_witness_is_a_url_and_a_key() {
     for text in ["", "https://witness.example", "ftp://witness.example key", "https://witness.example key"] {
-        assert!(Witness::parse(text).is_err(), "{text}");
+        assert!(WitnessEndpoint::parse(text).is_err(), "{text}");
     }
 }

@@ -1,12 +1,12 @@
 //! Reads log entries: leaves rebuilt from custody, each compared with its stored hash, and the checkpoints that prove
 //! them.
 
-use crate::log::queries::Log;
+use crate::log::queries::LogStore;
 use crate::log::stored_tree::{StoredTree, Unread};
 use crate::postgres::remedy::DatabaseError;
 use crate::record::digest::{Hash, sha256};
 use crate::record::leaf::Disposition;
-use crate::record::leaf_fields::{Cause, LeafFields};
+use crate::record::leaf_fields::{LeafFields, LeafRejection};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 use tlog::checkpoint::SignedCheckpoint;
@@ -18,7 +18,7 @@ use tlog::tree::leaf_hash;
 
 /// An entry of custody, as its leaf has it.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct LoggedEntry {
     pub index: u64,
     /// What the leaf says, made of the row.
     pub fields: LeafFields,
@@ -29,7 +29,7 @@ pub struct Entry {
     pub payload: Option<Vec<u8>>,
 }
 
-impl Entry {
+impl LoggedEntry {
     /// The leaf's bytes, if the row still gives the hash that is in the tree.
     pub fn leaf(&self) -> Result<Vec<u8>, Changed> {
         let leaf = self.fields.encode();
@@ -51,7 +51,7 @@ impl std::fmt::Display for Changed {
 
 /// An entry in a list.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct EntrySummary {
     pub index: u64,
     /// recorded, duplicate or rejected.
     pub disposition: String,
@@ -69,7 +69,7 @@ pub struct StoredCheckpoint {
     pub note: Note,
 }
 
-/// What [`Log::entry`] and the leaves read: entries with all that their leaves cover.
+/// What [`LogStore::entry`] and the leaves read: entries with all that their leaves cover.
 macro_rules! entries_from {
     ($entries:literal) => {
         concat!(
@@ -97,7 +97,7 @@ const LEAVES: &str = concat!(
 /// Cosignatures may come a moment after the checkpoint: of this many, the one with the most witnesses is taken.
 const CHECKPOINTS_COMPARED: i64 = 100;
 
-impl<'r> FromRow<'r, PgRow> for Entry {
+impl<'r> FromRow<'r, PgRow> for LoggedEntry {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let broken = |column: &str| sqlx::Error::ColumnDecode { index: column.to_owned(), source: "impossible".into() };
         let hash = |column: &str| Hash::try_from(row.try_get::<Vec<u8>, _>(column)?).map_err(|_| broken(column));
@@ -128,7 +128,7 @@ impl<'r> FromRow<'r, PgRow> for Entry {
                 record_id: row.try_get("record_id")?,
                 row_id: row.try_get("row_id")?,
                 committed_at_us: row.try_get("committed_at_us")?,
-                rejection: reason.zip(detail).map(|(reason, detail)| Cause { reason, detail }),
+                rejection: reason.zip(detail).map(|(reason, detail)| LeafRejection { reason, detail }),
             },
             leaf_hash: hash("leaf_hash")?,
             headers,
@@ -137,14 +137,14 @@ impl<'r> FromRow<'r, PgRow> for Entry {
     }
 }
 
-impl Log {
+impl LogStore {
     /// The entries of a record's id, in any lane or in one; at most `limit`, the oldest first.
     pub async fn entries_of(
         &self,
         record_id: &str,
         lane: Option<&str>,
         limit: i64,
-    ) -> Result<Vec<Listed>, DatabaseError> {
+    ) -> Result<Vec<EntrySummary>, DatabaseError> {
         let reading = self.0.run("looking for a record", async |connection| {
             sqlx::query_as(
                 "select leaf_index, disposition, subject,
@@ -163,7 +163,7 @@ impl Log {
         let rows: Vec<(i64, String, String, String)> = reading.await?;
         Ok(rows
             .into_iter()
-            .map(|(index, disposition, subject, committed_at)| Listed {
+            .map(|(index, disposition, subject, committed_at)| EntrySummary {
                 index: index.unsigned_abs(),
                 disposition,
                 subject,
@@ -172,7 +172,7 @@ impl Log {
             .collect())
     }
 
-    pub async fn entry(&self, index: u64) -> Result<Option<Entry>, DatabaseError> {
+    pub async fn entry(&self, index: u64) -> Result<Option<LoggedEntry>, DatabaseError> {
         let Ok(index) = i64::try_from(index) else { return Ok(None) };
         self.0
             .run("reading an entry", async |connection| {
@@ -272,13 +272,13 @@ impl Log {
             .await
     }
 
-    async fn read_leaves(&self, first: u64, count: u64) -> Result<(Vec<Entry>, Option<i64>), DatabaseError> {
+    async fn read_leaves(&self, first: u64, count: u64) -> Result<(Vec<LoggedEntry>, Option<i64>), DatabaseError> {
         let bound = |index: u64| i64::try_from(index).unwrap_or(i64::MAX);
         let range = (bound(first), bound(first.saturating_add(count)));
         let reading = self.0.run("reading leaves", async |connection| {
             sqlx::query_as(LEAVES).bind(range.0).bind(range.1).fetch_all(connection).await
         });
-        let entries: Vec<Entry> = reading.await?;
+        let entries: Vec<LoggedEntry> = reading.await?;
         let begins_at = if entries.len() as u64 == count { None } else { Some(self.begins_at().await?) };
         Ok((entries, begins_at))
     }
@@ -305,9 +305,9 @@ fn unread(error: &DatabaseError) -> Unread {
     if error.is_absence() { Unread::Away(error.to_string()) } else { Unread::Broken(error.to_string()) }
 }
 
-impl StoredTree for Log {
+impl StoredTree for LogStore {
     async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, Unread> {
-        let hashes = Log::hashes(self, ranges).await.map_err(|error| unread(&error))?;
+        let hashes = LogStore::hashes(self, ranges).await.map_err(|error| unread(&error))?;
         if let Some(range) = ranges.iter().find(|range| hashes.of_range(range).is_err()) {
             // Only leaves are ever removed: the subtrees above them stay.
             let begins_at = if range.level == 0 { self.begins_at().await.map_err(|error| unread(&error))? } else { 0 };
@@ -327,7 +327,7 @@ impl StoredTree for Log {
     }
 }
 
-impl StoredTree for std::sync::Arc<Log> {
+impl StoredTree for std::sync::Arc<LogStore> {
     async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, Unread> {
         StoredTree::hashes(&**self, ranges).await
     }

@@ -3,16 +3,16 @@
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
-use crate::log::entries::{Entry, Listed, StoredCheckpoint};
+use crate::log::entries::{EntrySummary, LoggedEntry, StoredCheckpoint};
 use crate::log::evidence::Evidence;
-use crate::log::queries::Log;
+use crate::log::queries::LogStore;
 use crate::record::subject::{Lane, safe_token};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 use tlog::checkpoint::Checkpoint;
 use tlog::plan::InclusionPlan;
-use tlog::receipt::Receipt;
+use tlog::receipt::ProofFile;
 use tokio::time::{Instant, sleep};
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const LISTED_MAX: i64 = 1000;
 
 pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
-    let log = Log(connect::database(config, 1)?);
+    let log = LogStore(connect::database(config, 1)?);
     let found = find(&log, arguments).await?;
     if arguments.list {
         print_list(&found, as_json);
@@ -71,7 +71,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     Ok(())
 }
 
-async fn find(log: &Log, arguments: &Arguments) -> Result<Vec<Listed>, Failure> {
+async fn find(log: &LogStore, arguments: &Arguments) -> Result<Vec<EntrySummary>, Failure> {
     let Some(record_id) = &arguments.record_id else { return Ok(Vec::new()) };
     let lane = arguments.lane.map(Lane::prefix);
     let found = log.entries_of(record_id, lane, LISTED_MAX).await?;
@@ -86,8 +86,8 @@ async fn find(log: &Log, arguments: &Arguments) -> Result<Vec<Listed>, Failure> 
 }
 
 /// The recorded entry, or the only one. Anything else is for the caller to decide.
-fn choose(found: &[Listed]) -> Result<u64, Failure> {
-    let recorded: Vec<&Listed> = found.iter().filter(|entry| entry.disposition == "recorded").collect();
+fn choose(found: &[EntrySummary]) -> Result<u64, Failure> {
+    let recorded: Vec<&EntrySummary> = found.iter().filter(|entry| entry.disposition == "recorded").collect();
     let only = match recorded.as_slice() {
         [one] => Some(*one),
         [] if found.len() == 1 => found.first(),
@@ -98,20 +98,20 @@ fn choose(found: &[Listed]) -> Result<u64, Failure> {
     only.map(|entry| entry.index).ok_or_else(ambiguous)
 }
 
-fn lines(found: &[Listed]) -> String {
-    let line = |entry: &Listed| {
+fn lines(found: &[EntrySummary]) -> String {
+    let line = |entry: &EntrySummary| {
         format!("{:>10}  {:<9}  {}  {}", entry.index, entry.disposition, entry.committed_at, entry.subject)
     };
     found.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn listed_value(entry: &Listed) -> Value {
+fn listed_value(entry: &EntrySummary) -> Value {
     json!({
         "index": entry.index, "disposition": entry.disposition, "subject": entry.subject, "committed_at": entry.committed_at,
     })
 }
 
-fn print_list(found: &[Listed], as_json: bool) {
+fn print_list(found: &[EntrySummary], as_json: bool) {
     if as_json {
         output::json(&Value::Array(found.iter().map(listed_value).collect()));
     } else {
@@ -119,7 +119,7 @@ fn print_list(found: &[Listed], as_json: bool) {
     }
 }
 
-fn evidence(entry: &Entry, without_content: bool) -> Result<Evidence, Failure> {
+fn evidence(entry: &LoggedEntry, without_content: bool) -> Result<Evidence, Failure> {
     let changed = |why: String| Failure::new(Exit::Difference, format!("{why}; `ledgerd verify` says more"));
     let leaf = entry.leaf().map_err(|error| changed(error.to_string()))?;
     let shown = |bytes: &Option<Vec<u8>>| bytes.clone().filter(|_| !without_content);
@@ -129,7 +129,7 @@ fn evidence(entry: &Entry, without_content: bool) -> Result<Evidence, Failure> {
 }
 
 /// Waits a little for a checkpoint that covers the entry.
-async fn covering(log: &Log, index: u64) -> Result<StoredCheckpoint, Failure> {
+async fn covering(log: &LogStore, index: u64) -> Result<StoredCheckpoint, Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(checkpoint) = log.newest_checkpoint(Some(index)).await? {
@@ -154,11 +154,11 @@ async fn covering(log: &Log, index: u64) -> Result<StoredCheckpoint, Failure> {
 }
 
 async fn prove(
-    log: &Log,
-    entry: &Entry,
+    log: &LogStore,
+    entry: &LoggedEntry,
     checkpoint: &StoredCheckpoint,
     evidence: &Evidence,
-) -> Result<Receipt, Failure> {
+) -> Result<ProofFile, Failure> {
     let differs = |why: &dyn std::fmt::Display| {
         let what = format!("the stored tree is not the one that was signed at size {}", checkpoint.tree_size);
         Failure::new(Exit::Difference, format!("{what}: {why}; `ledgerd verify` says more"))
@@ -168,7 +168,7 @@ async fn prove(
     let hashes = log.hashes(&plan.ranges()).await?;
     let proof = plan.build(&hashes).map_err(|error| differs(&error))?;
     proof.verify(&entry.leaf_hash, &signed.head()).map_err(|error| differs(&error))?;
-    let receipt = Receipt::unverified(proof, checkpoint.note.clone());
+    let receipt = ProofFile::unverified(proof, checkpoint.note.clone());
     let receipt = receipt.and_then(|receipt| receipt.with_extra(evidence.encode()));
     receipt.map_err(|error| {
         Failure::new(Exit::Failed, format!("the proof cannot be written: {error}; --without-content makes it small"))
@@ -176,7 +176,7 @@ async fn prove(
 }
 
 /// Returns the file's name; `None`: standard output.
-fn write(receipt: &Receipt, arguments: &Arguments, index: u64) -> Result<Option<PathBuf>, Failure> {
+fn write(receipt: &ProofFile, arguments: &Arguments, index: u64) -> Result<Option<PathBuf>, Failure> {
     let path = arguments.out.clone().unwrap_or_else(|| {
         let name = arguments.record_id.as_deref().map_or_else(|| index.to_string(), safe_token);
         PathBuf::from(format!("{name}.tlog-proof"))
@@ -191,14 +191,14 @@ fn write(receipt: &Receipt, arguments: &Arguments, index: u64) -> Result<Option<
 }
 
 fn report(
-    entry: &Entry,
+    entry: &LoggedEntry,
     evidence: &Evidence,
     checkpoint: &StoredCheckpoint,
-    found: &[Listed],
+    found: &[EntrySummary],
     file: Option<PathBuf>,
     as_json: bool,
 ) {
-    let others: Vec<&Listed> = found.iter().filter(|other| other.index != entry.index).collect();
+    let others: Vec<&EntrySummary> = found.iter().filter(|other| other.index != entry.index).collect();
     let cosigned = checkpoint.note.signatures().len().saturating_sub(1);
     let disposition = entry.fields.disposition.name();
     if as_json {

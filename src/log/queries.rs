@@ -1,6 +1,6 @@
 //! The queries on the transparency log: the stored hashes for proofs and tiles, the leaves, and the signed checkpoints.
 
-use crate::log::signer::Tree;
+use crate::log::signer::SignedTree;
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use sqlx::PgConnection;
@@ -11,9 +11,9 @@ use tlog::tree::{Hash, TreeHead};
 
 /// The log, over connections of its own: its readers never hold up a commit.
 #[derive(Debug)]
-pub struct Log(pub Connections);
+pub struct LogStore(pub Connections);
 
-impl Log {
+impl LogStore {
     /// The tree as it stands.
     pub async fn head(&self) -> Result<TreeHead, DatabaseError> {
         let reading = self.0.run("reading the tree's head", async |connection| {
@@ -75,7 +75,7 @@ impl Log {
     }
 }
 
-impl Tree for Log {
+impl SignedTree for LogStore {
     async fn head(&self) -> Result<TreeHead, String> {
         self.head().await.map_err(|error| error.to_string())
     }

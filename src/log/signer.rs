@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The tree, as the database has it.
-pub trait Tree {
+pub trait SignedTree {
     /// Its size and root now.
     fn head(&self) -> impl Future<Output = Result<TreeHead, String>> + Send;
 
@@ -76,7 +76,7 @@ pub struct SignerContext<'a> {
 const SIGNER: &str = "checkpoint signer";
 
 /// Runs until told to stop. A refusal is loud, and holds up no record.
-pub async fn run<T: Tree, H: CheckpointPublisher>(tree: &T, publisher: &H, context: SignerContext<'_>) {
+pub async fn run<T: SignedTree, H: CheckpointPublisher>(tree: &T, publisher: &H, context: SignerContext<'_>) {
     let mut state = None;
     let mut backoff = Backoff::for_operator();
     while !context.stop.is_cancelled() {
@@ -145,7 +145,7 @@ pub fn key_in_force(key: &SignerKey, last: &Last) -> Result<SignerKey, String> {
 }
 
 /// Reads what was signed, on our disk and in the database: the larger is the last, and the tree must have grown out of both.
-async fn begin<T: Tree>(tree: &T, context: &SignerContext<'_>) -> Result<Signed, Unsigned> {
+async fn begin<T: SignedTree>(tree: &T, context: &SignerContext<'_>) -> Result<Signed, Unsigned> {
     let head = tree.head().await.map_err(Unsigned::Failed)?;
     let path = context.anchor.path().display();
     let read = on_disk(context.anchor, Anchor::read).await;
@@ -181,7 +181,7 @@ fn release(context: &SignerContext<'_>, checkpoint: &SignedCheckpoint) {
 }
 
 /// Signs a tree that grew, and releases it.
-async fn sign_if_grown<T: Tree, H: CheckpointPublisher>(
+async fn sign_if_grown<T: SignedTree, H: CheckpointPublisher>(
     signed: Signed,
     tree: &T,
     publisher: &H,
@@ -230,7 +230,7 @@ async fn remind<H: CheckpointPublisher>(signed: Signed, publisher: &H, context: 
 }
 
 /// Proves that the tree grew out of an earlier one.
-async fn prove_growth<T: Tree>(
+async fn prove_growth<T: SignedTree>(
     tree: &T,
     earlier: TreeHead,
     head: TreeHead,

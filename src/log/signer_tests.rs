@@ -1,5 +1,5 @@
 use super::*;
-use crate::health::stalls::Patience;
+use crate::health::stalls::StallLimits;
 use crate::health::{Health, Pulse};
 use crate::metrics::Metrics;
 use std::sync::Mutex;
@@ -32,7 +32,7 @@ impl Memory {
     }
 }
 
-impl Tree for Memory {
+impl SignedTree for Memory {
     async fn head(&self) -> Result<TreeHead, String> {
         let (frontier, _) = self.grown();
         Ok(TreeHead { size: frontier.size(), root: frontier.root() })
@@ -87,7 +87,7 @@ impl SignerWorld {
             released: watch::Sender::new(None),
             health: Health::new(
                 Duration::from_mins(1),
-                Patience { tell_after: Duration::from_mins(1), restart_after: Duration::from_mins(1) },
+                StallLimits { tell_after: Duration::from_mins(1), restart_after: Duration::from_mins(1) },
             ),
             metrics: Metrics::new().checkpoints,
             stop: CancellationToken::new(),

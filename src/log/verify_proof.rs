@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use tlog::checkpoint::Log;
 use tlog::cosignature::{self, Quorum, cosignatures};
 use tlog::note;
-use tlog::receipt::{RECEIPT_BYTES_MAX, Receipt, Verified};
+use tlog::receipt::{ProofFile, ProvenEntry, RECEIPT_BYTES_MAX};
 use tlog::tree::leaf_hash;
 
 #[derive(Debug, clap::Args)]
@@ -78,12 +78,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 struct Proven {
     fields: LeafFields,
     evidence: Evidence,
-    verified: Verified,
+    verified: ProvenEntry,
 }
 
 /// The order matters for the reason alone: whatever is wrong, nothing is proven.
 fn judge(file: &[u8], arguments: &Arguments, quorum: &Quorum) -> Result<Proven, String> {
-    let receipt = Receipt::parse(file).map_err(|error| format!("the file is no proof: {error}"))?;
+    let receipt = ProofFile::parse(file).map_err(|error| format!("the file is no proof: {error}"))?;
     let extra = receipt.unauthenticated_extra();
     let extra = extra.ok_or("the proof shows no entry: it has no extra data, so there is nothing to compare")?;
     let evidence = Evidence::decode(extra).map_err(|error| error.to_string())?;

@@ -60,7 +60,7 @@ fn proof(key: &note::SignerKey, cosigners: &[u8], evidence: &Evidence) -> String
         assert_eq!(collect(&mut checkpoint, &line, &keys), Ok(1));
     }
     let proof = InclusionPlan::new(5, 11).expect("possible").build(&hashes).expect("all is there");
-    Receipt::new(proof, &checkpoint).expect("short").with_extra(evidence.encode()).expect("short").to_string()
+    ProofFile::new(proof, &checkpoint).expect("short").with_extra(evidence.encode()).expect("short").to_string()
 }
 
 fn evidence() -> Evidence {
@@ -113,7 +113,7 @@ fn each_lie_is_named() {
     let mut forged = fields();
     forged.payload_sha256 = sha256(b"{}");
     let leaf = Evidence { leaf: forged.encode(), payload: Some(b"{}".to_vec()), ..evidence() };
-    let none = Receipt::parse(good.as_bytes()).expect("a proof").to_string();
+    let none = ProofFile::parse(good.as_bytes()).expect("a proof").to_string();
     let extra = none.lines().nth(1).expect("the extra data");
     for (file, arguments, quorum, expected) in [
         (good.clone(), arguments(Some("EXEC-BRM-CTO-1")), Quorum::NONE, "not about EXEC-BRM-CTO-1"),

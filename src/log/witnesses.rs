@@ -2,9 +2,9 @@
 
 use crate::command::{Exit, Failure};
 use crate::config::Config;
-use crate::log::cosign::{NotCosigned, Witness, Witnesses};
+use crate::log::cosign::{NotCosigned, WitnessEndpoint, Witnesses};
 use crate::log::http_client::Client;
-use crate::log::queries::Log;
+use crate::log::queries::LogStore;
 use std::sync::Arc;
 use std::time::Duration;
 use tlog::checkpoint::SignedCheckpoint;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The witnesses of the configuration; `None` where there are none.
 pub(crate) fn of(config: &Config) -> Result<Option<Witnesses<Client>>, Failure> {
     let broken = |why: String| Failure::new(Exit::Configuration, format!("checkpoint.witnesses: {why}"));
-    let all = config.checkpoint.witnesses.iter().map(|text| Witness::parse(text).map_err(broken));
+    let all = config.checkpoint.witnesses.iter().map(|text| WitnessEndpoint::parse(text).map_err(broken));
     let all = all.collect::<Result<Vec<_>, _>>()?;
     if all.is_empty() {
         return Ok(None);
@@ -31,7 +31,7 @@ pub(crate) fn of(config: &Config) -> Result<Option<Witnesses<Client>>, Failure> 
 pub(crate) async fn ask(
     witnesses: &Witnesses<Client>,
     key: &SignerKey,
-    log: &Arc<Log>,
+    log: &Arc<LogStore>,
     mut released: watch::Receiver<Option<Arc<str>>>,
     heartbeat: Duration,
     stop: &CancellationToken,
@@ -51,7 +51,7 @@ pub(crate) async fn ask(
     }
 }
 
-async fn ask_for(witnesses: &Witnesses<Client>, key: &SignerKey, log: &Arc<Log>, note: &str) {
+async fn ask_for(witnesses: &Witnesses<Client>, key: &SignerKey, log: &Arc<LogStore>, note: &str) {
     let mut checkpoint = match SignedCheckpoint::parse_in_any_epoch(note.as_bytes(), key.verifier()) {
         Ok(checkpoint) => checkpoint,
         Err(why) => return tracing::error!("the released checkpoint cannot be read again: {why}"),

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 /// How to reach the server.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct ConnectSettings {
     /// One URL, or several of one cluster, separated by commas. May hold user and password.
     pub url: String,
     /// A `.creds` file: a user's JWT and its seed.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub key_file: Option<PathBuf>,
 }
 
-impl Settings {
+impl ConnectSettings {
     fn servers(&self) -> Result<Vec<ServerAddr>, ConnectError> {
         let servers = self.url.split(',').map(|url| url.trim().parse::<ServerAddr>()).collect::<Result<_, _>>();
         servers.map_err(|_| ConnectError {
@@ -101,14 +101,14 @@ impl Connection {
 }
 
 /// Connects once, for a command.
-pub async fn connect_once(settings: Settings) -> Result<Connection, ConnectError> {
+pub async fn connect_once(settings: ConnectSettings) -> Result<Connection, ConnectError> {
     connect(&watch::Sender::new(settings).subscribe(), None).await
 }
 
 /// Connects once. The client reconnects by itself from then on, for ever: each time with the newest settings, whose credentials
 /// and certificates it reads anew.
 async fn connect(
-    settings: &watch::Receiver<Settings>,
+    settings: &watch::Receiver<ConnectSettings>,
     health: Option<Arc<Health>>,
 ) -> Result<Connection, ConnectError> {
     let servers = settings.borrow().servers()?;
@@ -158,7 +158,7 @@ fn login(servers: &[ServerAddr]) -> Option<(String, Option<String>)> {
 
 /// The connections of one login. Its settings and credentials may change while they are in use.
 pub struct Link {
-    settings: watch::Sender<Settings>,
+    settings: watch::Sender<ConnectSettings>,
     /// One for each purpose.
     clients: Mutex<BTreeMap<&'static str, Client>>,
 }
@@ -173,7 +173,7 @@ impl fmt::Debug for Link {
 const SHARED: &str = "shared";
 
 impl Link {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: ConnectSettings) -> Self {
         Self { settings: watch::Sender::new(settings), clients: Mutex::default() }
     }
 
@@ -198,13 +198,13 @@ impl Link {
     }
 
     /// Whether these are its settings.
-    pub fn has(&self, settings: &Settings) -> bool {
+    pub fn has(&self, settings: &ConnectSettings) -> bool {
         *self.settings.borrow() == *settings
     }
 
     /// Turns the clients to changed settings, or to credentials and certificates that were rotated under the old names. Whether
     /// the server takes them is tried before anything is given up: if it says no, the old connection stays.
-    pub async fn renew(&self, new: Settings) -> Result<(), ConnectError> {
+    pub async fn renew(&self, new: ConnectSettings) -> Result<(), ConnectError> {
         let cannot_change =
             |what: &str| ConnectError { refused: true, what: format!("{what} cannot change while it runs: restart") };
         let old = self.settings.borrow().clone();
@@ -237,7 +237,7 @@ impl Link {
 }
 
 fn options(
-    settings: watch::Receiver<Settings>,
+    settings: watch::Receiver<ConnectSettings>,
     servers: &[ServerAddr],
     health: Option<Arc<Health>>,
     count: watch::Sender<u64>,
@@ -284,7 +284,7 @@ fn report(event: &Event, health: Option<&Health>) {
 }
 
 /// What a connection says about who it is: files go before the URL.
-fn authenticate(settings: &Settings, nonce: &[u8]) -> Result<Auth, AuthError> {
+fn authenticate(settings: &ConnectSettings, nonce: &[u8]) -> Result<Auth, AuthError> {
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path)
             .map_err(|error| AuthError::new(format!("cannot read {}: {error}", path.display())))

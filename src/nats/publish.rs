@@ -24,7 +24,7 @@ pub(crate) struct Outgoing {
 
 /// Where the server put a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct PubAck {
     pub stream: String,
     pub sequence: u64,
     /// The server knew the message id already, and stored nothing.
@@ -33,7 +33,7 @@ pub struct Stored {
 
 /// The stream did not take a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum PublishRefusal {
     /// No stream listens on the subject.
     NoStream,
     Error {
@@ -42,16 +42,16 @@ pub(crate) enum Refusal {
     },
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PublishRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::NoStream => f.write_str("no stream takes it: run `ledgerd setup`"),
-            Refusal::Error { code, description } => write!(f, "{description} ({code})"),
+            PublishRefusal::NoStream => f.write_str("no stream takes it: run `ledgerd setup`"),
+            PublishRefusal::Error { code, description } => write!(f, "{description} ({code})"),
         }
     }
 }
 
-pub(crate) type Answer = Result<Stored, Refusal>;
+pub(crate) type PublishAnswer = Result<PubAck, PublishRefusal>;
 
 /// The stream did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +64,17 @@ pub(crate) enum Unanswered {
 
 /// The server did not confirm a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotPublished {
+pub enum PublishError {
     Refused(String),
     /// It said nothing: the message may be in the stream.
     Unknown,
 }
 
-impl fmt::Display for NotPublished {
+impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NotPublished::Refused(why) => write!(f, "not published: {why}"),
-            NotPublished::Unknown => f.write_str(
+            PublishError::Refused(why) => write!(f, "not published: {why}"),
+            PublishError::Unknown => f.write_str(
                 "no confirmation from the server: the event may be in the stream; publish it again under the same event_id",
             ),
         }
@@ -109,7 +109,7 @@ impl<'a> Inbox<'a> {
     }
 
     /// The next answer of the stream, and to which number. The answers of others are passed over.
-    pub(crate) async fn next(&mut self) -> Option<(usize, Answer)> {
+    pub(crate) async fn next(&mut self) -> Option<(usize, PublishAnswer)> {
         loop {
             let message = self.answers.next().await?;
             let number = message.subject.rsplit('.').next().and_then(|last| last.parse().ok());
@@ -122,7 +122,7 @@ impl<'a> Inbox<'a> {
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct ServerAnswer {
     stream: Option<String>,
     #[serde(default)]
     seq: u64,
@@ -141,24 +141,24 @@ struct SaidError {
 }
 
 /// What the stream of this name says; `None` where somebody else says something.
-fn answer_of(message: &Message, stream: &str) -> Option<Answer> {
+fn answer_of(message: &Message, stream: &str) -> Option<PublishAnswer> {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
-        return Some(Err(Refusal::NoStream));
+        return Some(Err(PublishRefusal::NoStream));
     }
-    let Said { stream: named, seq, duplicate, error } = serde_json::from_slice(&message.payload).ok()?;
+    let ServerAnswer { stream: named, seq, duplicate, error } = serde_json::from_slice(&message.payload).ok()?;
     match (named, error) {
         (Some(named), _) if named != stream => None,
         // Some errors name no stream.
         (_, Some(SaidError { code, err_code, description })) => {
-            Some(Err(Refusal::Error { code: if err_code == 0 { code } else { err_code }, description }))
+            Some(Err(PublishRefusal::Error { code: if err_code == 0 { code } else { err_code }, description }))
         }
-        (Some(stream), None) if seq > 0 => Some(Ok(Stored { stream, sequence: seq, duplicate })),
+        (Some(stream), None) if seq > 0 => Some(Ok(PubAck { stream, sequence: seq, duplicate })),
         _ => None,
     }
 }
 
 /// Publishes a message, and waits for the stream's answer.
-pub(crate) async fn publish_message(api: &Api, stream: &str, message: Outgoing) -> Result<Answer, Unanswered> {
+pub(crate) async fn publish_message(api: &Api, stream: &str, message: Outgoing) -> Result<PublishAnswer, Unanswered> {
     let publishing = async {
         let mut inbox = Inbox::open(api, stream).await.map_err(Unanswered::Unsent)?;
         inbox.publish(0, message).await.map_err(Unanswered::Unsent)?;
@@ -169,7 +169,7 @@ pub(crate) async fn publish_message(api: &Api, stream: &str, message: Outgoing) 
 
 /// The same for a message whose confirmation must not be forged: the stream is read, and an answer is believed only if the message
 /// stands where it says. A refusal needs no proof, for the message is then published again and recognised.
-pub(crate) async fn publish_and_read(api: &Api, stream: &str, message: Outgoing) -> Result<Answer, Unanswered> {
+pub(crate) async fn publish_and_read(api: &Api, stream: &str, message: Outgoing) -> Result<PublishAnswer, Unanswered> {
     let messages = [message];
     let publishing = timeout(REQUEST_TIMEOUT, publish_all_and_read(api, stream, &messages)).await;
     publishing.ok().and_then(|mut answers| answers.pop()).unwrap_or(Err(Unanswered::Silence))
@@ -185,8 +185,8 @@ pub(crate) async fn publish_all_and_read(
     api: &Api,
     stream: &str,
     messages: &[Outgoing],
-) -> Vec<Result<Answer, Unanswered>> {
-    let mut answers: Vec<Option<Result<Answer, Unanswered>>> = vec![None; messages.len()];
+) -> Vec<Result<PublishAnswer, Unanswered>> {
+    let mut answers: Vec<Option<Result<PublishAnswer, Unanswered>>> = vec![None; messages.len()];
     let end = Instant::now() + ALL_TIMEOUT;
     let opening = timeout(REQUEST_TIMEOUT, Inbox::open(api, stream)).await;
     let mut inbox = match opening.unwrap_or_else(|_| Err("the connection is lost".to_owned())) {
@@ -205,42 +205,42 @@ pub(crate) async fn publish_all_and_read(
     while answers.iter().any(Option::is_none) {
         let step = async {
             tokio::select! {
-                answered = inbox.next(), if reading.len() < READ_SIDE_BY_SIDE => Step::Answered(answered),
-                Some((number, stored, there)) = reading.next() => Step::Read(number, stored, there),
+                answered = inbox.next(), if reading.len() < READ_SIDE_BY_SIDE => AnswerStep::Answered(answered),
+                Some((number, stored, there)) = reading.next() => AnswerStep::Read(number, stored, there),
             }
         };
         match timeout_at(end.min(Instant::now() + REQUEST_TIMEOUT), step).await {
-            Ok(Step::Answered(Some((number, answer)))) if number < messages.len() => match answer {
+            Ok(AnswerStep::Answered(Some((number, answer)))) if number < messages.len() => match answer {
                 Ok(stored) => reading.push(async move {
                     let there = is_there(api, &stored, &messages[number]).await;
                     (number, stored, there)
                 }),
                 refusal => answers[number] = Some(Ok(refusal)),
             },
-            Ok(Step::Answered(Some(_))) => {}
-            Ok(Step::Read(number, stored, Ok(true))) => answers[number] = Some(Ok(Ok(stored))),
-            Ok(Step::Read(number, Stored { duplicate, .. }, Ok(false))) => {
+            Ok(AnswerStep::Answered(Some(_))) => {}
+            Ok(AnswerStep::Read(number, stored, Ok(true))) => answers[number] = Some(Ok(Ok(stored))),
+            Ok(AnswerStep::Read(number, PubAck { duplicate, .. }, Ok(false))) => {
                 tracing::warn!("{} was confirmed with a sequence that another message has", messages[number].subject);
                 if duplicate {
                     let description = "another message has its message id".to_owned();
-                    answers[number] = Some(Ok(Err(Refusal::Error { code: 0, description })));
+                    answers[number] = Some(Ok(Err(PublishRefusal::Error { code: 0, description })));
                 }
             }
-            Ok(Step::Read(number, _, Err(_))) => answers[number] = Some(Err(Unanswered::Silence)),
-            Ok(Step::Answered(None)) | Err(_) => break,
+            Ok(AnswerStep::Read(number, _, Err(_))) => answers[number] = Some(Err(Unanswered::Silence)),
+            Ok(AnswerStep::Answered(None)) | Err(_) => break,
         }
     }
     answers.into_iter().map(|answer| answer.unwrap_or(Err(Unanswered::Silence))).collect()
 }
 
 /// What comes next while messages are published.
-enum Step {
-    Answered(Option<(usize, Answer)>),
-    Read(usize, Stored, Result<bool, ApiError>),
+enum AnswerStep {
+    Answered(Option<(usize, PublishAnswer)>),
+    Read(usize, PubAck, Result<bool, ApiError>),
 }
 
 /// Whether this very message stands there.
-async fn is_there(api: &Api, stored: &Stored, message: &Outgoing) -> Result<bool, ApiError> {
+async fn is_there(api: &Api, stored: &PubAck, message: &Outgoing) -> Result<bool, ApiError> {
     let found = api.subject_and_bytes_at(&stored.stream, stored.sequence).await?;
     Ok(found.is_some_and(|(subject, payload)| subject == message.subject && message.payload == payload))
 }
@@ -248,20 +248,20 @@ async fn is_there(api: &Api, stored: &Stored, message: &Outgoing) -> Result<bool
 /// Publishes a record to the stream of this name, and waits until that has it. It has no message id: those are shared by the whole
 /// stream, so whoever guesses one and uses it first makes the message vanish. The ledger knows a record by its own id, and stores
 /// it once.
-pub async fn publish(api: &Api, stream: &str, subject: &str, payload: Vec<u8>) -> Result<Stored, NotPublished> {
+pub async fn publish(api: &Api, stream: &str, subject: &str, payload: Vec<u8>) -> Result<PubAck, PublishError> {
     let message = Outgoing { subject: subject.to_owned(), headers: None, payload: payload.into() };
     confirmed(publish_message(api, stream, message).await, subject)
 }
 
 /// The answer as its publisher hears it.
-pub(crate) fn confirmed(answer: Result<Answer, Unanswered>, subject: &str) -> Result<Stored, NotPublished> {
+pub(crate) fn confirmed(answer: Result<PublishAnswer, Unanswered>, subject: &str) -> Result<PubAck, PublishError> {
     match answer {
         Ok(Ok(stored)) => Ok(stored),
-        Ok(Err(Refusal::NoStream)) => {
-            Err(NotPublished::Refused(format!("no stream takes {subject}: run `ledgerd setup`")))
+        Ok(Err(PublishRefusal::NoStream)) => {
+            Err(PublishError::Refused(format!("no stream takes {subject}: run `ledgerd setup`")))
         }
-        Ok(Err(refusal)) => Err(NotPublished::Refused(refusal.to_string())),
-        Err(Unanswered::Unsent(why)) => Err(NotPublished::Refused(why)),
-        Err(Unanswered::Silence) => Err(NotPublished::Unknown),
+        Ok(Err(refusal)) => Err(PublishError::Refused(refusal.to_string())),
+        Err(Unanswered::Unsent(why)) => Err(PublishError::Refused(why)),
+        Err(Unanswered::Silence) => Err(PublishError::Unknown),
     }
 }

@@ -9,7 +9,7 @@ use async_nats::jetstream::consumer;
 
 /// What became of a stream or consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SetupOutcome {
     /// It is as it must be.
     Unchanged,
     /// It did not exist.
@@ -27,7 +27,7 @@ pub enum Outcome {
 pub struct Item {
     /// `stream LEDGER`, `consumer ledgerd-EXEC`.
     pub name: String,
-    pub outcome: Outcome,
+    pub outcome: SetupOutcome,
 }
 
 /// What to do about what is missing or differs.
@@ -50,37 +50,37 @@ pub async fn setup(api: &Api, names: &Names, lanes: &[Lane], mode: Mode) -> Resu
             Err(error) => return Err(error),
         };
         let outcome = match found {
-            None if mode == Mode::Look => Outcome::Missing,
+            None if mode == Mode::Look => SetupOutcome::Missing,
             None => {
                 api.create_stream(&config).await?;
-                Outcome::Created
+                SetupOutcome::Created
             }
             Some(found) => {
                 let drift = definitions::stream_drift(&config, &found, position == 0);
                 if mode == Mode::Apply && !drift.is_empty() {
                     api.update_stream(&config).await?;
                 }
-                Outcome::of(drift, mode)
+                SetupOutcome::of(drift, mode)
             }
         };
         items.push(Item { name: format!("stream {}", config.name), outcome });
     }
-    let ledger_is_missing = items[0].outcome == Outcome::Missing;
+    let ledger_is_missing = items[0].outcome == SetupOutcome::Missing;
     for &lane in lanes {
-        let outcome = if ledger_is_missing { Outcome::Missing } else { consumer(api, names, lane, mode).await? };
+        let outcome = if ledger_is_missing { SetupOutcome::Missing } else { consumer(api, names, lane, mode).await? };
         items.push(Item { name: format!("consumer {}", names.consumer(lane)), outcome });
     }
     Ok(items)
 }
 
-async fn consumer(api: &Api, names: &Names, lane: Lane, mode: Mode) -> Result<Outcome, ApiError> {
+async fn consumer(api: &Api, names: &Names, lane: Lane, mode: Mode) -> Result<SetupOutcome, ApiError> {
     let config = definitions::consumer(names, lane);
     match api.consumer_info(&names.ledger, &names.consumer(lane)).await {
-        Err(ApiError::ConsumerNotFound) if mode == Mode::Look => Ok(Outcome::Missing),
+        Err(ApiError::ConsumerNotFound) if mode == Mode::Look => Ok(SetupOutcome::Missing),
         Err(ApiError::ConsumerNotFound) => match api.create_consumer(&names.ledger, &config).await {
             // The daemon makes its consumers itself, and came first.
-            Err(ApiError::ConsumerExists) => Ok(Outcome::Unchanged),
-            created => created.map(|_| Outcome::Created),
+            Err(ApiError::ConsumerExists) => Ok(SetupOutcome::Unchanged),
+            created => created.map(|_| SetupOutcome::Created),
         },
         Err(error) => Err(error),
         Ok(info) => {
@@ -91,24 +91,24 @@ async fn consumer(api: &Api, names: &Names, lane: Lane, mode: Mode) -> Result<Ou
                 let config = consumer::Config { deliver_policy, metadata, pause_until, ..config };
                 api.update_consumer(&names.ledger, &config).await?;
             }
-            Ok(Outcome::of(drift, mode))
+            Ok(SetupOutcome::of(drift, mode))
         }
     }
 }
 
-impl Outcome {
+impl SetupOutcome {
     fn of(drift: Vec<Drift>, mode: Mode) -> Self {
         match (drift.is_empty(), mode) {
-            (true, _) => Outcome::Unchanged,
-            (false, Mode::Apply) => Outcome::Applied(drift),
-            (false, _) => Outcome::Differs(drift),
+            (true, _) => SetupOutcome::Unchanged,
+            (false, Mode::Apply) => SetupOutcome::Applied(drift),
+            (false, _) => SetupOutcome::Differs(drift),
         }
     }
 
     /// The drift with which messages can be lost.
     pub fn dangerous_drift(&self) -> Option<&Drift> {
         match self {
-            Outcome::Differs(drift) => drift.iter().find(|drift| drift.dangerous),
+            SetupOutcome::Differs(drift) => drift.iter().find(|drift| drift.dangerous),
             _ => None,
         }
     }

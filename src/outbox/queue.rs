@@ -1,7 +1,7 @@
 //! The outbox queue in PostgreSQL: rejects and alerts that are not published yet. The queue is the part of their table
 //! without `published_at`.
 
-use crate::outbox::{Numbered, Queue};
+use crate::outbox::{Numbered, OutboxQueue};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use sqlx::postgres::PgRow;
@@ -28,7 +28,7 @@ impl<L> LetterQueue<L> {
 
 /// How a kind of letters is stored. Another instance may have marked one already; and a reload may have moved the connections
 /// to another database, which is what a letter's name is for.
-pub trait Stored: Numbered + Sized + Send + Sync {
+pub trait QueuedLetter: Numbered + Sized + Send + Sync {
     /// What is being done, for an error.
     const DOING: &str;
     /// Those that wait, after the number $1, at most $2, and no more than $3 bytes after the first.
@@ -51,7 +51,7 @@ const PAGE_MAX: i64 = 1_024;
 /// and their bytes.
 const PAGE_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
-impl<L: Stored> Queue for LetterQueue<L> {
+impl<L: QueuedLetter> OutboxQueue for LetterQueue<L> {
     type Letter = L;
 
     async fn waiting(&self, after: i64) -> Result<Vec<L>, String> {
@@ -81,7 +81,7 @@ impl<L: Stored> Queue for LetterQueue<L> {
     }
 }
 
-pub async fn read<L: Stored>(connections: &Connections, number: i64) -> Result<L, DatabaseError> {
+pub async fn read<L: QueuedLetter>(connections: &Connections, number: i64) -> Result<L, DatabaseError> {
     connections
         .run(L::DOING, async |connection| {
             let row = sqlx::query(L::READ).bind(number).fetch_one(&mut *connection).await?;

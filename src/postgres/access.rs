@@ -49,8 +49,8 @@ pub async fn apply(connections: &Connections, make_roles: bool, grant: Option<&s
         "run `ledgerd migrate` as the owner of the ledger's tables, or as a superuser"
     };
     let (has_roles, daemons) = grant_all(connection, make_roles, grant).await.map_err(|failure| match failure {
-        Failure::OfTheServer(error) => advised(error, advice),
-        Failure::Refusal(why) => DatabaseError::of_the_operator(why),
+        AccessFailure::OfTheServer(error) => advised(error, advice),
+        AccessFailure::Refusal(why) => DatabaseError::of_the_operator(why),
     })?;
     let unguarded = put_guards_up(connection).await?;
     Ok(Access { has_roles, daemons, unguarded })
@@ -83,12 +83,12 @@ async fn create_roles(connection: &mut PgConnection) -> Result<(), DatabaseError
 }
 
 /// Why not all could be granted.
-enum Failure {
+enum AccessFailure {
     OfTheServer(sqlx::Error),
     Refusal(String),
 }
 
-impl From<sqlx::Error> for Failure {
+impl From<sqlx::Error> for AccessFailure {
     fn from(error: sqlx::Error) -> Self {
         Self::OfTheServer(error)
     }
@@ -99,7 +99,7 @@ async fn grant_all(
     connection: &mut PgConnection,
     make_roles: bool,
     grant: Option<&str>,
-) -> Result<(bool, Vec<String>), Failure> {
+) -> Result<(bool, Vec<String>), AccessFailure> {
     sqlx::raw_sql("begin").execute(&mut *connection).await?;
     sqlx::raw_sql(complete(STRANGERS)).execute(&mut *connection).await?;
     // Roles belong to the server: that they are there does not mean that this database's ledger is theirs.
@@ -134,7 +134,7 @@ async fn grant_all(
 }
 
 /// What the role had is taken away first: an earlier version may have given more.
-async fn grant_daemon(connection: &mut PgConnection, role: &str) -> Result<(), Failure> {
+async fn grant_daemon(connection: &mut PgConnection, role: &str) -> Result<(), AccessFailure> {
     let owns: bool = sqlx::query_scalar(
         "select exists (
             select from pg_class join pg_roles on pg_roles.oid = relowner where pg_class.oid = 'ledger.batch'::regclass and rolname = $1
@@ -144,7 +144,7 @@ async fn grant_daemon(connection: &mut PgConnection, role: &str) -> Result<(), F
     .fetch_one(&mut *connection)
     .await?;
     if owns {
-        return Err(Failure::Refusal(format!(
+        return Err(AccessFailure::Refusal(format!(
             "{role} owns the ledger's tables, and no grant binds an owner: give the daemon a role of its own"
         )));
     }
@@ -216,9 +216,9 @@ async fn unguarded(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::E
 
 /// What is not as it should be, by kind: the kinds are those of `access/findings.sql`.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Vec<(String, String)>);
+pub struct AccessFindings(Vec<(String, String)>);
 
-impl Findings {
+impl AccessFindings {
     /// The findings of a kind.
     pub fn of(&self, kind: &str) -> Vec<&str> {
         self.0.iter().filter(|(its, _)| its == kind).map(|(_, what)| what.as_str()).collect()
@@ -226,11 +226,11 @@ impl Findings {
 }
 
 /// Looks at access as this role has it.
-pub async fn findings(connections: &Connections) -> Result<Findings, DatabaseError> {
+pub async fn findings(connections: &Connections) -> Result<AccessFindings, DatabaseError> {
     connections.run("looking at access", find).await
 }
 
-async fn find(connection: &mut PgConnection) -> Result<Findings, sqlx::Error> {
+async fn find(connection: &mut PgConnection) -> Result<AccessFindings, sqlx::Error> {
     let mut findings: Vec<(String, String)> = sqlx::query_as(complete(FINDINGS)).fetch_all(&mut *connection).await?;
     // A trigger that stands, and calls a function which no longer refuses anything.
     let functions: Vec<(String, String)> = sqlx::query_as(
@@ -244,5 +244,5 @@ async fn find(connection: &mut PgConnection) -> Result<Findings, sqlx::Error> {
     let replaced = functions.into_iter().filter(|(_, source)| !schema::is_of_a_migration(source));
     findings.extend(replaced.map(|(function, _)| ("altered".to_owned(), function)));
     findings.extend(unguarded(connection).await?.into_iter().map(|guard| ("unguarded".to_owned(), guard)));
-    Ok(Findings(findings))
+    Ok(AccessFindings(findings))
 }

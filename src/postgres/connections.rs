@@ -16,13 +16,13 @@ use tokio::time::{Instant, timeout};
 
 /// Bounds of every conversation with the server.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     pub connect: Duration,
     /// One statement; the server itself ends it then.
     pub statement: Duration,
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// Waiting for a lock: short, so that a frozen holder is noticed in time.
     fn lock(&self) -> Duration {
         self.statement / 2
@@ -49,7 +49,7 @@ struct Target {
 #[derive(Debug)]
 pub struct Connections {
     target: Mutex<Target>,
-    limits: Limits,
+    limits: ConnectionLimits,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
 }
@@ -59,7 +59,7 @@ impl Connections {
     ///
     /// # Errors
     /// A sentence that says what is wrong with the URL; it does not repeat it, for it may hold a password.
-    pub fn new(url: &str, limits: Limits, connections_max: usize) -> Result<Self, String> {
+    pub fn new(url: &str, limits: ConnectionLimits, connections_max: usize) -> Result<Self, String> {
         Ok(Self {
             target: Mutex::new(Target { hosts: parse_url(url)?, generation: 0 }),
             limits,
@@ -77,7 +77,7 @@ impl Connections {
         Ok(())
     }
 
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> ConnectionLimits {
         self.limits
     }
 
@@ -170,7 +170,7 @@ impl Connections {
 
     /// Bounds the session on the server's side too. Where the server was told not to wait for the disk at a commit, this
     /// session waits all the same: an acknowledgement is a promise.
-    async fn prepare_session(&self, connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
+    async fn prepare_session(&self, connection: &mut PgConnection) -> Result<ServerSession, sqlx::Error> {
         let row = sqlx::query(
             "select
                 set_config('statement_timeout', $1, false),
@@ -200,7 +200,7 @@ impl Connections {
         .bind(format!("{}ms", self.limits.lock().as_millis()))
         .fetch_one(connection)
         .await?;
-        Ok(Session {
+        Ok(ServerSession {
             is_standby: row.try_get("is_standby")?,
             backend_pid: row.try_get("backend_pid")?,
             encoding: row.try_get("encoding")?,
@@ -235,7 +235,7 @@ struct Idle {
 }
 
 /// What a server says about a session.
-struct Session {
+struct ServerSession {
     is_standby: bool,
     backend_pid: i32,
     encoding: String,

@@ -6,12 +6,12 @@ use crate::postgres::remedy::{Cure, DatabaseError};
 use crate::record::reject::{Reason, Rejection};
 
 /// Where a commit failed: only a projection can find fault with a record.
-pub(crate) struct Failure {
+pub(crate) struct CommitFailure {
     pub(crate) error: DatabaseError,
     at_projection: bool,
 }
 
-impl Failure {
+impl CommitFailure {
     pub(crate) fn of_custody(error: DatabaseError) -> Self {
         Self { error, at_projection: false }
     }
@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-impl From<sqlx::Error> for Failure {
+impl From<sqlx::Error> for CommitFailure {
     fn from(error: sqlx::Error) -> Self {
         Self::of_custody(DatabaseError::new(error))
     }

@@ -15,7 +15,7 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 
 /// What the database says about its migrations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SchemaState {
     /// As this program expects.
     Current,
     /// These versions are missing.
@@ -26,19 +26,19 @@ pub enum State {
     Altered(Vec<i64>),
 }
 
-impl State {
+impl SchemaState {
     /// What is wrong and what to do, as one sentence; `None` when all is well.
     pub fn complaint(&self) -> Option<String> {
         match self {
-            State::Current => None,
-            State::Behind(missing) => Some(format!(
+            SchemaState::Current => None,
+            SchemaState::Behind(missing) => Some(format!(
                 "the database lacks the migrations {missing:?}: run `ledgerd migrate` as the owner of the database"
             )),
-            State::Ahead(unknown) => Some(format!(
+            SchemaState::Ahead(unknown) => Some(format!(
                 "the database has the migrations {unknown:?}, which this ledgerd {} does not know: install the newer ledgerd",
                 env!("CARGO_PKG_VERSION")
             )),
-            State::Altered(versions) => Some(format!(
+            SchemaState::Altered(versions) => Some(format!(
                 "the migrations {versions:?} were applied from other files than those of this ledgerd {}: install the ledgerd that applied them",
                 env!("CARGO_PKG_VERSION")
             )),
@@ -59,11 +59,11 @@ pub struct Applied {
 }
 
 /// Compares the database with this program.
-pub async fn state(connections: &Connections) -> Result<State, DatabaseError> {
+pub async fn state(connections: &Connections) -> Result<SchemaState, DatabaseError> {
     connections.run("reading the schema's state", read_state).await
 }
 
-async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
+async fn read_state(connection: &mut PgConnection) -> Result<SchemaState, sqlx::Error> {
     let exists: bool =
         sqlx::query_scalar("select to_regclass('ledger.migration') is not null").fetch_one(&mut *connection).await?;
     let applied: Vec<(i64, Vec<u8>)> = if exists {
@@ -88,10 +88,10 @@ async fn read_state(connection: &mut PgConnection) -> Result<State, sqlx::Error>
         .map(|migration| migration.version)
         .collect();
     Ok(match (missing.is_empty(), unknown.is_empty(), altered.is_empty()) {
-        (_, false, _) => State::Ahead(unknown),
-        (_, _, false) => State::Altered(altered),
-        (false, ..) => State::Behind(missing),
-        _ => State::Current,
+        (_, false, _) => SchemaState::Ahead(unknown),
+        (_, _, false) => SchemaState::Altered(altered),
+        (false, ..) => SchemaState::Behind(missing),
+        _ => SchemaState::Current,
     })
 }
 

@@ -4,8 +4,8 @@
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::nats::api::Api;
-use crate::nats::publish::{NotPublished, Stored, publish};
-use crate::receipt::submit::{Intake, Submission, Submitted};
+use crate::nats::publish::{PubAck, PublishError, publish};
+use crate::receipt::submit::{Submission, SubmitClient, Submitted};
 use crate::record::event::integrity_hash;
 use crate::record::message::utc_text;
 use crate::record::own_lanes::house_lane;
@@ -92,7 +92,7 @@ async fn wait(
     as_json: bool,
 ) -> Result<(), Failure> {
     let (receipts, subjects) = (&config.nats.receipts_stream, receipt::subjects_of(actor));
-    let intake = Intake::listen(api.clone(), &config.nats.stream, receipts, &subjects).await;
+    let intake = SubmitClient::listen(api.clone(), &config.nats.stream, receipts, &subjects).await;
     let intake = intake.map_err(|why| Failure::new(Exit::Unavailable, why))?;
     let submission = Submission { subject: emitted.subject.clone(), message_id: None, payload: payload.into() };
     let receipt = match intake.submit(submission, Instant::now() + patience).await? {
@@ -105,7 +105,7 @@ async fn wait(
         }
     };
     let sequence = u64::try_from(receipt.sequence).unwrap_or(0);
-    let stored = Stored { stream: receipt.stream.clone(), sequence, duplicate: false };
+    let stored = PubAck { stream: receipt.stream.clone(), sequence, duplicate: false };
     emitted.print(&stored, Some(&receipt), as_json);
     match (receipt.status, receipt.reason, receipt.detail) {
         (Status::Logged | Status::Duplicate, ..) => Ok(()),
@@ -116,9 +116,9 @@ async fn wait(
     }
 }
 
-impl From<NotPublished> for Failure {
-    fn from(error: NotPublished) -> Self {
-        let exit = if error == NotPublished::Unknown { Exit::Unavailable } else { Exit::Failed };
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        let exit = if error == PublishError::Unknown { Exit::Unavailable } else { Exit::Failed };
         Failure::new(exit, error)
     }
 }
@@ -131,7 +131,7 @@ struct Emitted {
 }
 
 impl Emitted {
-    fn print(&self, stored: &Stored, receipt: Option<&Receipt>, as_json: bool) {
+    fn print(&self, stored: &PubAck, receipt: Option<&Receipt>, as_json: bool) {
         let Self { subject, event_id, integrity_hash } = self;
         if as_json {
             output::json(&json!({

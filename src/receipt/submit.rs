@@ -2,7 +2,7 @@
 //! it is read from the stream of receipts.
 
 use crate::nats::api::{Api, sequence_of};
-use crate::nats::publish::{NotPublished, Outgoing, Stored, confirmed, publish_and_read, publish_message};
+use crate::nats::publish::{Outgoing, PubAck, PublishError, confirmed, publish_and_read, publish_message};
 use crate::record::digest::{hex, sha256};
 use crate::record::receipt::{HEADER, Receipt, YES, own_id, subject_of};
 use crate::record::subject::Subject;
@@ -34,12 +34,12 @@ pub enum Submitted {
     /// Committed: this is what became of it.
     Told(Receipt),
     /// In the stream, and not committed in time.
-    Queued(Stored),
+    Queued(PubAck),
 }
 
 /// A connection that listens for receipts.
 #[derive(Debug)]
-pub struct Intake {
+pub struct SubmitClient {
     api: Api,
     stream: String,
     /// Whether a confirmation is believed only once the stream was read.
@@ -54,7 +54,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const LOOK_TIME_MAX: Duration = Duration::from_millis(500);
 const NO_MESSAGE: u16 = 404;
 
-impl Intake {
+impl SubmitClient {
     /// Listens on these subjects from now on, for what it publishes to `stream`.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Intake {
     }
 
     /// Publishes, and waits for the receipt until the deadline.
-    pub async fn submit(&self, submission: Submission, deadline: Instant) -> Result<Submitted, NotPublished> {
+    pub async fn submit(&self, submission: Submission, deadline: Instant) -> Result<Submitted, PublishError> {
         let Submission { subject, message_id, payload } = submission;
         let parsed = Subject::parse(&subject).expect("the caller publishes on a lane");
         // Its receipt would go by its sequence, which a stream that was made anew, or has lost its end, uses again.
@@ -110,7 +110,7 @@ impl Intake {
             }
         };
         let stored =
-            timeout_at(deadline, publishing).await.map_or(Err(NotPublished::Unknown), |it| confirmed(it, &subject))?;
+            timeout_at(deadline, publishing).await.map_or(Err(PublishError::Unknown), |it| confirmed(it, &subject))?;
         let sequence = sequence_of(stored.sequence);
         let place = Slot { subject: subject_of(parsed, &payload, message_id.as_deref(), sequence), sequence };
 
@@ -157,7 +157,7 @@ fn unguessable() -> Option<String> {
     Some(hex(&bytes))
 }
 
-impl Drop for Intake {
+impl Drop for SubmitClient {
     fn drop(&mut self) {
         self.listening.abort();
     }
@@ -209,7 +209,7 @@ impl Inflight {
         notes.recent.drain(..too_many.max(too_old));
     }
 
-    fn expect(self: &Arc<Self>, place: Slot) -> Expected {
+    fn expect(self: &Arc<Self>, place: Slot) -> AwaitedReceipt {
         let (sender, receiver) = oneshot::channel();
         let mut notes = self.lock();
         let is_it = |receipt: &Receipt| receipt.sequence == place.sequence && receipt.subject == place.subject;
@@ -219,7 +219,7 @@ impl Inflight {
             }
             None => notes.expected.entry(place.clone()).or_default().push(sender),
         }
-        Expected { receiver, place, board: self.clone() }
+        AwaitedReceipt { receiver, place, board: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
@@ -228,13 +228,13 @@ impl Inflight {
 }
 
 /// Waits for one receipt. Dropped, it leaves nothing behind.
-struct Expected {
+struct AwaitedReceipt {
     receiver: oneshot::Receiver<Receipt>,
     place: Slot,
     board: Arc<Inflight>,
 }
 
-impl Drop for Expected {
+impl Drop for AwaitedReceipt {
     fn drop(&mut self) {
         self.receiver.close();
         let mut notes = self.board.lock();

@@ -9,7 +9,7 @@ use crate::record::lengths::{
 use crate::record::message::{Message, utc_text};
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
-use crate::record::stored_id::Fingerprint;
+use crate::record::stored_id::ContentFingerprint;
 use crate::record::subject::{Lane, Subject, Table};
 use crate::record::timestamp::EventTime;
 use sha2::{Digest, Sha256};
@@ -34,7 +34,7 @@ pub struct AuditEvent {
     /// The specification's hash, 64 lowercase hexadecimal digits.
     pub integrity_hash: String,
     /// What tells it from others of its id, where these are no conflict.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<ContentFingerprint>,
 }
 
 /// LDG-002, "Integrity Hash Computation": SHA-256 over the five texts, one after the other, in hexadecimal.
@@ -113,7 +113,7 @@ impl AuditEvent {
             time,
             stamped,
             integrity_hash,
-            fingerprint: rules.settings.distinct_repeated_ids.then(|| Fingerprint::of(message, !stamped)),
+            fingerprint: rules.settings.distinct_repeated_ids.then(|| ContentFingerprint::of(message, !stamped)),
         })
     }
 

@@ -3,16 +3,16 @@ use crate::record::agents::Agents;
 use crate::record::kinds::Record;
 use crate::record::message::{Headers, Incarnation};
 use crate::record::registry::Registry;
-use crate::record::rules::Settings;
+use crate::record::rules::RuleSettings;
 use crate::record::verdict::Verdict;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
-static RULES: LazyLock<Rules> = LazyLock::new(|| rules(Settings::default()));
+static RULES: LazyLock<Rules> = LazyLock::new(|| rules(RuleSettings::default()));
 
-fn rules(settings: Settings) -> Rules {
+fn rules(settings: RuleSettings) -> Rules {
     let extra = ["ARCHITECT".to_owned(), "N8N_SANITIZER".to_owned()];
     Rules {
         agents: Agents::parse(include_str!("../../registry/agent_schema.yaml"), &extra).expect("the shipped agents"),
@@ -124,7 +124,7 @@ fn a_hash_that_is_right_passes() {
 
 #[test]
 fn the_settings_admit_what_real_agents_send() {
-    let lenient = rules(Settings { any_event_id: true, stamp_missing_timestamp: true, ..Settings::default() });
+    let lenient = rules(RuleSettings { any_event_id: true, stamp_missing_timestamp: true, ..RuleSettings::default() });
     let mut tool = json!({"event_id": "TOOL-BRM-CTO-n8n_trigger-2026-02-20T174714", "actor": "BRM-CTO", "outcome": "DENIED",
         "action": "TOOL_REQUEST_N8N_TRIGGER", "timestamp": "2026-02-20T17:47:14.000123Z"});
     assert_eq!(judged(&RULES, "ledger.TOOL.BRM-CTO", &tool), Err(Reason::BadEventId));

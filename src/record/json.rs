@@ -62,7 +62,7 @@ impl<'a> Object<'a> {
 impl<'a> Json<'a> {
     /// Reads a text as one value of at most `nesting_max` levels.
     pub fn parse(text: &'a str, nesting_max: usize) -> Result<Self, Rejection> {
-        let mut reader = Reader { text, at: 0, path: Vec::new(), nesting_max };
+        let mut reader = JsonReader { text, at: 0, path: Vec::new(), nesting_max };
         reader.skip_space();
         let value = reader.value(0)?;
         reader.end()?;
@@ -93,19 +93,19 @@ const TOO_MANY_DIGITS: &str = "has more digits than PostgreSQL can hold";
 /// Keys in objects come in a handful, and have room at once.
 const MEMBERS_EXPECTED: usize = 8;
 
-enum Step<'a> {
+enum ParseStep<'a> {
     Key(Cow<'a, str>),
     Index(usize),
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     text: &'a str,
     at: usize,
-    path: Vec<Step<'a>>,
+    path: Vec<ParseStep<'a>>,
     nesting_max: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -158,9 +158,9 @@ impl<'a> Reader<'a> {
             }
             self.skip_space();
             let start = self.at;
-            self.path.push(Step::Key(key));
+            self.path.push(ParseStep::Key(key));
             let value = self.value(depth)?;
-            let Some(Step::Key(key)) = self.path.pop() else {
+            let Some(ParseStep::Key(key)) = self.path.pop() else {
                 unreachable!("each step is taken back where it was made")
             };
             members.push(Member { key, value, text: &self.text[start..self.at] });
@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
             return Ok(Json::Array(items));
         }
         loop {
-            self.path.push(Step::Index(items.len()));
+            self.path.push(ParseStep::Index(items.len()));
             items.push(self.value(depth)?);
             self.path.pop();
             self.skip_space();
@@ -353,13 +353,13 @@ impl<'a> Reader<'a> {
         let mut place = String::new();
         for step in &self.path {
             match step {
-                Step::Key(key) => {
+                ParseStep::Key(key) => {
                     if !place.is_empty() {
                         place.push('.');
                     }
                     place.push_str(key);
                 }
-                Step::Index(index) => place.extend(["[", &index.to_string(), "]"]),
+                ParseStep::Index(index) => place.extend(["[", &index.to_string(), "]"]),
             }
         }
         if place.is_empty() {

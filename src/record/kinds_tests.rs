@@ -4,7 +4,7 @@ use crate::record::message::{Headers, Incarnation};
 use crate::record::model_tiers::ModelTiers;
 use crate::record::registry::Registry;
 use crate::record::reject::Reason;
-use crate::record::rules::Settings;
+use crate::record::rules::RuleSettings;
 use crate::record::token_usage::Cost;
 use crate::record::verdict::Verdict;
 use crate::record::writers::Writers;
@@ -17,7 +17,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
     Rules {
         agents: Agents::parse(include_str!("../../registry/agent_schema.yaml"), &extra).expect("the shipped agents"),
         registry: Registry::parse(&[include_str!("../../registry/actions.yaml")]).expect("the shipped registry"),
-        settings: Settings {
+        settings: RuleSettings {
             model_tiers: ModelTiers::parse(&owned(&["*sonnet*=STANDARD"]), None).expect("a good entry"),
             writers: Writers {
                 token_reporters: owned(&["VRA-TKL-01"]),
@@ -28,7 +28,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
                 finances: owned(&["VRA-CFO", "VRA-ROI-01"]),
                 ..Writers::default()
             },
-            ..Settings::default()
+            ..RuleSettings::default()
         },
     }
 });
@@ -285,7 +285,7 @@ fn reason_of_usage(writers: Writers, actor: &str, agent_id: &str) -> Option<Reas
     let rules = Rules {
         agents: RULES.agents.clone(),
         registry: Registry::default(),
-        settings: Settings { writers, ..Settings::default() },
+        settings: RuleSettings { writers, ..RuleSettings::default() },
     };
     let usage = tool_usage().to_string().replace(AGENT, agent_id);
     match rules.judge(&message_at(1, &format!("ledger.USAGE.{actor}"), &usage)) {

@@ -29,12 +29,12 @@ pub struct LeafFields {
     /// When it was committed, in microseconds since 1970.
     pub committed_at_us: i64,
     /// Why it was rejected.
-    pub rejection: Option<Cause>,
+    pub rejection: Option<LeafRejection>,
 }
 
 /// Why a message was rejected, as a leaf says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct LeafRejection {
     pub reason: String,
     pub detail: String,
 }
@@ -58,7 +58,7 @@ pub enum BadLeaf {
 impl LeafFields {
     /// Reads a leaf's bytes.
     pub fn decode(leaf: &[u8]) -> Result<Self, BadLeaf> {
-        let mut fields = Fields::read(leaf)?;
+        let mut fields = TlvFields::read(leaf)?;
         let decoded = Self {
             stream: fields.text(1, "the stream's name")?,
             stream_created_ns: fields.number(2, "the stream's time")?,
@@ -75,7 +75,7 @@ impl LeafFields {
             rejection: match (fields.optional(13), fields.optional(14)) {
                 (None, None) => None,
                 (Some(reason), Some(detail)) => {
-                    Some(Cause { reason: utf8(reason, "the reason")?, detail: utf8(detail, "the detail")? })
+                    Some(LeafRejection { reason: utf8(reason, "the reason")?, detail: utf8(detail, "the detail")? })
                 }
                 (None, Some(_)) => return Err(BadLeaf::Missing { field: "the reason" }),
                 (Some(_), None) => return Err(BadLeaf::Missing { field: "the detail" }),
@@ -106,15 +106,18 @@ impl LeafFields {
             record_id: self.record_id.as_deref(),
             row_id: self.row_id,
             committed_at_us: self.committed_at_us,
-            rejection: self.rejection.as_ref().map(|Cause { reason, detail }| (reason.as_str(), detail.as_str())),
+            rejection: self
+                .rejection
+                .as_ref()
+                .map(|LeafRejection { reason, detail }| (reason.as_str(), detail.as_str())),
         }
     }
 }
 
 /// The fields that were not taken yet.
-struct Fields<'a>(Vec<(u8, &'a [u8])>);
+struct TlvFields<'a>(Vec<(u8, &'a [u8])>);
 
-impl<'a> Fields<'a> {
+impl<'a> TlvFields<'a> {
     fn read(leaf: &'a [u8]) -> Result<Self, BadLeaf> {
         tlv::read(leaf, MAGIC, VERSION).map(Self).map_err(BadLeaf::Fields)
     }

@@ -19,7 +19,7 @@ fn example() -> LeafFields {
         record_id: Some("EXEC-BRM-CTO-1708451234568".to_owned()),
         row_id: Some(1),
         committed_at_us: 1_771_609_634_570_000,
-        rejection: Some(Cause { reason: "too_long".to_owned(), detail: "task_id is too long".to_owned() }),
+        rejection: Some(LeafRejection { reason: "too_long".to_owned(), detail: "task_id is too long".to_owned() }),
     }
 }
 
@@ -49,7 +49,7 @@ fn fields() -> impl Strategy<Value = LeafFields> {
             record_id,
             row_id,
             committed_at_us,
-            rejection: rejection.map(|rejection| Cause {
+            rejection: rejection.map(|rejection| LeafRejection {
                 reason: rejection.reason().code().to_owned(),
                 detail: rejection.detail().to_owned(),
             }),

@@ -8,7 +8,7 @@ use crate::record::json::Object;
 use crate::record::json_value::Json;
 use crate::record::message::{Message, utc_text};
 use crate::record::metric::recorded_period;
-use crate::record::stored_id::Fingerprint;
+use crate::record::stored_id::ContentFingerprint;
 use crate::record::subject::{Subject, Table};
 use crate::record::timestamp::{EventTime, printed};
 use crate::record::tool_usage::derived_uuid;
@@ -16,13 +16,13 @@ use std::borrow::Cow;
 
 /// What a column must hold, in the form in which PostgreSQL prints it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Expected<'a> {
+pub enum ExpectedValue<'a> {
     /// This text, or null.
     Text(Option<Cow<'a, str>>),
     /// This number, or null.
     Number(Option<Decimal>),
     /// What this JSON says, or null.
-    Json(Option<Said<'a>>),
+    Json(Option<RecordFacts<'a>>),
     /// This venture, or null once the venture is gone.
     Venture(Option<String>),
     /// Whatever follows from the rates that the row names.
@@ -31,12 +31,12 @@ pub enum Expected<'a> {
 
 /// JSON as its publisher wrote it, and what it says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Said<'a> {
+pub struct RecordFacts<'a> {
     pub text: &'a str,
     pub value: Json<'a>,
 }
 
-impl Said<'_> {
+impl RecordFacts<'_> {
     /// Whether a JSON text says the same.
     pub fn is_said_by(&self, text: &str) -> bool {
         Json::parse(text, NESTING_MAX).is_ok_and(|value| value.says_the_same(&self.value))
@@ -66,8 +66,8 @@ impl Pricing {
 pub struct Row<'a> {
     pub record_id: Cow<'a, str>,
     /// What each of [`columns`] must hold.
-    pub values: Vec<Expected<'a>>,
-    /// How the columns that are [`Expected::Priced`] are found.
+    pub values: Vec<ExpectedValue<'a>>,
+    /// How the columns that are [`ExpectedValue::Priced`] are found.
     pub pricing: Option<Pricing>,
 }
 
@@ -154,7 +154,7 @@ fn audit_event<'a>(
     let timestamp = said.optional_text("timestamp")?;
     let event_id = match stored_as {
         Some(id) if id != event_id => {
-            let ids = Fingerprint::of(message, timestamp.is_some()).ids(&event_id);
+            let ids = ContentFingerprint::of(message, timestamp.is_some()).ids(&event_id);
             ids.into_iter().find(|own| own == id).map_or(event_id, Cow::Owned)
         }
         _ => event_id,
@@ -170,11 +170,11 @@ fn audit_event<'a>(
             some(actor),
             some(action),
             some(outcome),
-            Expected::Json(said.json("details")),
-            Expected::Text(said.optional_text("task_id")?),
+            ExpectedValue::Json(said.json("details")),
+            ExpectedValue::Text(said.optional_text("task_id")?),
             some(time.utc_printed()),
             some(hash),
-            Expected::Text(committed_at.map(Cow::Owned)),
+            ExpectedValue::Text(committed_at.map(Cow::Owned)),
             some(timestamp),
         ],
         pricing: None,
@@ -203,16 +203,16 @@ fn token_usage<'a>(said: &RecordFields<'a>, message: &Message) -> Result<Row<'a>
         some(date),
         some(tokens_input.to_string()),
         some(tokens_output.to_string()),
-        Expected::Text(model_tier),
-        Expected::Text(said.optional_text("model_used")?),
-        Expected::Text(said.optional_text("task_id")?),
-        Expected::Text(said.optional_text("operation_type")?),
-        Expected::Text(time.map(|time| time.text().to_owned().into())),
+        ExpectedValue::Text(model_tier),
+        ExpectedValue::Text(said.optional_text("model_used")?),
+        ExpectedValue::Text(said.optional_text("task_id")?),
+        ExpectedValue::Text(said.optional_text("operation_type")?),
+        ExpectedValue::Text(time.map(|time| time.text().to_owned().into())),
         some(cost.is_some().to_string()),
     ];
     values.extend(match cost {
-        Some(cost) => [Expected::Number(Some(cost)), Expected::Text(None), Expected::Text(None)],
-        None => [Expected::Priced, Expected::Priced, Expected::Priced],
+        Some(cost) => [ExpectedValue::Number(Some(cost)), ExpectedValue::Text(None), ExpectedValue::Text(None)],
+        None => [ExpectedValue::Priced, ExpectedValue::Priced, ExpectedValue::Priced],
     });
     Ok(Row { record_id: usage_id, values, pricing })
 }
@@ -223,11 +223,11 @@ fn trail(mut said: RecordFields<'_>, committed_at: Option<String>) -> Result<Row
         record_id: trail_id.clone(),
         values: vec![
             some(trail_id),
-            Expected::Json(said.json("council_vote")),
-            Expected::Json(said.json("proposal")),
+            ExpectedValue::Json(said.json("council_vote")),
+            ExpectedValue::Json(said.json("proposal")),
             some(said.text("outcome")?),
-            Expected::Text(said.optional_text("ledger_ref")?),
-            Expected::Text(committed_at.map(Cow::Owned)),
+            ExpectedValue::Text(said.optional_text("ledger_ref")?),
+            ExpectedValue::Text(committed_at.map(Cow::Owned)),
         ],
         pricing: None,
     })
@@ -246,10 +246,10 @@ fn metric<'a>(
         record_id: key.clone(),
         values: vec![
             some(key),
-            Expected::Number(said.number("metric_value")?),
-            Expected::Text(period.map(Cow::Owned)),
+            ExpectedValue::Number(said.number("metric_value")?),
+            ExpectedValue::Text(period.map(Cow::Owned)),
             some(said.optional_text("set_by")?.unwrap_or(subject.actor.into())),
-            Expected::Text(committed_at.map(Cow::Owned)),
+            ExpectedValue::Text(committed_at.map(Cow::Owned)),
             some(message.server_time_ns.to_string()),
         ],
         pricing: None,
@@ -268,19 +268,19 @@ fn tool_usage(said: &RecordFields<'_>, message: &Message) -> Result<Row<'static>
         record_id: id.into(),
         values: vec![
             some(required("agent_id")?),
-            Expected::Venture(said.uuid("venture_id")?),
+            ExpectedValue::Venture(said.uuid("venture_id")?),
             some(required("tool_id")?),
             some(said.count("tokens_consumed")?.unwrap_or(0).to_string()),
-            Expected::Number(Some(cost.rounded(6))),
-            Expected::Text(said.count("execution_ms")?.map(|count| count.to_string().into())),
+            ExpectedValue::Number(Some(cost.rounded(6))),
+            ExpectedValue::Text(said.count("execution_ms")?.map(|count| count.to_string().into())),
             some(format!("{created_at}+00")),
         ],
         pricing: None,
     })
 }
 
-fn some<'a>(text: impl Into<Cow<'a, str>>) -> Expected<'a> {
-    Expected::Text(Some(text.into()))
+fn some<'a>(text: impl Into<Cow<'a, str>>) -> ExpectedValue<'a> {
+    ExpectedValue::Text(Some(text.into()))
 }
 
 /// A `timestamp` of PostgreSQL, in UTC.
@@ -326,8 +326,8 @@ impl<'a> RecordFields<'a> {
     }
 
     /// Takes a value out, of which there may be much.
-    fn json(&mut self, name: &str) -> Option<Said<'a>> {
-        self.object.take(name).map(|member| Said { text: member.text, value: member.value })
+    fn json(&mut self, name: &str) -> Option<RecordFacts<'a>> {
+        self.object.take(name).map(|member| RecordFacts { text: member.text, value: member.value })
     }
 
     fn number(&self, name: &str) -> Result<Option<Decimal>, String> {

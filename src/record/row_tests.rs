@@ -3,7 +3,7 @@ use crate::record::agents::Agents;
 use crate::record::kinds::Record;
 use crate::record::message::{Headers, Incarnation};
 use crate::record::registry::Registry;
-use crate::record::rules::{Rules, Settings};
+use crate::record::rules::{RuleSettings, Rules};
 use crate::record::verdict::Verdict;
 use crate::record::writers::Writers;
 use proptest::prelude::*;
@@ -26,23 +26,23 @@ fn message(subject: &str, payload: impl Into<bytes::Bytes>) -> Message {
     }
 }
 
-fn row(message: &Message) -> BTreeMap<&'static str, Expected<'_>> {
+fn row(message: &Message) -> BTreeMap<&'static str, ExpectedValue<'_>> {
     let row = Row::of(message, COMMITTED_AT_US, None).expect("a good record");
     let table = Subject::parse(&message.subject).expect("a lane").lane.table();
     assert_eq!(row.values.len(), columns(table).len());
     columns(table).iter().copied().zip(row.values).collect()
 }
 
-fn said(text: &str) -> Expected<'_> {
-    Expected::Json(Some(Said { text, value: Json::parse(text, NESTING_MAX).expect("JSON") }))
+fn said(text: &str) -> ExpectedValue<'_> {
+    ExpectedValue::Json(Some(RecordFacts { text, value: Json::parse(text, NESTING_MAX).expect("JSON") }))
 }
 
-fn text(text: &str) -> Expected<'static> {
-    Expected::Text(Some(text.to_owned().into()))
+fn text(text: &str) -> ExpectedValue<'static> {
+    ExpectedValue::Text(Some(text.to_owned().into()))
 }
 
-fn number(text: &str) -> Expected<'static> {
-    Expected::Number(Decimal::parse(text))
+fn number(text: &str) -> ExpectedValue<'static> {
+    ExpectedValue::Number(Decimal::parse(text))
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn an_event_without_a_timestamp_was_stamped() {
     assert_eq!(row["timestamp_text"], text("2026-02-20T17:47:14.568123456Z"));
     assert_eq!(row["integrity_hash"], text(&integrity_hash("e", "a", "b", "c", "2026-02-20T17:47:14.568123456Z")));
     assert_eq!(row["details"], said(r#"{"n":1.1}"#));
-    assert_eq!((&row["task_id"], &row["created_at"]), (&Expected::Text(None), &text(COMMITTED_AT)));
+    assert_eq!((&row["task_id"], &row["created_at"]), (&ExpectedValue::Text(None), &text(COMMITTED_AT)));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn an_event_has_the_id_of_custody_where_its_bytes_can_have_that() {
     let event =
         json!({"event_id": "e", "actor": "a", "action": "b", "outcome": "c", "timestamp": "2026-02-20T17:47:14Z"});
     let message = message("ledger.EXEC.a", event.to_string());
-    let [short, long] = Fingerprint::of(&message, true).ids("e");
+    let [short, long] = ContentFingerprint::of(&message, true).ids("e");
     for (stored_as, id) in
         [(None, "e"), (Some("e"), "e"), (Some("e~00000000"), "e"), (Some(&*short), &*short), (Some(&*long), &*long)]
     {
@@ -78,13 +78,13 @@ fn a_usage_has_the_day_of_its_timestamp_and_its_place_for_a_name() {
     let given = message("ledger.TOKENS.a", given.to_string());
     let given = row(&given);
     assert_eq!((&given["date"], &given["tokens_input"]), (&text("2026-02-21"), &text("1000")));
-    assert_eq!((&given["cost_usd"], &given["input_rate_id"]), (&number("0.00003"), &Expected::Text(None)));
+    assert_eq!((&given["cost_usd"], &given["input_rate_id"]), (&number("0.00003"), &ExpectedValue::Text(None)));
     assert_eq!(given["usage_id"], text("7-3-1771609634568123456"));
     let priced =
         json!({"agent_name": "a", "tokens_input": 1, "tokens_output": 2, "usage_id": "u", "model_tier": "ECONOMY"});
     let priced = message("ledger.TOKENS.a", priced.to_string());
     let priced = row(&priced);
-    assert_eq!((&priced["cost_given"], &priced["cost_usd"]), (&text("false"), &Expected::Priced));
+    assert_eq!((&priced["cost_given"], &priced["cost_usd"]), (&text("false"), &ExpectedValue::Priced));
     assert_eq!((&priced["usage_id_given"], &priced["date"]), (&text("true"), &text("2026-02-20")));
     let pricing = Pricing { tier: None, tokens_input: 1, tokens_output: 2 };
     let rate = |text| Decimal::parse(text).expect("a number");
@@ -108,7 +108,7 @@ fn a_use_of_a_tool_without_a_time_has_the_servers_rounded_as_postgresql_does() {
     let row = row(&usage);
     assert_eq!(row["created_at"], text("2026-02-20 17:47:14.568123+00"));
     assert_eq!((&row["agent_id"], &row["cost_usd"]), (&text(&id.to_lowercase()), &number("0.000001")));
-    assert_eq!((&row["venture_id"], &row["tokens_consumed"]), (&Expected::Venture(None), &text("0")));
+    assert_eq!((&row["venture_id"], &row["tokens_consumed"]), (&ExpectedValue::Venture(None), &text("0")));
     assert_eq!(moment_of_ns(1_500_000_000).as_deref(), Some("1970-01-01 00:00:01.5"));
     assert_eq!(moment_of_ns(999_999_999).as_deref(), Some("1970-01-01 00:00:01"));
 }
@@ -140,7 +140,7 @@ fn rules() -> Rules {
     Rules {
         agents: Agents::parse(include_str!("../../registry/agent_schema.yaml"), &[]).expect("shipped"),
         registry: Registry::parse(&[include_str!("../../registry/actions.yaml")]).expect("shipped"),
-        settings: Settings { writers, ..Settings::default() },
+        settings: RuleSettings { writers, ..RuleSettings::default() },
     }
 }
 
@@ -161,7 +161,7 @@ proptest! {
         let row = Row::of(&usage, 0, None).expect("good");
         prop_assert_eq!(&row.record_id, &judged.usage_id);
         prop_assert_eq!(&row.values[3], &text(&judged.date));
-        prop_assert_eq!(&row.values[8], &Expected::Text(judged.task_id.map(Cow::Owned)));
+        prop_assert_eq!(&row.values[8], &ExpectedValue::Text(judged.task_id.map(Cow::Owned)));
         prop_assert_eq!(&row.values[12], &number(judged.cost.given().expect("given").text()));
 
         let metric = json!({"metric_key": "venture_revenue_x_2026-02", "metric_value": value});
@@ -169,7 +169,7 @@ proptest! {
         let Verdict::Record(Record::Metric(judged)) = rules.judge(&metric) else { panic!("good") };
         let row = Row::of(&metric, 0, None).expect("good");
         prop_assert_eq!(&row.values[1], &number(judged.value.text()));
-        prop_assert_eq!(&row.values[2], &Expected::Text(judged.period.map(Cow::Owned)));
+        prop_assert_eq!(&row.values[2], &ExpectedValue::Text(judged.period.map(Cow::Owned)));
 
         let event = json!({
             "event_id": "SEC-RXY-CEO-1708451234567", "actor": "RXY-CEO", "action": "TASK_INTAKE", "outcome": "SUCCESS",

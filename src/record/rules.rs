@@ -10,12 +10,12 @@ use crate::record::writers::Writers;
 pub struct Rules {
     pub agents: Agents,
     pub registry: Registry,
-    pub settings: Settings,
+    pub settings: RuleSettings,
 }
 
 /// Limits and leniencies of the judging.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct RuleSettings {
     /// The largest payload, in bytes.
     pub record_bytes_max: usize,
     /// The deepest nesting of objects and arrays.
@@ -32,7 +32,7 @@ pub struct Settings {
     pub writers: Writers,
 }
 
-impl Default for Settings {
+impl Default for RuleSettings {
     fn default() -> Self {
         Self {
             record_bytes_max: 256 * 1024,

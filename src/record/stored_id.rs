@@ -14,13 +14,13 @@ const DIGITS: [usize; 2] = [8, 64];
 
 /// What tells an event from the others of its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
+pub struct ContentFingerprint {
     digest: Hash,
     /// The publisher's name for a message that does not say when it happened.
     pub(crate) message_id: Option<String>,
 }
 
-impl Fingerprint {
+impl ContentFingerprint {
     /// The SHA-256 of the payload. An event without a timestamp does not say when it happened, so each message is an event
     /// of its own: its message id follows the payload, or else the server's time, as `timestamp_text` has it.
     pub(crate) fn of(message: &Message, has_timestamp: bool) -> Self {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_id_ends_in_the_digits_of_the_payloads_hash_and_fits_its_column() {
-        let fingerprint = Fingerprint::of(&message("{}", 1, &[]), true);
+        let fingerprint = ContentFingerprint::of(&message("{}", 1, &[]), true);
         let digits = hex(&sha256(b"{}"));
         assert_eq!(fingerprint.ids("SEC-X-1"), [format!("SEC-X-1~{}", &digits[..8]), format!("SEC-X-1~{digits}")]);
         let [short, long] = fingerprint.ids(&"x".repeat(EVENT_ID_CHARS_MAX));
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn without_a_timestamp_each_message_is_another_event_unless_its_id_or_its_requeue_says_otherwise() {
-        let of = |time, headers: &[(&str, &str)]| Fingerprint::of(&message("{}", time, headers), false).digest;
+        let of = |time, headers: &[(&str, &str)]| ContentFingerprint::of(&message("{}", time, headers), false).digest;
         assert_ne!(of(1, &[]), of(2, &[]));
         assert_eq!(of(1, &[("Nats-Msg-Id", "a")]), of(2, &[("nats-msg-id", "a")]));
         assert_ne!(of(1, &[("Nats-Msg-Id", "a")]), of(1, &[("Nats-Msg-Id", "b")]));
@@ -90,7 +90,7 @@ mod tests {
             ("Nats-Msg-Id", "requeue-2"),
         ];
         assert_eq!(of(1, &[("Nats-Msg-Id", "a")]), of(3, &requeued_twice));
-        let twice = |time| Fingerprint::of(&message("{}", time, &[]), true);
+        let twice = |time| ContentFingerprint::of(&message("{}", time, &[]), true);
         assert_eq!(twice(1), twice(2), "one with a timestamp is the same whenever it comes");
     }
 }

@@ -74,7 +74,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
         advance(config, &stream_state, &lanes, span, &replayed).await?;
         replayed
     };
-    let report = Report { stream_state: &stream_state, span, replayed: &replayed, is_dry_run: arguments.dry_run };
+    let report = ReplayReport { stream_state: &stream_state, span, replayed: &replayed, is_dry_run: arguments.dry_run };
     if as_json {
         output::json(&report.to_json());
     } else {
@@ -148,14 +148,14 @@ fn stream_ns(option: &str, text: &str) -> Result<i64, Failure> {
 
 /// What became of the messages, and what the stream has no more.
 #[derive(Debug)]
-struct Report<'a> {
+struct ReplayReport<'a> {
     stream_state: &'a StreamState,
     span: Option<Span>,
     replayed: &'a Replayed,
     is_dry_run: bool,
 }
 
-impl Report<'_> {
+impl ReplayReport<'_> {
     fn expired(&self) -> Spans {
         self.span.map(|span| self.stream_state.expired(span)).unwrap_or_default()
     }

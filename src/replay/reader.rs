@@ -16,7 +16,7 @@ pub enum Wanted {
 
 /// Reads ranges of sequences in their order.
 #[derive(Debug)]
-pub struct Reader {
+pub struct MessageReader {
     api: Api,
     incarnation: Incarnation,
     wanted: Wanted,
@@ -37,7 +37,7 @@ pub struct Window {
 /// So many sequences are asked for at a time.
 const WINDOW: usize = 64;
 
-impl Reader {
+impl MessageReader {
     pub fn new(api: Api, incarnation: Incarnation, wanted: Wanted, spans: &Spans) -> Self {
         Self { api, incarnation, wanted, rest: spans.iter().collect() }
     }

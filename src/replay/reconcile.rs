@@ -16,8 +16,8 @@ use crate::postgres::connections::Connections;
 use crate::postgres::schema;
 use crate::record::sequences::Span;
 use crate::replay::command::engine::{Job, Replayed, Unfinished, until_told};
-use look::{Found, look};
-use report::Report;
+use look::{Reconciliation, look};
+use report::ReconcileReport;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ async fn reconcile(
     if let Some(proof) = &proof {
         coverage::keep(&custody, proof).await?;
     }
-    let report = Report { found: &found, proof, repaired: repaired.as_ref() };
+    let report = ReconcileReport { found: &found, proof, repaired: repaired.as_ref() };
     if as_json {
         output::json(&report.to_json());
     } else {
@@ -103,7 +103,7 @@ async fn repair(
     config: &Config,
     api: &Api,
     custody: &Connections,
-    found: &Found,
+    found: &Reconciliation,
     stop: &CancellationToken,
 ) -> Result<Replayed, Failure> {
     let job = Job {

@@ -1,7 +1,7 @@
 //! Stores archived files in a folder, or in any object store that a URL names. No other file uses the `object_store`
 //! crate.
 
-use crate::retention::removal::{ArchiveStore, Cause, RetentionError};
+use crate::retention::removal::{ArchiveStore, FailureCause, RetentionError};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -24,7 +24,7 @@ impl Archive {
     /// Credentials come from the environment.
     pub fn open(location: &str) -> Result<Self, RetentionError> {
         let refused =
-            |what: &dyn std::fmt::Display| RetentionError::new(Cause::Refused, format!("the archive: {what}"));
+            |what: &dyn std::fmt::Display| RetentionError::new(FailureCause::Refused, format!("the archive: {what}"));
         if !location.contains("://") {
             return Self::folder(std::path::Path::new(location));
         }
@@ -51,7 +51,7 @@ impl Archive {
     /// A folder is never made: where the disk is not mounted, it would be in the wrong place.
     fn folder(path: &std::path::Path) -> Result<Self, RetentionError> {
         let refused = |what: &dyn std::fmt::Display| {
-            RetentionError::new(Cause::Refused, format!("the archive {}: {what}", path.display()))
+            RetentionError::new(FailureCause::Refused, format!("the archive {}: {what}", path.display()))
         };
         let path = path.canonicalize().map_err(|error| refused(&error))?;
         let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| refused(&error))?.with_fsync(true);
@@ -61,17 +61,19 @@ impl Archive {
 
     fn path(&self, name: &str) -> Result<Path, RetentionError> {
         let path = Path::parse(format!("{}/{name}", self.prefix).trim_start_matches('/'));
-        path.map_err(|error| RetentionError::new(Cause::Failed, format!("the archive {}: {error}", self.location)))
+        path.map_err(|error| {
+            RetentionError::new(FailureCause::Failed, format!("the archive {}: {error}", self.location))
+        })
     }
 
     fn trouble(&self, name: &str, error: &object_store::Error) -> RetentionError {
         let cause = match error {
-            object_store::Error::NotFound { .. } => Cause::Damaged,
+            object_store::Error::NotFound { .. } => FailureCause::Damaged,
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Cause::Refused
+                FailureCause::Refused
             }
-            _ if self.is_folder => Cause::Failed,
-            _ => Cause::Away,
+            _ if self.is_folder => FailureCause::Failed,
+            _ => FailureCause::Away,
         };
         RetentionError::new(cause, format!("the archive {}: {name}: {error}", self.location))
     }
@@ -94,7 +96,7 @@ impl ArchiveStore for Archive {
         if found.meta.size != bytes as u64 {
             let what =
                 format!("the archive {}: {name}: {} bytes, and {bytes} are expected", self.location, found.meta.size);
-            return Err(RetentionError::new(Cause::Damaged, what));
+            return Err(RetentionError::new(FailureCause::Damaged, what));
         }
         let content = found.bytes().await.map_err(|error| self.trouble(name, &error))?;
         Ok(content.into())

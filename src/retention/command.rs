@@ -1,7 +1,7 @@
 //! `ledgerd retention`: archives expired rows, reads the archive back, records one audit event, and removes the rows.
 
 use crate::command::own_events::OwnEvent;
-use crate::command::progress::Progress;
+use crate::command::progress::ProgressLine;
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::ingest::store::Ledger;
@@ -10,8 +10,10 @@ use crate::record::own_streams::EXPORTS;
 use crate::retention::archive::Archive;
 use crate::retention::erase;
 use crate::retention::file::Perishable;
-use crate::retention::queries::{Session, Survey};
-use crate::retention::removal::{AuditTrail, Cause, Export, ExportRecords as _, Exported, Removed, RetentionError};
+use crate::retention::queries::{RetentionSession, Survey};
+use crate::retention::removal::{
+    AuditTrail, Export, ExportRecords as _, Exported, FailureCause, Removed, RetentionError,
+};
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
@@ -36,9 +38,9 @@ enum Command {
 impl From<RetentionError> for Failure {
     fn from(trouble: RetentionError) -> Self {
         let exit = match trouble.cause {
-            Cause::Away => Exit::Unavailable,
-            Cause::Refused => Exit::Configuration,
-            Cause::Damaged | Cause::Failed => Exit::Failed,
+            FailureCause::Away => Exit::Unavailable,
+            FailureCause::Refused => Exit::Configuration,
+            FailureCause::Damaged | FailureCause::Failed => Exit::Failed,
         };
         Failure::new(exit, trouble)
     }
@@ -50,7 +52,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     }
     // One connection removes, the other records.
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
-    let mut report = Report { as_json, ..Report::default() };
+    let mut report = RetentionReport { as_json, ..RetentionReport::default() };
     let done = if arguments.dry_run {
         survey(config, &ledger, &mut report).await
     } else {
@@ -66,8 +68,8 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     done
 }
 
-async fn survey(config: &Config, ledger: &Ledger, report: &mut Report) -> Result<(), Failure> {
-    let mut session = Session::look(ledger.connections()).await?;
+async fn survey(config: &Config, ledger: &Ledger, report: &mut RetentionReport) -> Result<(), Failure> {
+    let mut session = RetentionSession::look(ledger.connections()).await?;
     for entered in session.unsettled().await? {
         report.would_go_on(&entered);
     }
@@ -78,15 +80,20 @@ async fn survey(config: &Config, ledger: &Ledger, report: &mut Report) -> Result
     Ok(())
 }
 
-async fn archive(config: &Config, ledger: &Ledger, location: &str, report: &mut Report) -> Result<(), Failure> {
+async fn archive(
+    config: &Config,
+    ledger: &Ledger,
+    location: &str,
+    report: &mut RetentionReport,
+) -> Result<(), Failure> {
     let archive = Archive::open(location)?;
-    let mut session = Session::open(ledger.connections()).await?;
+    let mut session = RetentionSession::open(ledger.connections()).await?;
     erase::record_what_is_unrecorded(&mut session, ledger).await?;
     for entered in session.unsettled().await? {
         finish_an_earlier_run(&mut session, ledger, entered, report).await?;
     }
     let name = session.ledger().await?;
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     for table in Perishable::ALL {
         let cutoff = session.cutoff(config.retention.days(table)).await?;
         loop {
@@ -111,10 +118,10 @@ async fn archive(config: &Config, ledger: &Ledger, location: &str, report: &mut 
 
 /// An export that was entered, and whose rows are still there, or some of them.
 async fn finish_an_earlier_run(
-    session: &mut Session<'_>,
+    session: &mut RetentionSession<'_>,
     ledger: &Ledger,
     entered: Export,
-    report: &mut Report,
+    report: &mut RetentionReport,
 ) -> Result<(), Failure> {
     let verified = match Archive::open(&entered.place.location) {
         Ok(archive) => Exported::resume(entered.clone()).verify(&archive).await,
@@ -126,7 +133,7 @@ async fn finish_an_earlier_run(
             Ok(())
         }
         // Its rows are where they were, and are exported again.
-        Err(trouble) if trouble.cause == Cause::Damaged => {
+        Err(trouble) if trouble.cause == FailureCause::Damaged => {
             session.give_up(&entered).await?;
             report.given_up(&entered, &trouble);
             Ok(())
@@ -160,13 +167,13 @@ impl AuditTrail for OwnAuditTrail<'_> {
 
 /// What was done, or would be.
 #[derive(Debug, Default)]
-struct Report {
+struct RetentionReport {
     as_json: bool,
     lines: Vec<String>,
     values: Vec<Value>,
 }
 
-impl Report {
+impl RetentionReport {
     fn add(&mut self, line: String, value: Value) {
         self.lines.push(line);
         self.values.push(value);

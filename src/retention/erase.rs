@@ -6,9 +6,9 @@ use crate::config::Config;
 use crate::ingest::lifecycle::Remedy;
 use crate::ingest::store::Ledger;
 use crate::record::own_streams::ERASURES;
-use crate::retention::erasure::{Authorization, Erased};
-use crate::retention::queries::Session;
-use crate::retention::removal::{Cause, RetentionError};
+use crate::retention::erasure::{Authorization, Erasure};
+use crate::retention::queries::RetentionSession;
+use crate::retention::removal::{FailureCause, RetentionError};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -27,8 +27,11 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
     let connections = ledger.connections();
-    let mut session =
-        if arguments.dry_run { Session::look(connections).await? } else { Session::open(connections).await? };
+    let mut session = if arguments.dry_run {
+        RetentionSession::look(connections).await?
+    } else {
+        RetentionSession::open(connections).await?
+    };
     let authorization = session.authorization(&arguments.authorized_by).await?;
     let before = session.erased(&authorization.event_id).await?;
     if before.is_none() {
@@ -53,7 +56,10 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 }
 
 /// Records the authorised deletions that a killed command carried out and did not record.
-pub(crate) async fn record_what_is_unrecorded(session: &mut Session<'_>, ledger: &Ledger) -> Result<(), Failure> {
+pub(crate) async fn record_what_is_unrecorded(
+    session: &mut RetentionSession<'_>,
+    ledger: &Ledger,
+) -> Result<(), Failure> {
     for erased in session.unrecorded_erasures().await? {
         let event = OwnEvent {
             sequence: erased.id,
@@ -73,7 +79,7 @@ pub(crate) async fn record_once(ledger: &Ledger, stream: &str, event: OwnEvent) 
     match own_events::record(ledger, stream, vec![event]).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            let cause = if error.remedy == Remedy::Retry { Cause::Away } else { Cause::Failed };
+            let cause = if error.remedy == Remedy::Retry { FailureCause::Away } else { FailureCause::Failed };
             Err(RetentionError::new(
                 cause,
                 format!("the audit event {event_id} is not recorded yet: {error}; run this again"),
@@ -82,7 +88,7 @@ pub(crate) async fn record_once(ledger: &Ledger, stream: &str, event: OwnEvent) 
     }
 }
 
-fn say_what_would_be(authorization: &Authorization, before: Option<&Erased>, as_json: bool) {
+fn say_what_would_be(authorization: &Authorization, before: Option<&Erasure>, as_json: bool) {
     let Authorization { event_id, table, ids, reason } = authorization;
     if as_json {
         output::json(&json!({
@@ -101,7 +107,7 @@ fn say_what_would_be(authorization: &Authorization, before: Option<&Erased>, as_
     }
 }
 
-fn say(authorization: &Authorization, erased: &Erased, is_new: bool, as_json: bool) {
+fn say(authorization: &Authorization, erased: &Erasure, is_new: bool, as_json: bool) {
     let Authorization { event_id, table, ids, reason } = authorization;
     if as_json {
         output::json(&json!({

@@ -1,8 +1,8 @@
 //! Erases records of a permanent table that an audit event of the Architect names. One transaction covers the row, its
 //! bytes in custody, and what is entered about both. The database itself checks the authorisation (migration 7).
 
-use crate::retention::queries::{Session, begin, bounded, commit};
-use crate::retention::removal::{Cause, RetentionError};
+use crate::retention::queries::{RetentionSession, begin, bounded, commit};
+use crate::retention::removal::{FailureCause, RetentionError};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
@@ -46,7 +46,7 @@ struct Details {
 
 /// An authorisation that was carried out.
 #[derive(Clone, Debug)]
-pub struct Erased {
+pub struct Erasure {
     pub id: i64,
     pub table: String,
     pub authorized_by: String,
@@ -59,13 +59,13 @@ pub struct Erased {
 
 type ErasedRow = (i64, String, String, i64, String, i64);
 
-impl From<ErasedRow> for Erased {
+impl From<ErasedRow> for Erasure {
     fn from((id, table, authorized_by, rows, event_id, erased_at_us): ErasedRow) -> Self {
         Self { id, table, authorized_by, rows, event_id, erased_at_us }
     }
 }
 
-impl Session<'_> {
+impl RetentionSession<'_> {
     /// Finds the Architect's word, and reads what it says.
     pub async fn authorization(&mut self, event_id: &str) -> Result<Authorization, RetentionError> {
         let asking = sqlx::query_as::<_, (String, String, String, Option<String>)>(
@@ -73,7 +73,8 @@ impl Session<'_> {
         );
         let asking = asking.bind(event_id).fetch_optional(self.connection());
         let found = bounded("looking for the authorising event", asking).await?;
-        let no = |what: &str| RetentionError::new(Cause::Failed, format!("{event_id} authorises nothing: {what}"));
+        let no =
+            |what: &str| RetentionError::new(FailureCause::Failed, format!("{event_id} authorises nothing: {what}"));
         let (actor, action, outcome, details) = found.ok_or_else(|| no("there is no such audit event"))?;
         if (actor.as_str(), action.as_str(), outcome.as_str()) != ("ARCHITECT", "DELETION_AUTHORIZED", "APPROVED") {
             return Err(no(&format!(
@@ -103,7 +104,7 @@ impl Session<'_> {
     }
 
     /// Whether an authorisation was carried out already.
-    pub async fn erased(&mut self, authorized_by: &str) -> Result<Option<Erased>, RetentionError> {
+    pub async fn erased(&mut self, authorized_by: &str) -> Result<Option<Erasure>, RetentionError> {
         let asking = sqlx::query_as::<_, ErasedRow>(
             "select id, table_name, authorized_by, row_count, event_id, (extract(epoch from erased_at) * 1000000)::bigint
             from ledger.erasure
@@ -111,11 +112,11 @@ impl Session<'_> {
         );
         let found =
             bounded("looking for an erasure", asking.bind(authorized_by).fetch_optional(self.connection())).await?;
-        Ok(found.map(Erased::from))
+        Ok(found.map(Erasure::from))
     }
 
     /// The erasures that no audit event records yet.
-    pub async fn unrecorded_erasures(&mut self) -> Result<Vec<Erased>, RetentionError> {
+    pub async fn unrecorded_erasures(&mut self) -> Result<Vec<Erasure>, RetentionError> {
         let asking = sqlx::query_as::<_, ErasedRow>(
             "select id, table_name, authorized_by, row_count, event_id, (extract(epoch from erased_at) * 1000000)::bigint
             from ledger.erasure
@@ -123,17 +124,17 @@ impl Session<'_> {
             order by id",
         );
         let found = bounded("looking for erasures", asking.fetch_all(self.connection())).await?;
-        Ok(found.into_iter().map(Erased::from).collect())
+        Ok(found.into_iter().map(Erasure::from).collect())
     }
 
     /// Erases exactly what is named, all of it or nothing.
-    pub async fn erase(&mut self, authorization: &Authorization) -> Result<Erased, RetentionError> {
+    pub async fn erase(&mut self, authorization: &Authorization) -> Result<Erasure, RetentionError> {
         begin(self.connection()).await?;
         let erased = bounded("erasing", erase(self.connection(), authorization)).await?;
         let rows = usize::try_from(erased.rows);
         if rows != Ok(authorization.ids.len()) {
             let what = format!("{} of {} records were there: nothing is erased", erased.rows, authorization.ids.len());
-            return Err(RetentionError::new(Cause::Failed, what));
+            return Err(RetentionError::new(FailureCause::Failed, what));
         }
         commit(self.connection()).await?;
         Ok(erased)
@@ -152,7 +153,7 @@ async fn keep_writers_out(connection: &mut PgConnection, table: Permanent) -> Re
     sqlx::raw_sql(lock).execute(connection).await.map(drop)
 }
 
-async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> Result<Erased, sqlx::Error> {
+async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> Result<Erasure, sqlx::Error> {
     keep_writers_out(&mut *connection, authorization.table).await?;
     let erased: ErasedRow = sqlx::query_as(
         "insert into ledger.erasure (table_name, authorized_by, row_count, event_id)
@@ -164,7 +165,7 @@ async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> 
     .bind(i64::try_from(authorization.ids.len()).unwrap_or(i64::MAX))
     .fetch_one(&mut *connection)
     .await?;
-    let mut erased = Erased::from(erased);
+    let mut erased = Erasure::from(erased);
     let (entering, deleting) = match authorization.table {
         Permanent::AuditEvents => (
             "insert into ledger.removal (table_name, row_key, erasure_id, leaf_index)
@@ -201,7 +202,7 @@ async fn erase(connection: &mut PgConnection, authorization: &Authorization) -> 
 /// Enters what the leaves of the records and of their duplicates need once their bytes are gone.
 async fn keep_hashes(
     connection: &mut PgConnection,
-    erased: &Erased,
+    erased: &Erasure,
     authorization: &Authorization,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -222,7 +223,7 @@ async fn keep_hashes(
 }
 
 /// Takes the bytes out of the batches, and leaves their neighbours as they are.
-async fn give_bytes_up(connection: &mut PgConnection, erased: &Erased) -> Result<(), sqlx::Error> {
+async fn give_bytes_up(connection: &mut PgConnection, erased: &Erasure) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update ledger.batch
         set payloads = ledger.without(payloads, gone.places), headers = ledger.without(headers, gone.places),

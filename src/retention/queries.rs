@@ -5,7 +5,7 @@ use crate::postgres::connections::{Connections, Lease};
 use crate::postgres::remedy::DatabaseError;
 use crate::record::digest::sha256;
 use crate::retention::file::{Contents, Intact, Packed, Packer, Perishable, ROWS_MAX};
-use crate::retention::removal::{ArchivedFiles, Cause, Export, ExportRecords, RetentionError};
+use crate::retention::removal::{ArchivedFiles, Export, ExportRecords, FailureCause, RetentionError};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, Row as _};
@@ -32,9 +32,9 @@ const LOCK: (i32, i32) = (0x6c65_6467, 7);
 impl From<DatabaseError> for RetentionError {
     fn from(error: DatabaseError) -> Self {
         let cause = match (error.is_refusal(), error.is_absence()) {
-            (true, _) => Cause::Refused,
-            (_, true) => Cause::Away,
-            _ => Cause::Failed,
+            (true, _) => FailureCause::Refused,
+            (_, true) => FailureCause::Away,
+            _ => FailureCause::Failed,
         };
         RetentionError::new(cause, format!("PostgreSQL: {error}"))
     }
@@ -42,7 +42,7 @@ impl From<DatabaseError> for RetentionError {
 
 /// A connection that alone removes rows, for as long as it is open.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct RetentionSession<'a> {
     lease: Lease<'a>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn bounded<T>(
     }
 }
 
-impl<'a> Session<'a> {
+impl<'a> RetentionSession<'a> {
     /// Opens a session for looking.
     pub async fn look(connections: &'a Connections) -> Result<Self, RetentionError> {
         let mut lease = connections.lease().await?;
@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
         if is_alone {
             return Ok(session);
         }
-        Err(RetentionError::new(Cause::Failed, "another `ledgerd retention` is at work on this database"))
+        Err(RetentionError::new(FailureCause::Failed, "another `ledgerd retention` is at work on this database"))
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         let first =
             sqlx::query_scalar("select left(encode(leaf_hashes[1], 'hex'), 16) from ledger.batch where first_leaf = 0");
         let found: Option<String> = bounded("reading the first leaf", first.fetch_optional(self.connection())).await?;
-        found.ok_or_else(|| RetentionError::new(Cause::Refused, "the ledger is empty: run `ledgerd migrate`"))
+        found.ok_or_else(|| RetentionError::new(FailureCause::Refused, "the ledger is empty: run `ledgerd migrate`"))
     }
 
     /// The UTC day, `YYYY-MM-DD`, that is so many days ago.
@@ -221,7 +221,7 @@ fn entered(row: &PgRow) -> Result<Export, sqlx::Error> {
     })
 }
 
-impl ExportRecords for Session<'_> {
+impl ExportRecords for RetentionSession<'_> {
     async fn enter(&mut self, place: &ArchivedFiles, contents: &Contents) -> Result<Export, RetentionError> {
         let entering = sqlx::query_as(
             "insert into ledger.export
@@ -251,8 +251,9 @@ impl ExportRecords for Session<'_> {
     }
 
     async fn remove(&mut self, entered: &Export, rows: &Intact) -> Result<i64, RetentionError> {
-        let failed =
-            |what: &dyn std::fmt::Display| RetentionError::new(Cause::Failed, format!("export {}: {what}", entered.id));
+        let failed = |what: &dyn std::fmt::Display| {
+            RetentionError::new(FailureCause::Failed, format!("export {}: {what}", entered.id))
+        };
         begin(self.connection()).await?;
         let mut lines = rows.lines();
         let mut expected = 0;

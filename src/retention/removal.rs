@@ -1,11 +1,11 @@
-//! Removes expired rows. An export has one type per state: `Exported → Verified → Recorded → Removed`.
+//! Removes expired rows. An export has one type per state: `Exported → VerifiedExport → Recorded → Removed`.
 //!
 //! Only what was read back from the archive and found intact can be recorded, and only what is recorded can be removed.
 //! So the dangerous mistakes do not compile. The first block does: the names of the others are real.
 //!
 //! ```
 //! use ledgerd::retention::file::Intact;
-//! use ledgerd::retention::removal::{Export, ExportRecords, Exported, Recorded, Verified};
+//! use ledgerd::retention::removal::{Export, ExportRecords, Exported, Recorded, VerifiedExport};
 //! ```
 //! ```compile_fail
 //! # use ledgerd::retention::removal::{ExportRecords, Exported};
@@ -14,8 +14,8 @@
 //! }
 //! ```
 //! ```compile_fail
-//! # use ledgerd::retention::removal::{ExportRecords, Verified};
-//! async fn unrecorded<B: ExportRecords>(verified: Verified, exports: &mut B) {
+//! # use ledgerd::retention::removal::{ExportRecords, VerifiedExport};
+//! async fn unrecorded<B: ExportRecords>(verified: VerifiedExport, exports: &mut B) {
 //!     verified.remove(exports).await; // nor has a verified one
 //! }
 //! ```
@@ -37,7 +37,7 @@ use std::future::Future;
 
 /// Why it does not go on, and so who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum FailureCause {
     /// A server is away: the next run may succeed.
     Away,
     /// A setting, a credential or a privilege is wrong.
@@ -51,13 +51,13 @@ pub enum Cause {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct RetentionError {
-    pub cause: Cause,
+    pub cause: FailureCause,
     what: String,
 }
 
 impl RetentionError {
     /// Says what went wrong.
-    pub fn new(cause: Cause, what: impl fmt::Display) -> Self {
+    pub fn new(cause: FailureCause, what: impl fmt::Display) -> Self {
         Self { cause, what: what.to_string() }
     }
 }
@@ -69,7 +69,7 @@ pub trait ArchiveStore {
     /// Keeps a file durably under this name, in the place of any other.
     fn keep(&self, name: &str, bytes: Vec<u8>) -> impl Future<Output = Result<(), RetentionError>>;
 
-    /// Reads a file of this many bytes. One that is not there or has another size is [`Cause::Damaged`].
+    /// Reads a file of this many bytes. One that is not there or has another size is [`FailureCause::Damaged`].
     fn fetch(&self, name: &str, bytes: usize) -> impl Future<Output = Result<Vec<u8>, RetentionError>>;
 }
 
@@ -130,7 +130,7 @@ pub struct Exported {
 
 /// Read back from the archive, and whole.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedExport {
     place: ArchivedFiles,
     contents: Contents,
     entered: Option<Export>,
@@ -166,7 +166,7 @@ impl Exported {
             // A run that was killed may have brought it already. Any other bytes under this name are no such file.
             let found = match archive.fetch(name, bytes.len()).await {
                 Ok(found) => found == bytes,
-                Err(trouble) if trouble.cause == Cause::Damaged => false,
+                Err(trouble) if trouble.cause == FailureCause::Damaged => false,
                 Err(trouble) => return Err(trouble),
             };
             if !found {
@@ -182,10 +182,10 @@ impl Exported {
     }
 
     /// Reads it back: the bytes, their hashes, each row.
-    pub async fn verify<S: ArchiveStore>(self, archive: &S) -> Result<Verified, RetentionError> {
+    pub async fn verify<S: ArchiveStore>(self, archive: &S) -> Result<VerifiedExport, RetentionError> {
         let Self { place, contents, entered } = self;
         let differs = |name: &str, why: &str| {
-            RetentionError::new(Cause::Damaged, format!("the archive {}: {name}: {why}", place.location))
+            RetentionError::new(FailureCause::Damaged, format!("the archive {}: {name}: {why}", place.location))
         };
         let size = usize::try_from(contents.file_bytes).map_err(|_| differs(&place.file, "its size is impossible"))?;
         let rows = contents.check(archive.fetch(&place.file, size).await?).map_err(|why| differs(&place.file, &why))?;
@@ -195,11 +195,11 @@ impl Exported {
         if sha256(&manifest) != place.manifest_sha256 {
             return Err(differs(&place.manifest, "its SHA-256 is another"));
         }
-        Ok(Verified { place, contents, entered, rows })
+        Ok(VerifiedExport { place, contents, entered, rows })
     }
 }
 
-impl Verified {
+impl VerifiedExport {
     /// Enters the export in the exports, and records the one audit event.
     pub async fn record<B: ExportRecords, J: AuditTrail>(
         self,
@@ -215,7 +215,7 @@ impl Verified {
             exports.give_up(&entered).await?;
             let what =
                 format!("the audit event {} was rejected: the next run exports the rows again", entered.event_id);
-            return Err(RetentionError::new(Cause::Failed, what));
+            return Err(RetentionError::new(FailureCause::Failed, what));
         }
         Ok(Recorded { entered, rows: self.rows })
     }

@@ -3,10 +3,10 @@
 use crate::record::leaf::Disposition;
 use crate::record::subject::lane_of;
 use crate::verify::findings::{Finding, Findings, shown};
-use crate::verify::stored::{Batch, Entry};
+use crate::verify::stored::{BatchRow, EntryRow};
 use std::collections::BTreeMap;
 
-impl Batch {
+impl BatchRow {
     /// How many entries it has: as many as most of its arrays have elements.
     pub fn unfolded(&self) -> usize {
         let mut votes: BTreeMap<usize, usize> = BTreeMap::new();
@@ -17,7 +17,7 @@ impl Batch {
     }
 
     /// Compares it with its entries.
-    pub(crate) fn check(&self, entries: &[Entry], findings: &mut Findings) {
+    pub(crate) fn check(&self, entries: &[EntryRow], findings: &mut Findings) {
         let mut differ =
             |field: &str, says: String| findings.add(Finding::new("ledger.batch", self.first_leaf, field, says));
         let unfolded = self.unfolded();
@@ -33,9 +33,9 @@ impl Batch {
         if let Some(pair) = entries.windows(2).find(|pair| pair[0].sequence >= pair[1].sequence) {
             differ("sequences", format!("do not ascend at leaf {}", pair[1].leaf_index));
         }
-        let count = |is: fn(&Entry) -> bool| i64::try_from(entries.iter().filter(|entry| is(entry)).count()).ok();
+        let count = |is: fn(&EntryRow) -> bool| i64::try_from(entries.iter().filter(|entry| is(entry)).count()).ok();
         let row_ids = || entries.iter().filter_map(|entry| entry.row_id);
-        let sequence = |entry: Option<&Entry>| entry.map(|entry| entry.sequence);
+        let sequence = |entry: Option<&EntryRow>| entry.map(|entry| entry.sequence);
         let mut compare = |field: &str, says: Option<i64>, found: Option<i64>| {
             let number = |number: Option<i64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
             if says != found {

@@ -14,7 +14,7 @@ pub struct KnownRoot {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct KnownCheckpoint {
     pub origin: String,
     /// How many leaves it has.
     pub size: u64,
@@ -38,19 +38,19 @@ impl Signer {
     ///
     /// # Errors
     /// A sentence that says what is not as it must be.
-    pub fn open(&self, note: &str) -> Result<Checkpoint, String> {
+    pub fn open(&self, note: &str) -> Result<KnownCheckpoint, String> {
         let Some(key) = &self.0 else {
             // Only the first lines matter here; a text without signatures will do.
             let text = note.split_once("\n\n").map_or(note, |(text, _)| text);
             let said = tlog::checkpoint::Checkpoint::parse(&format!("{}\n", text.trim_end_matches('\n')));
-            return said.map(|said| Checkpoint::of(&said)).map_err(|error| error.to_string());
+            return said.map(|said| KnownCheckpoint::of(&said)).map_err(|error| error.to_string());
         };
         let signed = SignedCheckpoint::parse_in_any_epoch(note.as_bytes(), key).map_err(|error| error.to_string())?;
-        Ok(Checkpoint::of(signed.checkpoint()))
+        Ok(KnownCheckpoint::of(signed.checkpoint()))
     }
 }
 
-impl Checkpoint {
+impl KnownCheckpoint {
     fn of(said: &tlog::checkpoint::Checkpoint) -> Self {
         let head = said.head();
         Self { origin: said.origin().to_string(), size: head.size, root: head.root.to_vec() }
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn without_a_key_a_checkpoint_is_taken_at_its_word() {
         let text = format!("example.com/log\n17\n{ROOT}\n");
-        let expected = Checkpoint { origin: "example.com/log".to_owned(), size: 17, root: vec![7; 32] };
+        let expected = KnownCheckpoint { origin: "example.com/log".to_owned(), size: 17, root: vec![7; 32] };
         assert_eq!(Signer::UNKNOWN.open(&text), Ok(expected.clone()));
         let signed = Note::sign(&text, &key("example.com/log", 1)).expect("a note");
         assert_eq!(Signer::UNKNOWN.open(&signed.to_string()), Ok(expected));

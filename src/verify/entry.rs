@@ -14,7 +14,7 @@ use crate::verify::fingerprint::{Fingerprint, Key};
 use crate::verify::rates::Rates;
 use crate::verify::removal::{Authorities, Removal};
 use crate::verify::rows::{Charge, compare, table_name};
-use crate::verify::stored::{DeadLetter, Entry, Epoch, Epochs, Erased, Page, RowKey};
+use crate::verify::stored::{DeadLetterRow, EntryRow, EpochRow, Epochs, ErasureRow, Page, RowKey};
 use std::collections::BTreeMap;
 
 /// What every entry is looked at with.
@@ -68,7 +68,7 @@ impl Checked {
     }
 
     /// Looks at some entries of a page.
-    pub fn take(&mut self, entries: &[Entry], page: &Page, background: &Background) {
+    pub fn take(&mut self, entries: &[EntryRow], page: &Page, background: &Background) {
         for entry in entries {
             self.leaves.push((entry.leaf_index, entry.leaf_hash.whole()));
             let payload_sha256 = match (&entry.payload, &entry.erased) {
@@ -102,7 +102,7 @@ impl Checked {
 }
 
 struct Looking<'a> {
-    entry: &'a Entry,
+    entry: &'a EntryRow,
     /// Of its bytes, or what is kept of them.
     payload_sha256: Option<Hash>,
     page: &'a Page,
@@ -145,7 +145,7 @@ impl Looking<'_> {
     }
 
     /// The message as it came; nothing where its bytes are not kept here.
-    fn message(&self, epoch: &Epoch) -> Option<Message> {
+    fn message(&self, epoch: &EpochRow) -> Option<Message> {
         Some(Message {
             incarnation: epoch.incarnation.clone(),
             sequence: self.entry.sequence,
@@ -179,7 +179,7 @@ impl Looking<'_> {
     }
 
     /// Bytes that were given up by the authority of the Architect.
-    fn look_at_erasure(&mut self, erased: &Erased) {
+    fn look_at_erasure(&mut self, erased: &ErasureRow) {
         let entry = self.entry;
         let table = entry.table.map_or("no table", table_name);
         let key = entry.record_id.clone().unwrap_or_default();
@@ -196,7 +196,7 @@ impl Looking<'_> {
         }
     }
 
-    fn look_at_leaf(&mut self, epoch: &Epoch, disposition: Disposition) {
+    fn look_at_leaf(&mut self, epoch: &EpochRow, disposition: Disposition) {
         let entry = self.entry;
         let of_epoch = self.into.epochs.entry(entry.epoch).or_default();
         of_epoch.entries += 1;
@@ -245,7 +245,12 @@ impl Looking<'_> {
     }
 
     /// The hash of the entry's leaf, or of what it would be with another epoch, disposition or record id.
-    fn leaf(&self, epoch: Option<&Epoch>, disposition: Option<Disposition>, record_id: Option<&str>) -> Option<Hash> {
+    fn leaf(
+        &self,
+        epoch: Option<&EpochRow>,
+        disposition: Option<Disposition>,
+        record_id: Option<&str>,
+    ) -> Option<Hash> {
         let entry = self.entry;
         let own = self.background.epochs.get(&entry.epoch);
         let epoch = epoch.or(own)?;
@@ -279,7 +284,7 @@ impl Looking<'_> {
         Some(leaf.hash())
     }
 
-    fn look_at_dead_letter(&mut self, epoch: &Epoch) {
+    fn look_at_dead_letter(&mut self, epoch: &EpochRow) {
         let entry = self.entry;
         let Some(letter) = &entry.dead_letter else {
             return self.differ_in_dead_letter("leaf_index", "is missing, and the entry was rejected");
@@ -407,11 +412,11 @@ impl Looking<'_> {
 }
 
 /// A removal names the leaf of the record; duplicates of the record are removed with it.
-fn is_leaf_of(removal: &Removal, entry: &Entry) -> bool {
+fn is_leaf_of(removal: &Removal, entry: &EntryRow) -> bool {
     removal.leaf_index == Some(entry.leaf_index) || entry.was(Disposition::Duplicate)
 }
 
-fn rejection(letter: &DeadLetter) -> Option<Rejection> {
+fn rejection(letter: &DeadLetterRow) -> Option<Rejection> {
     let rejection = Rejection::new(Reason::of_code(&letter.reason)?, &letter.detail);
     (rejection.detail() == letter.detail).then_some(rejection)
 }

@@ -19,7 +19,7 @@ pub struct Removal {
 
 /// An audit event as custody has it: recorded, with its bytes.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct RemovalEvent {
     /// The subject it came on.
     pub subject: String,
     /// Its bytes.
@@ -36,9 +36,9 @@ pub struct Named {
     pub removals: i64,
     pub row: Value,
     /// The event that records it: the one of its number in the stream of its kind, where nobody but this program writes.
-    pub record: Option<Event>,
+    pub record: Option<RemovalEvent>,
     /// The event that authorised it; an export needs none.
-    pub authorisation: Option<Event>,
+    pub authorisation: Option<RemovalEvent>,
 }
 
 /// A column of an export, and what its event calls it.
@@ -191,7 +191,7 @@ fn erasure(named: &Named) -> Entitlement {
     Ok(Entitled { table: named.table.clone(), keys: Some(keys.unwrap_or_default()) })
 }
 
-fn said(event: Option<&Event>, action: &str) -> Result<Value, String> {
+fn said(event: Option<&RemovalEvent>, action: &str) -> Result<Value, String> {
     let event = event.ok_or_else(|| format!("its {action} event does not stand in the ledger"))?;
     let said: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
     if said["action"] == action { Ok(said) } else { Err(format!("the event that it names is no {action}")) }
@@ -202,9 +202,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn event(actor: &str, action: &str, details: &Value) -> Event {
+    fn event(actor: &str, action: &str, details: &Value) -> RemovalEvent {
         let event = json!({"actor": actor, "action": action, "outcome": "APPROVED", "details": details});
-        Event { subject: format!("ledger.SYS.{actor}"), payload: event.to_string().into() }
+        RemovalEvent { subject: format!("ledger.SYS.{actor}"), payload: event.to_string().into() }
     }
 
     fn erasure_by(actor: &str) -> Named {

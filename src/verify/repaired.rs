@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::record::agents::Agents;
     use crate::record::registry::Registry;
-    use crate::record::rules::{Rules, Settings};
+    use crate::record::rules::{RuleSettings, Rules};
     use crate::record::verdict::Verdict;
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
             agents: Agents::parse(include_str!("../../registry/agent_schema.yaml"), &["ARCHITECT".to_owned()])
                 .expect("shipped"),
             registry: Registry::parse(&[include_str!("../../registry/actions.yaml")]).expect("shipped"),
-            settings: Settings::default(),
+            settings: RuleSettings::default(),
         };
         for text in [None, Some("{\"n\":1e999}".to_owned()), Some("x".repeat(1 << 20))] {
             let repaired = Repaired {

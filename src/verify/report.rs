@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct VerifyReport {
     /// Entries that were looked at.
     pub leaves: u64,
     /// The root of the tree, in hexadecimal.
@@ -28,7 +28,7 @@ pub struct Report {
     pub remarks: Vec<String>,
 }
 
-impl Report {
+impl VerifyReport {
     /// Takes over what was found of all entries.
     pub fn take(&mut self, checked: Checked, epochs: &Epochs) {
         for (number, epoch) in &checked.epochs {

@@ -14,14 +14,14 @@ pub struct Resolution {
     /// Its columns, as JSON, with `replacement_sha256` for the bytes; nothing where there is no row.
     pub row: Option<Value>,
     /// The event that records it; nothing where there is none (yet).
-    pub event: Option<Event>,
+    pub event: Option<DecisionEvent>,
     /// Custody has its message, and not where the row says.
     pub is_elsewhere: bool,
 }
 
 /// The event of a decision.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct DecisionEvent {
     /// Its bytes; nothing where they were erased by authority.
     pub payload: Option<Vec<u8>>,
 }
@@ -88,7 +88,7 @@ mod tests {
         })
     }
 
-    fn event() -> Event {
+    fn event() -> DecisionEvent {
         let event = json!({
             "event_id": "E", "action": "DEAD_LETTER_REQUEUED", "timestamp": "2026-02-20T17:47:14.5Z",
             "details": {
@@ -96,10 +96,10 @@ mod tests {
                 "stream_created_ns": "1771609634568000001", "after_sequence": 9, "message_id": "requeue-1",
             },
         });
-        Event { payload: Some(event.to_string().into()) }
+        DecisionEvent { payload: Some(event.to_string().into()) }
     }
 
-    fn found(row: Option<Value>, event: Option<Event>, is_elsewhere: bool) -> (Vec<i64>, Vec<String>) {
+    fn found(row: Option<Value>, event: Option<DecisionEvent>, is_elsewhere: bool) -> (Vec<i64>, Vec<String>) {
         let mut findings = Findings::default();
         let unrecorded = compare(&[Resolution { id: 3, row, event, is_elsewhere }], &mut findings);
         (unrecorded, findings.listed().iter().map(|finding| finding.field.clone()).collect())
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_decision_is_what_its_event_says_in_every_column() {
         assert_eq!(found(Some(row()), Some(event()), false), (vec![], vec![]));
-        assert_eq!(found(Some(row()), Some(Event { payload: None }), false), (vec![], vec![]));
+        assert_eq!(found(Some(row()), Some(DecisionEvent { payload: None }), false), (vec![], vec![]));
         for (column, named) in [
             ("leaf_index", "leaf_index"),
             ("round", "round"),

@@ -1,7 +1,7 @@
 //! Compares a row with the record that produced it, column by column, each by its meaning.
 
 use crate::record::decimal::Decimal;
-use crate::record::row::{Expected, Pricing, Row, Said, columns, home};
+use crate::record::row::{ExpectedValue, Pricing, RecordFacts, Row, columns, home};
 use crate::record::subject::Table;
 use crate::verify::findings::{Finding, shown};
 use crate::verify::rates::Rates;
@@ -28,15 +28,15 @@ pub fn compare(
     let mut findings = Vec::new();
     for ((column, expected), found) in columns(table).iter().zip(&row.values).zip(found.iter()) {
         let wanted = match expected {
-            Expected::Text(wanted) if found == wanted.as_deref() => continue,
-            Expected::Number(wanted) if is_number(found, wanted.as_ref()) => continue,
-            Expected::Json(wanted) if is_json(found, wanted.as_ref()) => continue,
-            Expected::Venture(wanted) if is_venture(found, wanted.as_deref(), ventures) => continue,
-            Expected::Priced => continue,
-            Expected::Text(wanted) => shown(wanted.as_deref()),
-            Expected::Json(wanted) => shown(wanted.as_ref().map(|said| said.text)),
-            Expected::Venture(wanted) => shown(wanted.as_deref()),
-            Expected::Number(wanted) => wanted.as_ref().map_or_else(|| "null".to_owned(), ToString::to_string),
+            ExpectedValue::Text(wanted) if found == wanted.as_deref() => continue,
+            ExpectedValue::Number(wanted) if is_number(found, wanted.as_ref()) => continue,
+            ExpectedValue::Json(wanted) if is_json(found, wanted.as_ref()) => continue,
+            ExpectedValue::Venture(wanted) if is_venture(found, wanted.as_deref(), ventures) => continue,
+            ExpectedValue::Priced => continue,
+            ExpectedValue::Text(wanted) => shown(wanted.as_deref()),
+            ExpectedValue::Json(wanted) => shown(wanted.as_ref().map(|said| said.text)),
+            ExpectedValue::Venture(wanted) => shown(wanted.as_deref()),
+            ExpectedValue::Number(wanted) => wanted.as_ref().map_or_else(|| "null".to_owned(), ToString::to_string),
         };
         findings.push(Finding::new(name, key, column, format!("is {}, custody says {wanted}", shown(found))));
     }
@@ -54,7 +54,7 @@ fn is_number(found: Option<&str>, wanted: Option<&Decimal>) -> bool {
     }
 }
 
-fn is_json(found: Option<&str>, wanted: Option<&Said<'_>>) -> bool {
+fn is_json(found: Option<&str>, wanted: Option<&RecordFacts<'_>>) -> bool {
     match (found, wanted) {
         (None, None) => true,
         (Some(found), Some(wanted)) => wanted.is_said_by(found),

@@ -10,7 +10,7 @@ mod table_checks;
 mod time_range;
 
 pub use repair::{RepairContext, repair};
-pub use table_checks::Claimed;
+pub use table_checks::ClaimedRows;
 pub use time_range::{HashedEvent, hashed_events};
 
 use self::pages::PAGE_BATCHES;
@@ -22,8 +22,8 @@ use crate::verify::checkpoint::Signer;
 use crate::verify::entry::Background;
 use crate::verify::fingerprint::Key;
 use crate::verify::rates::{Rate, Rates};
-use crate::verify::removal::{Authorities, Event, Named};
-use crate::verify::stored::{Epoch, Epochs, Head};
+use crate::verify::removal::{Authorities, Named, RemovalEvent};
+use crate::verify::stored::{EpochRow, Epochs, HeadRow};
 use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -132,10 +132,10 @@ impl Snapshot {
     }
 
     /// The tree's head; nothing where its row is gone.
-    pub async fn head(&self) -> Result<Option<Head>, DatabaseError> {
+    pub async fn head(&self) -> Result<Option<HeadRow>, DatabaseError> {
         let query = "select size, root, frontier from ledger.tree_head order by only_row desc limit 1";
         let row = self.with(async |reader| answer(sqlx::query(query).fetch_optional(reader)).await).await?;
-        let read = |row: PgRow| Ok(Head { size: row.try_get(0)?, root: row.try_get(1)?, frontier: row.try_get(2)? });
+        let read = |row: PgRow| Ok(HeadRow { size: row.try_get(0)?, root: row.try_get(1)?, frontier: row.try_get(2)? });
         row.map(read).transpose().map_err(DatabaseError::new)
     }
 
@@ -164,7 +164,7 @@ impl Snapshot {
         let rows: Vec<(i32, String, i64, i32)> =
             self.with(async |reader| answer(sqlx::query_as(query).fetch_all(reader)).await).await?;
         let epoch = |(number, stream, created_ns, regressions): (i32, String, i64, i32)| {
-            (number, Epoch { incarnation: Incarnation { stream: Arc::from(stream), created_ns }, regressions })
+            (number, EpochRow { incarnation: Incarnation { stream: Arc::from(stream), created_ns }, regressions })
         };
         Ok(rows.into_iter().map(epoch).collect())
     }
@@ -186,9 +186,9 @@ impl Snapshot {
 
 /// All rates that usage may have been charged by.
 async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
-    type Found = (i64, String, String, Option<i64>, Option<i64>);
-    let rows: Vec<Found> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
-    let rate = |(id, key, value, created_at_us, published_ns): Found| {
+    type FoundRemovalRow = (i64, String, String, Option<i64>, Option<i64>);
+    let rows: Vec<FoundRemovalRow> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
+    let rate = |(id, key, value, created_at_us, published_ns): FoundRemovalRow| {
         let created_at_us = created_at_us.unwrap_or(i64::MAX);
         // As ledger.metric_moment has it.
         let published_ns = published_ns.unwrap_or_else(|| created_at_us.saturating_mul(1000));
@@ -235,7 +235,9 @@ fn named(table: &str, stream: &str, authorized_by: &str) -> String {
 fn read_named(row: &PgRow) -> Result<Named, sqlx::Error> {
     let event = |first: usize| {
         let subject: Option<String> = row.try_get(first)?;
-        subject.map(|subject| Ok::<_, sqlx::Error>(Event { subject, payload: row.try_get(first + 1)? })).transpose()
+        subject
+            .map(|subject| Ok::<_, sqlx::Error>(RemovalEvent { subject, payload: row.try_get(first + 1)? }))
+            .transpose()
     };
     Ok(Named {
         id: row.try_get(0)?,

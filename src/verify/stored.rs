@@ -12,7 +12,7 @@ use std::ops::{Deref, Range};
 
 /// A row of `ledger.epoch`.
 #[derive(Clone, Debug)]
-pub struct Epoch {
+pub struct EpochRow {
     /// Which incarnation of which stream.
     pub incarnation: Incarnation,
     /// How often it went back.
@@ -20,11 +20,11 @@ pub struct Epoch {
 }
 
 /// All of them, by their numbers.
-pub type Epochs = BTreeMap<i32, Epoch>;
+pub type Epochs = BTreeMap<i32, EpochRow>;
 
 /// A row of `ledger.dead_letter`.
 #[derive(Clone, Debug)]
-pub struct DeadLetter {
+pub struct DeadLetterRow {
     pub reason: String,
     pub detail: String,
     pub dlq_subject: String,
@@ -36,7 +36,7 @@ pub struct DeadLetter {
 
 /// A row of `ledger.erased`: what is kept of bytes that were given up.
 #[derive(Clone, Debug)]
-pub struct Erased {
+pub struct ErasureRow {
     pub erasure_id: i64,
     /// SHA-256 of the payload.
     pub payload_sha256: StoredHash,
@@ -46,7 +46,7 @@ pub struct Erased {
 
 /// An entry of custody, with the dead letter of its leaf.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct EntryRow {
     pub leaf_index: i64,
     pub epoch: i32,
     /// Its sequence in the stream.
@@ -69,12 +69,12 @@ pub struct Entry {
     /// In microseconds since 1970; `None` for infinity.
     pub committed_at_us: Option<i64>,
     /// The dead letter of this leaf.
-    pub dead_letter: Option<DeadLetter>,
+    pub dead_letter: Option<DeadLetterRow>,
     /// What is kept of its bytes, which were given up.
-    pub erased: Option<Erased>,
+    pub erased: Option<ErasureRow>,
 }
 
-impl Entry {
+impl EntryRow {
     /// The key of the row that it names as a recorded entry of this table: a number, or for uses of tools the record's own id.
     pub fn row_key(&self, table: Table) -> Option<RowKey> {
         match (table, self.row_id) {
@@ -181,9 +181,9 @@ impl Values {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// In the order of their leaves.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<EntryRow>,
     /// The batches that they are of, each with where its first entry is among these.
-    pub batches: Vec<(Batch, usize)>,
+    pub batches: Vec<(BatchRow, usize)>,
     /// The rows that they name, by table and key.
     pub rows: HashMap<(Table, RowKey), Values>,
     /// What was removed of the rows that are not there, by table and key.
@@ -194,7 +194,7 @@ pub struct Page {
 
 /// `ledger.tree_head`.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct HeadRow {
     pub size: i64,
     pub root: Vec<u8>,
     /// The roots of the perfect subtrees.
@@ -203,7 +203,7 @@ pub struct Head {
 
 /// A row of `ledger.subtree`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subtree {
+pub struct SubtreeRow {
     pub level: i16,
     /// Its place in the level.
     pub index: i64,
@@ -212,7 +212,7 @@ pub struct Subtree {
 
 /// A row of `ledger.batch` without its elements.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct BatchRow {
     /// The leaf of its first entry.
     pub first_leaf: i64,
     /// How many entries it says that it has.

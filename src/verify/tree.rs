@@ -4,7 +4,7 @@
 use crate::record::digest::hex;
 use crate::verify::checkpoint::KnownRoot;
 use crate::verify::findings::{Finding, Findings};
-use crate::verify::stored::{Head, Subtree};
+use crate::verify::stored::{HeadRow, SubtreeRow};
 use std::collections::BTreeMap;
 use tlog::tree::{self, Frontier};
 
@@ -19,13 +19,13 @@ pub struct Stretch {
     /// Leaf indexes and their hashes, as they are stored, in their order; nothing where what is stored is no hash.
     pub leaves: Vec<(i64, Option<tree::Hash>)>,
     /// The stored subtrees whose last leaf is in the range.
-    pub subtrees: Vec<Subtree>,
+    pub subtrees: Vec<SubtreeRow>,
     /// The roots of trees whose last leaf is in the range.
     pub known_roots: Vec<KnownRoot>,
 }
 
 #[derive(Debug)]
-pub struct Tree {
+pub struct TreeCheck {
     frontier: Frontier,
     next: i64,
     /// From this leaf on, nothing above the leaves can be computed.
@@ -33,13 +33,13 @@ pub struct Tree {
     roots_checked: u64,
 }
 
-impl Default for Tree {
+impl Default for TreeCheck {
     fn default() -> Self {
         Self { frontier: Frontier::EMPTY, next: 0, broken_at: None, roots_checked: 0 }
     }
 }
 
-impl Tree {
+impl TreeCheck {
     /// How many known roots were compared.
     pub fn roots_checked(&self) -> u64 {
         self.roots_checked
@@ -117,8 +117,8 @@ impl Tree {
         }
     }
 
-    fn compare_subtrees(&self, completed: &[tree::Subtree], stored: &[Subtree], findings: &mut Findings) {
-        let mut stored: BTreeMap<(i16, i64), &Subtree> =
+    fn compare_subtrees(&self, completed: &[tree::Subtree], stored: &[SubtreeRow], findings: &mut Findings) {
+        let mut stored: BTreeMap<(i16, i64), &SubtreeRow> =
             stored.iter().map(|subtree| ((subtree.level, subtree.index), subtree)).collect();
         for subtree in completed {
             let id = name(subtree.level, subtree.index);
@@ -141,7 +141,7 @@ impl Tree {
     }
 
     /// Compares the head, and what lies beyond it.
-    pub fn finish(&self, head: Option<&Head>, beyond: &[KnownRoot], findings: &mut Findings) {
+    pub fn finish(&self, head: Option<&HeadRow>, beyond: &[KnownRoot], findings: &mut Findings) {
         if let Some(leaf) = self.broken_at {
             let says = format!("cannot be computed: from leaf {leaf} on, the tree has no known shape");
             findings.add(Finding::new("ledger.tree_head", "the one row", "root", says));

@@ -7,12 +7,12 @@ fn leaves() -> Vec<(i64, Vec<u8>)> {
     (0..LEAVES).map(|index| (index, sha256(&index.to_be_bytes()).to_vec())).collect()
 }
 
-fn grown(leaves: &[(i64, Vec<u8>)]) -> (Frontier, Vec<Subtree>) {
+fn grown(leaves: &[(i64, Vec<u8>)]) -> (Frontier, Vec<SubtreeRow>) {
     let (mut frontier, mut completed) = (Frontier::EMPTY, Vec::new());
     for (_, hash) in leaves {
         frontier.append(hash.as_slice().try_into().expect("32 bytes"), &mut completed);
     }
-    let stored = completed.iter().map(|it| Subtree { level: it.level, index: it.index, hash: it.hash.to_vec() });
+    let stored = completed.iter().map(|it| SubtreeRow { level: it.level, index: it.index, hash: it.hash.to_vec() });
     (frontier, stored.collect())
 }
 
@@ -26,16 +26,16 @@ fn size_of(known: &KnownRoot) -> i64 {
 }
 
 /// Checks leaves, subtrees and roots in ranges of a chunk, and says what was found.
-fn check(leaves: &[(i64, Vec<u8>)], stored: &[Subtree], roots: &[KnownRoot], head: Option<&Head>) -> Vec<String> {
+fn check(leaves: &[(i64, Vec<u8>)], stored: &[SubtreeRow], roots: &[KnownRoot], head: Option<&HeadRow>) -> Vec<String> {
     const CHUNK: i64 = 256;
-    let (mut tree, mut findings) = (Tree::default(), Findings::default());
+    let (mut tree, mut findings) = (TreeCheck::default(), Findings::default());
     tree.begin(roots, &mut findings);
     let end_of_all = leaves.last().map_or(0, |(index, _)| index + 1);
     let mut start = 0;
     while start < end_of_all {
         let end = (start + CHUNK).min(end_of_all);
         let here = |index: i64| index >= start && index < end;
-        let ends_here = |it: &&Subtree| {
+        let ends_here = |it: &&SubtreeRow| {
             let (from, to) = subtrees_ending_in(it.level, start, end);
             it.index >= from && it.index < to
         };
@@ -56,9 +56,9 @@ fn check(leaves: &[(i64, Vec<u8>)], stored: &[Subtree], roots: &[KnownRoot], hea
     findings.listed().iter().map(ToString::to_string).collect()
 }
 
-fn head() -> Head {
+fn head() -> HeadRow {
     let frontier = grown(&leaves()).0;
-    Head { size: LEAVES, root: frontier.root().to_vec(), frontier: frontier.to_bytes() }
+    HeadRow { size: LEAVES, root: frontier.root().to_vec(), frontier: frontier.to_bytes() }
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_good_tree_passes_with_every_known_root() {
     let roots: Vec<_> = [0, 1, 255, 256, 257, 512, 599, 600].map(known).into();
     assert_eq!(check(&leaves(), &grown(&leaves()).1, &roots, Some(&head())), Vec::<String>::new());
     assert_eq!(
-        check(&[], &[], &[], Some(&Head { size: 0, root: sha256(b"").to_vec(), frontier: Vec::new() })),
+        check(&[], &[], &[], Some(&HeadRow { size: 0, root: sha256(b"").to_vec(), frontier: Vec::new() })),
         Vec::<String>::new()
     );
 }
@@ -91,7 +91,7 @@ fn each_damage_is_named() {
     assert_eq!(found.len(), starts.len(), "{found:?}");
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:?}");
 
-    let found = check(&all[..500], &stored[..1], &[known(600)], Some(&Head { size: 500, ..head() }));
+    let found = check(&all[..500], &stored[..1], &[known(600)], Some(&HeadRow { size: 500, ..head() }));
     assert!(found.iter().any(|it| it.contains("restored from an old backup")), "{found:?}");
     let found = check(&all, &stored[1..], &[], Some(&head()));
     assert_eq!(found, ["ledger.subtree id 1/0: hash is missing"]);

@@ -27,7 +27,7 @@ pub enum Webhook {
 
 /// What a caller says about itself and its body.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
+pub struct WebhookCaller<'a> {
     /// Whoever has its token.
     pub token: &'a ApiToken,
     /// The value of [`ACTOR_HEADER`].
@@ -52,7 +52,7 @@ pub struct Posting {
 
 /// What became of a posting within the caller's patience.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SubmitOutcome {
     Told(Box<Receipt>),
     /// It is in the stream, and will be committed.
     Queued,
@@ -60,13 +60,13 @@ pub enum Outcome {
     Unsafe(String),
 }
 
-pub trait Intake: Send + Sync + 'static {
+pub trait Submitter: Send + Sync + 'static {
     /// Publishes, and waits for the receipt until the deadline.
-    fn submit(&self, posting: Posting, deadline: Instant) -> impl Future<Output = Outcome> + Send;
+    fn submit(&self, posting: Posting, deadline: Instant) -> impl Future<Output = SubmitOutcome> + Send;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct WebhookAnswer {
     /// Of HTTP.
     pub status: u16,
     /// Always with `status`, `event_id` and `integrity_hash`.
@@ -125,13 +125,13 @@ impl Webhook {
     ///
     /// # Errors
     /// The answer, where it goes nowhere.
-    pub fn read(self, caller: Caller<'_>, body: Bytes) -> Result<Posting, Answer> {
+    pub fn read(self, caller: WebhookCaller<'_>, body: Bytes) -> Result<Posting, WebhookAnswer> {
         // Only the outermost level is read, so that whatever the strict judge finds wrong with the rest is put on record.
         let fields: HashMap<String, &RawValue> = serde_json::from_slice(&body).map_err(|error| {
             if error.is_data() {
-                return Answer::failed(422, Reason::WrongType.code(), "the body must be a JSON object");
+                return WebhookAnswer::failed(422, Reason::WrongType.code(), "the body must be a JSON object");
             }
-            Answer::failed(400, Reason::MalformedJson.code(), &format!("the body is not JSON: {error}"))
+            WebhookAnswer::failed(400, Reason::MalformedJson.code(), &format!("the body is not JSON: {error}"))
         })?;
         let text = |field: &str| fields.get(field).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
         let actor = self.author(caller, text)?;
@@ -142,7 +142,7 @@ impl Webhook {
     }
 
     /// The header names the author; without it the body does, and else the token, if that names one actor alone.
-    fn author(self, caller: Caller<'_>, text: impl Fn(&str) -> Option<String>) -> Result<String, Answer> {
+    fn author(self, caller: WebhookCaller<'_>, text: impl Fn(&str) -> Option<String>) -> Result<String, WebhookAnswer> {
         if let Some(actor) = caller.actor {
             return if caller.token.writes_for(actor) {
                 Ok(actor.to_owned())
@@ -163,7 +163,7 @@ impl Webhook {
         caller.token.only_actor().map(str::to_owned).ok_or_else(|| self.no_author())
     }
 
-    fn no_author(self) -> Answer {
+    fn no_author(self) -> WebhookAnswer {
         let in_the_body = match self {
             Webhook::Audit | Webhook::Tokens | Webhook::Metrics => {
                 format!("in the field {}, or ", self.actor_field().unwrap_or_default())
@@ -173,15 +173,15 @@ impl Webhook {
         let why = format!(
             "no actor is named: name it {in_the_body}in the header {ACTOR_HEADER}, or use a token that names one actor alone"
         );
-        Answer::failed(422, Reason::MissingField.code(), &why)
+        WebhookAnswer::failed(422, Reason::MissingField.code(), &why)
     }
 }
 
-fn not_its_actor(what: &str) -> Answer {
+fn not_its_actor(what: &str) -> WebhookAnswer {
     let why = format!(
         "this token does not write for the actor that {what} names: `webhooks.tokens` lists each token's actors"
     );
-    Answer::failed(403, Reason::ActorMismatch.code(), &why)
+    WebhookAnswer::failed(403, Reason::ActorMismatch.code(), &why)
 }
 
 fn audit_lane(event_id: &str) -> Option<Lane> {
@@ -201,14 +201,14 @@ impl Posting {
     }
 }
 
-impl Answer {
+impl WebhookAnswer {
     /// Every status that there is.
     pub const STATUSES: [u16; 10] = [200, 202, 400, 401, 403, 408, 413, 422, 429, 503];
 
     /// What the caller of this posting hears.
-    pub fn to(record_id: Option<&str>, outcome: Outcome) -> Self {
+    pub fn to(record_id: Option<&str>, outcome: SubmitOutcome) -> Self {
         match outcome {
-            Outcome::Told(receipt) => match *receipt {
+            SubmitOutcome::Told(receipt) => match *receipt {
                 Receipt { status: Status::Rejected, event_id, reason, detail, .. } => Self {
                     status: 422,
                     body: json!({
@@ -221,14 +221,14 @@ impl Answer {
                     body: json!({ "event_id": event_id, "integrity_hash": integrity_hash, "status": "LOGGED" }),
                 },
             },
-            Outcome::Queued => Self {
+            SubmitOutcome::Queued => Self {
                 status: 202,
                 body: json!({
                     "event_id": record_id, "integrity_hash": null, "status": "QUEUED",
                     "detail": "it is safe in the stream, and is committed later",
                 }),
             },
-            Outcome::Unsafe(why) => Self::failed(503, "not_safe", &why),
+            SubmitOutcome::Unsafe(why) => Self::failed(503, "not_safe", &why),
         }
     }
 

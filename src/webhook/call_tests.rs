@@ -11,10 +11,10 @@ fn tokens() -> ApiTokens {
 const AGENT: &str = "11111111-1111-4111-8111-111111111111";
 
 /// With this token, and this actor in the header.
-fn read_as(token: &str, actor: Option<&str>, webhook: Webhook, body: &str) -> Result<Posting, Answer> {
+fn read_as(token: &str, actor: Option<&str>, webhook: Webhook, body: &str) -> Result<Posting, WebhookAnswer> {
     let tokens = tokens();
     let token = tokens.of_token(token.as_bytes()).expect("known");
-    webhook.read(Caller { token, actor, idempotency_key: None }, body.to_owned().into())
+    webhook.read(WebhookCaller { token, actor, idempotency_key: None }, body.to_owned().into())
 }
 
 fn subject_as(token: &str, actor: Option<&str>, webhook: Webhook, body: &str) -> Result<String, u16> {
@@ -109,7 +109,7 @@ fn a_key_names_one_body_of_one_token() {
     let id = |token: &str, key: &str, body: &str| {
         let tokens = tokens();
         let token = tokens.of_token(token.as_bytes()).expect("known");
-        let caller = Caller { token, actor: None, idempotency_key: Some(key.as_bytes()) };
+        let caller = WebhookCaller { token, actor: None, idempotency_key: Some(key.as_bytes()) };
         let posting = Webhook::Audit.read(caller, body.to_owned().into()).expect("an actor");
         posting.message_id.expect("a key")
     };

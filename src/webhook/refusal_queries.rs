@@ -3,7 +3,7 @@
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
-use crate::webhook::refusals::{Address, Refusal, Tally};
+use crate::webhook::refusals::{Address, RefusalCount, RefusedCall};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
@@ -28,9 +28,10 @@ pub struct Refused {
 }
 
 /// Adds these to what is known of each caller: all of them, or none.
-pub async fn add(connections: &Connections, refusals: &[(Refusal, Tally)]) -> Result<(), DatabaseError> {
-    let column = |value: fn(&Refusal) -> String| refusals.iter().map(|(refusal, _)| value(refusal)).collect::<Vec<_>>();
-    let age = |moment: fn(&Tally) -> Instant| {
+pub async fn add(connections: &Connections, refusals: &[(RefusedCall, RefusalCount)]) -> Result<(), DatabaseError> {
+    let column =
+        |value: fn(&RefusedCall) -> String| refusals.iter().map(|(refusal, _)| value(refusal)).collect::<Vec<_>>();
+    let age = |moment: fn(&RefusalCount) -> Instant| {
         refusals.iter().map(|(_, tally)| moment(tally).elapsed().as_secs_f64()).collect::<Vec<_>>()
     };
     let calls = refusals.iter().map(|(_, tally)| i64::try_from(tally.calls).unwrap_or(i64::MAX)).collect::<Vec<_>>();

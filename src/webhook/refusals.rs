@@ -22,7 +22,7 @@ pub const STATUSES: [u16; 4] = [401, 403, 413, 429];
 
 /// What was refused, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Refusal {
+pub struct RefusedCall {
     /// One of [`STATUSES`].
     pub status: u16,
     pub webhook: &'static str,
@@ -32,7 +32,7 @@ pub struct Refusal {
 
 /// How often one refusal happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct RefusalCount {
     pub calls: u64,
     pub first: Instant,
     pub last: Instant,
@@ -45,20 +45,20 @@ pub struct Refusals(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// What was logged in this window, and how often it came again since.
-    logged: HashMap<Refusal, u64>,
-    unwritten: HashMap<Refusal, Tally>,
+    logged: HashMap<RefusedCall, u64>,
+    unwritten: HashMap<RefusedCall, RefusalCount>,
 }
 
 impl Refusals {
     /// Notes a refusal, and logs it if it is the first of its caller in this window. `why` is a sentence without a secret.
-    pub fn note(&self, refusal: Refusal, why: &str) {
+    pub fn note(&self, refusal: RefusedCall, why: &str) {
         let is_first = {
             let mut kept = self.0.lock();
             let now = Instant::now();
-            add(&mut kept.unwritten, refusal, Tally { calls: 1, first: now, last: now });
+            add(&mut kept.unwritten, refusal, RefusalCount { calls: 1, first: now, last: now });
             kept.log(refusal)
         };
-        if let Some(Refusal { status, webhook, address }) = is_first {
+        if let Some(RefusedCall { status, webhook, address }) = is_first {
             let caller = Address(address);
             tracing::warn!(status, webhook, %caller, "a call of the webhook {webhook} by {caller} was refused: {status}, {why}");
         }
@@ -67,7 +67,7 @@ impl Refusals {
     /// Ends the window: logs how often each refusal came again.
     pub fn end_window(&self) {
         let repeated = self.0.lock().end_window();
-        for (Refusal { status, webhook, address }, more) in repeated {
+        for (RefusedCall { status, webhook, address }, more) in repeated {
             let caller = Address(address);
             tracing::warn!(
                 status, webhook, %caller, more,
@@ -77,12 +77,12 @@ impl Refusals {
     }
 
     /// Takes what is to be written down.
-    pub fn take(&self) -> Vec<(Refusal, Tally)> {
+    pub fn take(&self) -> Vec<(RefusedCall, RefusalCount)> {
         std::mem::take(&mut self.0.lock().unwritten).into_iter().collect()
     }
 
     /// Gives back what could not be written down.
-    pub fn give_back(&self, refusals: Vec<(Refusal, Tally)>) {
+    pub fn give_back(&self, refusals: Vec<(RefusedCall, RefusalCount)>) {
         let mut kept = self.0.lock();
         for (refusal, tally) in refusals {
             add(&mut kept.unwritten, refusal, tally);
@@ -92,7 +92,7 @@ impl Refusals {
 
 impl Kept {
     /// What to log, unless it is only to be counted.
-    fn log(&mut self, refusal: Refusal) -> Option<Refusal> {
+    fn log(&mut self, refusal: RefusedCall) -> Option<RefusedCall> {
         let refusal = bounded(&self.logged, refusal);
         match self.logged.entry(refusal) {
             Entry::Occupied(mut more) => {
@@ -107,12 +107,12 @@ impl Kept {
     }
 
     /// What came again since it was logged, and how often. The next of each is logged anew.
-    fn end_window(&mut self) -> Vec<(Refusal, u64)> {
+    fn end_window(&mut self) -> Vec<(RefusedCall, u64)> {
         std::mem::take(&mut self.logged).into_iter().filter(|(_, more)| *more > 0).collect()
     }
 }
 
-fn add(tallies: &mut HashMap<Refusal, Tally>, refusal: Refusal, added: Tally) {
+fn add(tallies: &mut HashMap<RefusedCall, RefusalCount>, refusal: RefusedCall, added: RefusalCount) {
     let refusal = bounded(tallies, refusal);
     tallies
         .entry(refusal)
@@ -125,11 +125,11 @@ fn add(tallies: &mut HashMap<Refusal, Tally>, refusal: Refusal, added: Tally) {
 }
 
 /// The refusal itself while there is room for its caller, and the one of all further callers then.
-fn bounded<T>(known: &HashMap<Refusal, T>, refusal: Refusal) -> Refusal {
+fn bounded<T>(known: &HashMap<RefusedCall, T>, refusal: RefusedCall) -> RefusedCall {
     if known.len() < CALLERS_MAX || known.contains_key(&refusal) {
         return refusal;
     }
-    Refusal { address: None, ..refusal }
+    RefusedCall { address: None, ..refusal }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,8 +149,8 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn of(address: u32) -> Refusal {
-        Refusal { status: 401, webhook: "audit", address: Some(IpAddr::V4(Ipv4Addr::from(address))) }
+    fn of(address: u32) -> RefusedCall {
+        RefusedCall { status: 401, webhook: "audit", address: Some(IpAddr::V4(Ipv4Addr::from(address))) }
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(kept.log(of(1)), Some(of(1)));
         assert_eq!(kept.log(of(1)), None);
         assert_eq!(kept.log(of(2)), Some(of(2)));
-        let other_status = Refusal { status: 403, ..of(1) };
+        let other_status = RefusedCall { status: 403, ..of(1) };
         assert_eq!(kept.log(other_status), Some(other_status));
         assert_eq!(kept.end_window(), [(of(1), 1)]);
         assert_eq!(kept.end_window(), []);

@@ -4,9 +4,9 @@
 use crate::http::api_token::{ApiToken, ApiTokens};
 use crate::metrics::WebhookMetrics;
 use crate::webhook::call as webhook;
-use crate::webhook::call::{ACTOR_HEADER, Answer, Intake, Webhook};
+use crate::webhook::call::{ACTOR_HEADER, Submitter, Webhook, WebhookAnswer};
 use crate::webhook::credentials::{self, CHALLENGE, WAYS};
-use crate::webhook::refusals::{self, Refusal, Refusals};
+use crate::webhook::refusals::{self, Refusals, RefusedCall};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::ConnectInfo;
@@ -33,7 +33,7 @@ const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct WebhookLimits {
     /// From the request to its answer.
     pub patience: Duration,
     /// Requests at a time, of all callers together.
@@ -43,7 +43,7 @@ pub struct Limits {
 
 /// The webhooks, to be served.
 #[derive(Clone, Debug)]
-pub struct Webhooks {
+pub struct WebhookRouter {
     pub(crate) router: Router,
 }
 
@@ -51,24 +51,24 @@ struct RouteState<I> {
     intake: I,
     tokens: watch::Receiver<Arc<ApiTokens>>,
     places: Semaphore,
-    limits: Limits,
+    limits: WebhookLimits,
     metrics: WebhookMetrics,
     refusals: Arc<Refusals>,
 }
 
 /// A request without its body.
-struct Head<'a> {
+struct RequestHead<'a> {
     webhook: Webhook,
     caller: &'a Caller,
     headers: &'a HeaderMap,
 }
 
-impl Webhooks {
+impl WebhookRouter {
     /// Lets these tokens in.
     pub fn new(
-        intake: impl Intake,
+        intake: impl Submitter,
         tokens: watch::Receiver<Arc<ApiTokens>>,
-        limits: Limits,
+        limits: WebhookLimits,
         metrics: WebhookMetrics,
         refusals: Arc<Refusals>,
     ) -> Self {
@@ -77,7 +77,7 @@ impl Webhooks {
         let router = Webhook::ALL.into_iter().fold(Router::new(), |router, webhook| {
             let state = state.clone();
             let answer = move |ConnectInfo(caller): ConnectInfo<Caller>, headers: HeaderMap, body: Body| async move {
-                respond(&state, &Head { webhook, caller: &caller, headers: &headers }, body).await
+                respond(&state, &RequestHead { webhook, caller: &caller, headers: &headers }, body).await
             };
             router.route(webhook.path(), post(answer))
         });
@@ -88,14 +88,14 @@ impl Webhooks {
 /// Answers on a listener of their own until told to stop.
 pub async fn serve(
     listener: TcpListener,
-    webhooks: Webhooks,
+    webhooks: WebhookRouter,
     limits: bounded_listener::Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
     bounded_listener::serve(listener, webhooks.router, limits, stop).await
 }
 
-async fn respond<I: Intake>(state: &RouteState<I>, head: &Head<'_>, mut body: Body) -> Response {
+async fn respond<I: Submitter>(state: &RouteState<I>, head: &RequestHead<'_>, mut body: Body) -> Response {
     let answer = match state.answer(head, &mut body).await {
         Ok(answer) => answer,
         Err(refusal) => {
@@ -125,9 +125,9 @@ fn advice(status: StatusCode) -> Option<(HeaderName, &'static str)> {
     }
 }
 
-impl<I: Intake> RouteState<I> {
+impl<I: Submitter> RouteState<I> {
     /// `Err`: refused, and the body may not be read to its end.
-    async fn answer(&self, head: &Head<'_>, body: &mut Body) -> Result<Answer, Answer> {
+    async fn answer(&self, head: &RequestHead<'_>, body: &mut Body) -> Result<WebhookAnswer, WebhookAnswer> {
         let deadline = Instant::now() + self.limits.patience;
         let tokens = self.tokens.borrow().clone();
         let token = admit(&tokens, head.headers)?;
@@ -136,48 +136,49 @@ impl<I: Intake> RouteState<I> {
                 "{} requests are being answered, as many as webhooks.requests_max allows: send it again in a second",
                 self.limits.requests_max
             );
-            Answer::failed(429, "too_many_requests", &why)
+            WebhookAnswer::failed(429, "too_many_requests", &why)
         })?;
         head.caller.is_admitted();
         let body_deadline = deadline.min(Instant::now() + BODY_TIME_MAX);
         let body = timeout_at(body_deadline, read_body(body, self.limits.body_bytes_max)).await;
-        let body = body.unwrap_or_else(|_| Err(Answer::failed(408, "too_slow", "the body did not come in time")))?;
+        let body =
+            body.unwrap_or_else(|_| Err(WebhookAnswer::failed(408, "too_slow", "the body did not come in time")))?;
         let value = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes).filter(|value| !value.is_empty());
         let actor = value(ACTOR_HEADER).map(String::from_utf8_lossy);
-        let caller = webhook::Caller { token, actor: actor.as_deref(), idempotency_key: value(KEY_HEADER) };
+        let caller = webhook::WebhookCaller { token, actor: actor.as_deref(), idempotency_key: value(KEY_HEADER) };
         let posting = match head.webhook.read(caller, body) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
         };
         let record_id = posting.record_id();
-        Ok(Answer::to(record_id.as_deref(), self.intake.submit(posting, deadline).await))
+        Ok(WebhookAnswer::to(record_id.as_deref(), self.intake.submit(posting, deadline).await))
     }
 
     /// Counts an answer, and tells the operator of a refusal.
-    fn note(&self, head: &Head<'_>, answer: &Answer) {
-        let Answer { status, body } = answer;
+    fn note(&self, head: &RequestHead<'_>, answer: &WebhookAnswer) {
+        let WebhookAnswer { status, body } = answer;
         self.metrics.count(head.webhook.name(), *status);
         if refusals::STATUSES.contains(status) {
             let address = Some(head.caller.address());
             let why = body["detail"].as_str().unwrap_or_default();
-            self.refusals.note(Refusal { status: *status, webhook: head.webhook.name(), address }, why);
+            self.refusals.note(RefusedCall { status: *status, webhook: head.webhook.name(), address }, why);
         }
     }
 }
 
 /// Whoever has one of the tokens in the headers.
-fn admit<'a>(tokens: &'a ApiTokens, headers: &HeaderMap) -> Result<&'a ApiToken, Answer> {
+fn admit<'a>(tokens: &'a ApiTokens, headers: &HeaderMap) -> Result<&'a ApiToken, WebhookAnswer> {
     let given = credentials::tokens(headers);
     given.iter().find_map(|token| tokens.of_token(token)).ok_or_else(|| {
         let what = if given.is_empty() { "the request has no token" } else { "the token is not known here" };
-        Answer::failed(401, "unauthorized", &format!("{what}: {WAYS}"))
+        WebhookAnswer::failed(401, "unauthorized", &format!("{what}: {WAYS}"))
     })
 }
 
-async fn read_body(body: &mut Body, bytes_max: usize) -> Result<Bytes, Answer> {
+async fn read_body(body: &mut Body, bytes_max: usize) -> Result<Bytes, WebhookAnswer> {
     let too_large = || {
         let why = format!("a body has at most {bytes_max} bytes, as limits.record_bytes_max says");
-        Answer::failed(413, "too_large", &why)
+        WebhookAnswer::failed(413, "too_large", &why)
     };
     // What the sender says of its length.
     if body.size_hint().lower() > bytes_max as u64 {
@@ -185,7 +186,7 @@ async fn read_body(body: &mut Body, bytes_max: usize) -> Result<Bytes, Answer> {
     }
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Answer::failed(400, "malformed_json", "the body broke off"))?;
+        let frame = frame.map_err(|_| WebhookAnswer::failed(400, "malformed_json", "the body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > bytes_max {
             return Err(too_large());

@@ -8,7 +8,7 @@ use crate::verify::strings;
 use ledgerd::ingest::lifecycle::{Judged, References, Store as _};
 use ledgerd::ingest::position::Order;
 use ledgerd::ingest::store::Ledger;
-use ledgerd::postgres::connections::{Connections, Limits};
+use ledgerd::postgres::connections::{ConnectionLimits, Connections};
 use ledgerd::record::message::{Headers, Incarnation, Message};
 use ledgerd::record::reject::{Reason, Rejection};
 use ledgerd::record::verdict::Verdict;
@@ -111,7 +111,7 @@ fn ledger_of(world: &World) -> Ledger {
         exceeded_percent: 100,
         shared_groups: Vec::new(),
     };
-    let limits = Limits { connect: Duration::from_secs(5), statement: Duration::from_secs(10) };
+    let limits = ConnectionLimits { connect: Duration::from_secs(5), statement: Duration::from_secs(10) };
     Ledger::new(Connections::new(&world.database.url(), limits, 1).expect("a URL"), budget)
 }
 

@@ -10,10 +10,10 @@ use crate::support::published::Published;
 use crate::support::signed::{fill, key, log_key, sign, sign_at, signed, verifier_key};
 use crate::support::world::World;
 use crate::support::{SOON, eventually};
-use ledgerd::log::cosign::{Witness, Witnesses};
+use ledgerd::log::cosign::{WitnessEndpoint, Witnesses};
 use ledgerd::log::http_client::Client;
-use ledgerd::log::queries::Log;
-use ledgerd::postgres::connections::{Connections, Limits};
+use ledgerd::log::queries::LogStore;
+use ledgerd::postgres::connections::{ConnectionLimits, Connections};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -238,9 +238,9 @@ async fn of_two_at_once_the_second_is_judged_by_the_first() {
     assert_eq!([one, two].iter().filter(|status| **status == 200).count(), 1, "{one} {two}");
 }
 
-fn log_of(world: &World) -> Log {
-    let limits = Limits { connect: Duration::from_secs(5), statement: Duration::from_secs(10) };
-    Log(Connections::new(&world.database.url(), limits, 1).expect("a URL"))
+fn log_of(world: &World) -> LogStore {
+    let limits = ConnectionLimits { connect: Duration::from_secs(5), statement: Duration::from_secs(10) };
+    LogStore(Connections::new(&world.database.url(), limits, 1).expect("a URL"))
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn a_log_collects_cosignatures_and_a_proof_carries_them() {
         format!("http://127.0.0.1:{gone}/ {}", witness_key(4).verifier()),
         format!("{}/ {}", two.url(), witness_key(3).verifier()),
     ];
-    let parse = |text: &String| Witness::parse(text).expect("a witness");
+    let parse = |text: &String| WitnessEndpoint::parse(text).expect("a witness");
     let all = || texts.iter().map(parse).collect::<Vec<_>>();
     let client = || Client::new().expect("certificates");
     let witnesses = Witnesses::new(all(), client(), Duration::from_secs(10));

@@ -55,7 +55,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct HeldConnection {
     network: IpAddr,
     phase: Phase,
     since: Instant,
@@ -69,7 +69,7 @@ struct Connection {
     _end: oneshot::Sender<()>,
 }
 
-impl Connection {
+impl HeldConnection {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.since = Instant::now();
@@ -95,12 +95,12 @@ impl Connection {
 #[derive(Debug)]
 pub(crate) struct Places {
     limits: Limits,
-    connections: Mutex<Connections>,
+    connections: Mutex<HeldConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Connections {
-    by_id: HashMap<u64, Connection>,
+struct HeldConnections {
+    by_id: HashMap<u64, HeldConnection>,
     next_id: u64,
 }
 
@@ -116,7 +116,7 @@ impl Places {
         let id = connections.next_id;
         connections.next_id += 1;
         let (network, now) = (network_of(address), Instant::now());
-        let connection = Connection {
+        let connection = HeldConnection {
             network,
             phase: Phase::Asking,
             since: now,
@@ -136,12 +136,12 @@ impl Places {
         self.lock().by_id.retain(|_, connection| !connection.takes_too_long(&self.limits));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connections> {
+    fn lock(&self) -> MutexGuard<'_, HeldConnections> {
         self.connections.lock()
     }
 }
 
-impl Connections {
+impl HeldConnections {
     /// Ends connections until the limits hold again; never the newcomer.
     fn make_room(&mut self, limits: &Limits, newcomer: u64) {
         while self.by_id.len() > limits.connections_max.min(limits.connections_per_address_max) {
@@ -222,7 +222,7 @@ impl Place {
         });
     }
 
-    fn update(&self, change: impl FnOnce(&mut Connection)) {
+    fn update(&self, change: impl FnOnce(&mut HeldConnection)) {
         if let Some(connection) = self.places.lock().by_id.get_mut(&self.id) {
             change(connection);
         }

@@ -17,7 +17,7 @@ const HEADER: &str = "c2sp.org/tlog-proof@v1";
 
 /// A transparency log proof that nobody has verified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub struct ProofFile {
     extra: Option<Vec<u8>>,
     proof: InclusionProof,
     note: Note,
@@ -60,7 +60,7 @@ pub enum BadReceipt {
 
 /// What a verified receipt says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
+pub struct ProvenEntry {
     /// The entry's index in the log.
     pub index: u64,
     pub checkpoint: SignedCheckpoint,
@@ -80,7 +80,7 @@ pub enum Unproven {
     Inclusion(ProofError),
 }
 
-impl Receipt {
+impl ProofFile {
     /// The receipt for an entry: its proof in the tree of that checkpoint.
     pub fn new(proof: InclusionProof, checkpoint: &SignedCheckpoint) -> Result<Self, BadReceipt> {
         if proof.path.len() > PATH_MAX {
@@ -136,16 +136,16 @@ impl Receipt {
 
     /// Whether the log signed the checkpoint, the witnesses cosigned it, and the leaf with this hash is in its tree. The hash is
     /// the caller's own, computed from the entry.
-    pub fn verify(&self, leaf_hash: &Hash, log: &Log, quorum: &Quorum) -> Result<Verified, Unproven> {
+    pub fn verify(&self, leaf_hash: &Hash, log: &Log, quorum: &Quorum) -> Result<ProvenEntry, Unproven> {
         let checkpoint = SignedCheckpoint::open(self.note.clone(), log).map_err(Unproven::Checkpoint)?;
         quorum.reached(&checkpoint).map_err(Unproven::Quorum)?;
         self.proof.verify(leaf_hash, &checkpoint.head()).map_err(Unproven::Inclusion)?;
-        Ok(Verified { index: self.proof.index, checkpoint })
+        Ok(ProvenEntry { index: self.proof.index, checkpoint })
     }
 }
 
-impl fmt::Display for Receipt {
-    /// The file, as [`Receipt::parse`] reads it.
+impl fmt::Display for ProofFile {
+    /// The file, as [`ProofFile::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{HEADER}")?;
         if let Some(extra) = &self.extra {

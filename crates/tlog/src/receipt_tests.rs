@@ -48,13 +48,13 @@ fn proof(index: usize, size: usize) -> InclusionProof {
     InclusionProof { index: index as u64, path: naive_inclusion(index, &leaves(size)) }
 }
 
-fn reread(receipt: &Receipt) -> Receipt {
-    Receipt::parse(receipt.to_string().as_bytes()).expect("as it was written")
+fn reread(receipt: &ProofFile) -> ProofFile {
+    ProofFile::parse(receipt.to_string().as_bytes()).expect("as it was written")
 }
 
 #[test]
 fn the_published_proof_is_read_and_written() {
-    let receipt = Receipt::parse(example().as_bytes()).expect("a proof");
+    let receipt = ProofFile::parse(example().as_bytes()).expect("a proof");
     let extra = receipt.unauthenticated_extra().expect("extra data");
     assert!(extra.starts_with(b"age-v1.2.1-darwin-arm64.tar.gz"));
     assert_eq!((receipt.index(), receipt.proof.path.len()), (73_894, 5));
@@ -90,16 +90,16 @@ fn other_files_are_refused() {
         (example.replace(SIGNATURE, ""), BadReceipt::Note(NoteError::NoSignatures)),
         ("x".repeat(RECEIPT_BYTES_MAX + 1), BadReceipt::TooLong),
     ] {
-        assert_eq!(Receipt::parse(file.as_bytes()), Err(fault), "{file:.300}");
+        assert_eq!(ProofFile::parse(file.as_bytes()), Err(fault), "{file:.300}");
     }
-    assert_eq!(Receipt::parse(b"\xff"), Err(BadReceipt::NotUtf8));
+    assert_eq!(ProofFile::parse(b"\xff"), Err(BadReceipt::NotUtf8));
     let long = InclusionProof { index: 0, path: vec![[0; 32]; PATH_MAX + 1] };
-    assert_eq!(Receipt::new(long, &checkpoint(1)), Err(BadReceipt::TooManyProofLines));
+    assert_eq!(ProofFile::new(long, &checkpoint(1)), Err(BadReceipt::TooManyProofLines));
 }
 
 #[test]
 fn extra_data_is_optional_and_short() {
-    let receipt = Receipt::new(proof(2, 5), &checkpoint(5)).expect("short");
+    let receipt = ProofFile::new(proof(2, 5), &checkpoint(5)).expect("short");
     assert_eq!(reread(&receipt).unauthenticated_extra(), None);
     for length in [0, 1, EXTRA_BYTES_MAX] {
         let receipt = receipt.clone().with_extra(vec![7; length]).expect("short");
@@ -111,18 +111,18 @@ fn extra_data_is_optional_and_short() {
 #[test]
 fn a_receipt_proves_one_leaf_at_one_index_of_one_log() {
     let (leaves, signed) = (leaves(11), checkpoint(11));
-    let receipt = reread(&Receipt::new(proof(6, 11), &signed).expect("short"));
+    let receipt = reread(&ProofFile::new(proof(6, 11), &signed).expect("short"));
     let verified = receipt.verify(&leaves[6], &log(), &Quorum::NONE).expect("proven");
     assert_eq!((verified.index, verified.checkpoint.head()), (6, signed.head()));
 
     let unproven =
-        |receipt: &Receipt, leaf: &Hash, log: &Log| receipt.verify(leaf, log, &Quorum::NONE).expect_err("unproven");
+        |receipt: &ProofFile, leaf: &Hash, log: &Log| receipt.verify(leaf, log, &Quorum::NONE).expect_err("unproven");
     assert_eq!(unproven(&receipt, &leaves[5], &log()), Unproven::Inclusion(ProofError::AnotherRoot));
-    let moved = Receipt { proof: InclusionProof { index: 5, ..proof(6, 11) }, ..receipt.clone() };
+    let moved = ProofFile { proof: InclusionProof { index: 5, ..proof(6, 11) }, ..receipt.clone() };
     assert_eq!(unproven(&moved, &leaves[6], &log()), Unproven::Inclusion(ProofError::AnotherRoot));
-    let beyond = Receipt { proof: InclusionProof { index: 11, ..proof(6, 11) }, ..receipt.clone() };
+    let beyond = ProofFile { proof: InclusionProof { index: 11, ..proof(6, 11) }, ..receipt.clone() };
     assert_eq!(unproven(&beyond, &leaves[6], &log()), Unproven::Inclusion(ProofError::IndexBeyondTree));
-    let other_tree = Receipt::new(proof(6, 11), &checkpoint(12)).expect("short");
+    let other_tree = ProofFile::new(proof(6, 11), &checkpoint(12)).expect("short");
     assert!(matches!(unproven(&other_tree, &leaves[6], &log()), Unproven::Inclusion(_)));
 
     let another = SignerKey::from_seed(log_key().name().clone(), &[2; 32]).expect("a key");
@@ -144,7 +144,7 @@ fn a_receipt_carries_its_witnesses() {
     let at = Timestamp::from_posix_seconds(1_700_000_000).expect("a time");
     let answer = cosign(&signed, &witness(3), at).to_string();
     collect(&mut signed, &answer, &known).expect("valid");
-    let receipt = reread(&Receipt::new(proof(3, 4), &signed).expect("short"));
+    let receipt = reread(&ProofFile::new(proof(3, 4), &signed).expect("short"));
 
     let verify =
         |threshold| receipt.verify(&leaves(4)[3], &log(), &Quorum::new(known.clone(), threshold).expect("reachable"));
@@ -161,12 +161,12 @@ proptest! {
     ) {
         let index = index.index(size);
         let leaf = leaves(size)[index];
-        let receipt = Receipt::new(proof(index, size), &checkpoint(size)).expect("short");
+        let receipt = ProofFile::new(proof(index, size), &checkpoint(size)).expect("short");
         prop_assert!(reread(&receipt).verify(&leaf, &log(), &Quorum::NONE).is_ok());
         let mut file = receipt.to_string().into_bytes();
         let place = place.index(file.len());
         file[place] ^= 1 << bit;
-        let verified = Receipt::parse(&file).map(|receipt| receipt.verify(&leaf, &log(), &Quorum::NONE));
+        let verified = ProofFile::parse(&file).map(|receipt| receipt.verify(&leaf, &log(), &Quorum::NONE));
         prop_assert!(!matches!(verified, Ok(Ok(_))), "byte {}", place);
     }
 }

@@ -18,7 +18,7 @@ use std::fmt;
 pub const REQUEST_BYTES_MAX: usize = NOTE_BYTES_MAX + 4096;
 /// "The client MUST NOT send more than 63 consistency proof lines."
 pub const PROOF_LINES_MAX: usize = 63;
-/// The content type of the answer to [`Refusal::Stale`], whose body is the stored size in decimal and a newline.
+/// The content type of the answer to [`CosignRefusal::Stale`], whose body is the stored size in decimal and a newline.
 pub const STALE_CONTENT_TYPE: &str = "text/x.tlog.size";
 
 /// The body of a request to cosign.
@@ -90,12 +90,12 @@ impl AddCheckpoint {
     }
 
     /// The first checks: the log is known (404), it signed this (403), and the sizes are in order (400).
-    pub fn authenticate(self, logs: &[Log]) -> Result<Authentic, Refusal> {
-        let origin = Checkpoint::parse(self.note.unverified_text()).map_err(Refusal::Malformed)?.origin().clone();
-        let log = logs.iter().find(|log| *log.origin() == origin).ok_or(Refusal::UnknownLog { origin })?;
-        let checkpoint = SignedCheckpoint::open(self.note, log).map_err(Refusal::Signature)?;
+    pub fn authenticate(self, logs: &[Log]) -> Result<Authentic, CosignRefusal> {
+        let origin = Checkpoint::parse(self.note.unverified_text()).map_err(CosignRefusal::Malformed)?.origin().clone();
+        let log = logs.iter().find(|log| *log.origin() == origin).ok_or(CosignRefusal::UnknownLog { origin })?;
+        let checkpoint = SignedCheckpoint::open(self.note, log).map_err(CosignRefusal::Signature)?;
         if self.old_size > checkpoint.head().size {
-            return Err(Refusal::OldLargerThanNew { old: self.old_size, new: checkpoint.head().size });
+            return Err(CosignRefusal::OldLargerThanNew { old: self.old_size, new: checkpoint.head().size });
         }
         Ok(Authentic { old_size: self.old_size, proof: self.proof, checkpoint })
     }
@@ -132,18 +132,18 @@ impl Authentic {
     /// size is its size (409), and the checkpoint's tree grew out of its tree (422; 409 if only the root differs).
     ///
     /// Between the reading of that head and the storing of the accepted one, no other request may do either.
-    pub fn judge(self, latest: Option<TreeHead>) -> Result<Accepted, Refusal> {
+    pub fn judge(self, latest: Option<TreeHead>) -> Result<Accepted, CosignRefusal> {
         let latest = latest.unwrap_or(TreeHead::EMPTY);
         if self.old_size != latest.size {
-            return Err(Refusal::Stale { size: latest.size });
+            return Err(CosignRefusal::Stale { size: latest.size });
         }
         let new = self.checkpoint.head();
         match self.proof.verify(&latest, &new) {
             Ok(()) => Ok(Accepted { checkpoint: self.checkpoint }),
             Err(ProofError::AnotherRoot | ProofError::EmptyTreeWithRoot) if new.size == latest.size => {
-                Err(Refusal::AnotherRoot { size: latest.size })
+                Err(CosignRefusal::AnotherRoot { size: latest.size })
             }
-            Err(error) => Err(Refusal::Proof(error)),
+            Err(error) => Err(CosignRefusal::Proof(error)),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Accepted {
 
 /// Why the witness does not cosign, in the order of the checks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CosignRefusal {
     /// The note's text is not a checkpoint's.
     #[error(transparent)]
     Malformed(CheckpointError),
@@ -195,15 +195,15 @@ pub enum Refusal {
     AnotherRoot { size: u64 },
 }
 
-impl Refusal {
+impl CosignRefusal {
     /// The status of the HTTP answer.
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::Malformed(_) | Refusal::OldLargerThanNew { .. } => 400,
-            Refusal::Signature(_) => 403,
-            Refusal::UnknownLog { .. } => 404,
-            Refusal::Stale { .. } | Refusal::AnotherRoot { .. } => 409,
-            Refusal::Proof(_) => 422,
+            CosignRefusal::Malformed(_) | CosignRefusal::OldLargerThanNew { .. } => 400,
+            CosignRefusal::Signature(_) => 403,
+            CosignRefusal::UnknownLog { .. } => 404,
+            CosignRefusal::Stale { .. } | CosignRefusal::AnotherRoot { .. } => 409,
+            CosignRefusal::Proof(_) => 422,
         }
     }
 }

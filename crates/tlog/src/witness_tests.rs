@@ -48,7 +48,7 @@ fn logs() -> [Log; 2] {
     [Log::of_key(key("other", 2).verifier().clone()), Log::of_key(key("log", 1).verifier().clone())]
 }
 
-fn answer(request: &AddCheckpoint, latest: Option<TreeHead>) -> Result<TreeHead, Refusal> {
+fn answer(request: &AddCheckpoint, latest: Option<TreeHead>) -> Result<TreeHead, CosignRefusal> {
     let request = AddCheckpoint::parse(request.to_string().as_bytes()).expect("as it was written");
     let accepted = request.authenticate(&logs())?.judge(latest)?;
     Ok(accepted.checkpoint().head())
@@ -128,41 +128,41 @@ fn the_checks_come_in_the_specifications_order() {
 
     let malformed = Note::sign("log\n8\nnonsense\n", &key("log", 1)).expect("a text");
     let malformed = AddCheckpoint { old_size: 9, proof: bad_proof.clone(), note: malformed };
-    assert_eq!(answer(&malformed, latest).expect_err("no root"), Refusal::Malformed(CheckpointError::Root));
+    assert_eq!(answer(&malformed, latest).expect_err("no root"), CosignRefusal::Malformed(CheckpointError::Root));
 
     let unknown = answer(&with(9, &sign("unknown", 1)), latest).expect_err("unknown log");
-    assert_eq!((unknown.status(), matches!(unknown, Refusal::UnknownLog { .. })), (404, true));
+    assert_eq!((unknown.status(), matches!(unknown, CosignRefusal::UnknownLog { .. })), (404, true));
 
     for checkpoint in [sign("log", 3), sign("other", 3)] {
         let unsigned = answer(&with(9, &checkpoint), latest).expect_err("another key");
-        let expected = Refusal::Signature(CheckpointError::Note(NoteError::NoKnownSignature));
+        let expected = CosignRefusal::Signature(CheckpointError::Note(NoteError::NoKnownSignature));
         assert_eq!((unsigned.status(), unsigned), (403, expected));
     }
 
     let reversed = answer(&with(9, &sign("log", 1)), latest).expect_err("reversed");
-    assert_eq!((reversed.status(), reversed), (400, Refusal::OldLargerThanNew { old: 9, new: 8 }));
+    assert_eq!((reversed.status(), reversed), (400, CosignRefusal::OldLargerThanNew { old: 9, new: 8 }));
 
     let stale = answer(&with(5, &sign("log", 1)), latest).expect_err("stale");
-    assert_eq!((stale.status(), stale), (409, Refusal::Stale { size: 6 }));
+    assert_eq!((stale.status(), stale), (409, CosignRefusal::Stale { size: 6 }));
     let new_here = answer(&with(5, &sign("log", 1)), None).expect_err("never seen");
-    assert_eq!((new_here.status(), new_here), (409, Refusal::Stale { size: 0 }));
+    assert_eq!((new_here.status(), new_here), (409, CosignRefusal::Stale { size: 0 }));
 
     let unproven = answer(&with(6, &sign("log", 1)), latest).expect_err("a bad proof");
     assert_eq!(unproven.status(), 422);
     let from_nothing = answer(&with(0, &sign("log", 1)), None).expect_err("a proof from nothing");
-    assert_eq!((from_nothing.status(), from_nothing), (422, Refusal::Proof(ProofError::TooLong)));
+    assert_eq!((from_nothing.status(), from_nothing), (422, CosignRefusal::Proof(ProofError::TooLong)));
     let same_size = answer(&with(8, &sign("log", 1)), Some(head(8))).expect_err("a proof of the same");
-    assert_eq!((same_size.status(), same_size), (422, Refusal::Proof(ProofError::TooLong)));
+    assert_eq!((same_size.status(), same_size), (422, CosignRefusal::Proof(ProofError::TooLong)));
 
     let split = TreeHead { size: 8, root: [7; 32] };
     let another = answer(&request(8, 8), Some(split)).expect_err("a split view");
-    assert_eq!((another.status(), another), (409, Refusal::AnotherRoot { size: 8 }));
+    assert_eq!((another.status(), another), (409, CosignRefusal::AnotherRoot { size: 8 }));
     let forged = AddCheckpoint {
         note: Note::sign(&format!("log\n0\n{}\n", base64(&[7; 32])), &key("log", 1)).expect("a text"),
         ..request(0, 0)
     };
     let forged = answer(&forged, None).expect_err("an empty tree has one root");
-    assert_eq!((forged.status(), forged), (409, Refusal::AnotherRoot { size: 0 }));
+    assert_eq!((forged.status(), forged), (409, CosignRefusal::AnotherRoot { size: 0 }));
 }
 
 /// A signature in the name of a known key that is invalid spoils the note, also beside a valid one.

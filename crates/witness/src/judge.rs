@@ -1,7 +1,7 @@
 //! A witness (c2sp.org/tlog-witness): cosigns the checkpoints of known logs, as long as each tree extends the previous
 //! one. It stores the last checkpoint of each log before it answers.
 
-use crate::state::{BadState, State};
+use crate::state::{BadState, WitnessMemory};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,13 +9,13 @@ use std::time::Duration;
 use tlog::checkpoint::{Log, Origin, SignedCheckpoint};
 use tlog::cosignature::{SignerKey, Timestamp};
 use tlog::note;
-use tlog::witness::{AddCheckpoint, Authentic, Refusal, STALE_CONTENT_TYPE};
+use tlog::witness::{AddCheckpoint, Authentic, CosignRefusal, STALE_CONTENT_TYPE};
 
 #[derive(Debug)]
 pub(crate) struct Witness {
     key: SignerKey,
     logs: Vec<Log>,
-    state: State,
+    state: WitnessMemory,
     /// One request at a time for each log: between the look at its state and the storing, nobody else does either.
     turns: BTreeMap<Origin, Mutex<()>>,
 }
@@ -62,7 +62,7 @@ impl Witness {
             }
         }
         let logs: Vec<Log> = keys.into_iter().map(|(origin, keys)| Log::new(origin, keys)).collect();
-        let state = State::open(folder)?;
+        let state = WitnessMemory::open(folder)?;
         for log in &logs {
             let origin = log.origin();
             if let Some(checkpoint) = state.latest(log)? {
@@ -114,7 +114,7 @@ impl Witness {
         let accepted = match authentic.judge(latest.as_ref().map(SignedCheckpoint::head)) {
             Ok(accepted) => accepted,
             // The log's own signature is below both. A bad proof shows nothing: it is the word of whoever asks, and anybody may.
-            Err(refusal @ Refusal::AnotherRoot { size }) => {
+            Err(refusal @ CosignRefusal::AnotherRoot { size }) => {
                 let latest = latest.map(|checkpoint| checkpoint.to_string()).unwrap_or_default();
                 tracing::error!(%origin, size, latest, %asked, "FORK: the log signed two trees of one size; both notes are the evidence");
                 self.state.keep_evidence(origin, size, &latest, &asked.to_string());
@@ -143,9 +143,9 @@ impl Witness {
 
 const REFUSAL_CHARS_LOGGED_MAX: usize = 300;
 
-fn refused(refusal: &Refusal, origin: Option<&Origin>) -> Answer {
+fn refused(refusal: &CosignRefusal, origin: Option<&Origin>) -> Answer {
     let status = refusal.status();
-    if let Refusal::Stale { size } = refusal {
+    if let CosignRefusal::Stale { size } = refusal {
         // It is how a log learns from where to prove.
         tracing::debug!(status, "refused: {refusal}");
         return Answer { status, content_type: STALE_CONTENT_TYPE, body: format!("{size}\n") };

@@ -18,22 +18,22 @@ const FILE_NAME_BYTES_MAX: usize = 200;
 
 /// The folder, which no other process uses.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct WitnessMemory {
     folder: PathBuf,
     /// What was read or stored last, by which a folder that goes away is noticed.
-    seen: Mutex<BTreeMap<Origin, Seen>>,
+    seen: Mutex<BTreeMap<Origin, LastCosigned>>,
     _lock: File,
 }
 
 /// What a file held a moment ago.
 #[derive(Debug)]
-struct Seen {
+struct LastCosigned {
     checkpoint: SignedCheckpoint,
     /// It was stored by us, and is on the disk. What was only read may be there and lost with the next power cut.
     is_durable: bool,
 }
 
-impl Seen {
+impl LastCosigned {
     /// Whether storing this would tell the disk nothing that it does not know: neither a tree, nor another key of the log.
     fn covers(&self, own: &SignedCheckpoint) -> bool {
         let mut lines = own.note().signatures().iter();
@@ -99,7 +99,7 @@ impl fmt::Display for BadState {
 
 impl std::error::Error for BadState {}
 
-impl State {
+impl WitnessMemory {
     /// The state in a folder, which exists: one that is missing may be a disk that was not mounted.
     pub(crate) fn open(folder: &Path) -> Result<Self, BadState> {
         let path = folder.join("lock");
@@ -136,12 +136,12 @@ impl State {
         if let Some(checkpoint) = &latest
             && seen.get(log.origin()).is_none_or(|before| before.checkpoint != *checkpoint)
         {
-            seen.insert(log.origin().clone(), Seen { checkpoint: checkpoint.clone(), is_durable: false });
+            seen.insert(log.origin().clone(), LastCosigned { checkpoint: checkpoint.clone(), is_durable: false });
         }
         Ok(latest)
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeMap<Origin, Seen>> {
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<Origin, LastCosigned>> {
         self.seen.lock()
     }
 
@@ -155,7 +155,7 @@ impl State {
             return Ok(());
         }
         self.replace(&path, own.to_string().as_bytes()).map_err(|error| BadState::Io { path, error })?;
-        self.seen().insert(log.origin().clone(), Seen { checkpoint: own, is_durable: true });
+        self.seen().insert(log.origin().clone(), LastCosigned { checkpoint: own, is_durable: true });
         Ok(())
     }
 

@@ -1,12 +1,16 @@
 //! Checks that the ledger is append-only, and that the daemon's role is bound by its grants.
 
-use crate::cli::check::Report;
+use crate::cli::check::CheckReport;
 use crate::command::Failure;
 use crate::postgres::access;
 use crate::postgres::connections::Connections;
 use crate::postgres::reads::ServerFacts;
 
-pub(crate) async fn check(connections: &Connections, facts: &ServerFacts, report: &mut Report) -> Result<(), Failure> {
+pub(crate) async fn check(
+    connections: &Connections,
+    facts: &ServerFacts,
+    report: &mut CheckReport,
+) -> Result<(), Failure> {
     let findings = access::findings(connections).await?;
     let role = &facts.role;
 

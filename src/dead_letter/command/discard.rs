@@ -8,8 +8,8 @@ use crate::dead_letter::command::{Exit, Failure};
 use crate::dead_letter::decisions as resolution;
 use crate::dead_letter::decisions::{Proposal, Proposed};
 use crate::dead_letter::queries as dead_letters;
-use crate::dead_letter::queries::Listed;
-use crate::dead_letter::resolution::State;
+use crate::dead_letter::queries::LetterSummary;
+use crate::dead_letter::resolution::LetterState;
 use crate::ingest::store::Ledger;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
-    let mut walk = arguments.selection.walk(ledger.connections(), &[State::Open]).await?;
+    let mut walk = arguments.selection.walk(ledger.connections(), &[LetterState::Open]).await?;
     if !arguments.selection.dry_run {
         decision::record_what_is_unrecorded(&ledger).await?;
     }
@@ -64,7 +64,11 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 }
 
 /// Discards one; the inner error says why it may not be.
-async fn discard(ledger: &Ledger, arguments: &Arguments, letter: &Listed) -> Result<Result<(), String>, Failure> {
+async fn discard(
+    ledger: &Ledger,
+    arguments: &Arguments,
+    letter: &LetterSummary,
+) -> Result<Result<(), String>, Failure> {
     let connections = ledger.connections();
     for _ in 0..RIVALS_MAX {
         let standing = dead_letters::standing(connections, letter).await?;

@@ -11,9 +11,9 @@ use crate::dead_letter::command::{Exit, Failure};
 use crate::dead_letter::decisions as resolution;
 use crate::dead_letter::decisions::{Decision, Proposal, Proposed};
 use crate::dead_letter::queries as dead_letters;
-use crate::dead_letter::queries::Listed;
-use crate::dead_letter::requeue::{Looked, RecordStream, Return, Unreturned};
-use crate::dead_letter::resolution::{Destination, RequeueOptions, State};
+use crate::dead_letter::queries::LetterSummary;
+use crate::dead_letter::requeue::{RecordStream, Return, SearchResult, Unreturned};
+use crate::dead_letter::resolution::{Destination, LetterState, RequeueOptions};
 use crate::ingest::store::Ledger;
 use crate::outbox::queue as outbox;
 use crate::record::dead_letter::DeadLetter;
@@ -51,13 +51,14 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     }
     let replacement = arguments.payload.as_deref().map(read).transpose()?;
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
-    let mut walk = arguments.selection.walk(ledger.connections(), &[State::Open, State::Unfinished]).await?;
+    let mut walk =
+        arguments.selection.walk(ledger.connections(), &[LetterState::Open, LetterState::Unfinished]).await?;
     let stream = RecordStream::new(connect::nats(config).await?, &config.nats.stream);
     if !arguments.selection.dry_run {
         decision::record_what_is_unrecorded(&ledger).await?;
     }
     let requeuing = Requeuing { ledger: &ledger, stream, arguments, replacement };
-    let mut report = Report { as_json, ..Report::default() };
+    let mut report = RequeueReport { as_json, ..RequeueReport::default() };
     let done = async {
         while let Some(letter) = walk.next().await? {
             let done = Box::pin(requeuing.requeue(&letter)).await?;
@@ -107,7 +108,7 @@ struct Requeuing<'a> {
 }
 
 impl Requeuing<'_> {
-    async fn requeue(&self, letter: &Listed) -> Result<Done, Failure> {
+    async fn requeue(&self, letter: &LetterSummary) -> Result<Done, Failure> {
         for _ in 0..RIVALS_MAX {
             let unfinished = resolution::unfinished(self.ledger.connections(), letter.leaf_index).await?;
             let was_unfinished = unfinished.is_some();
@@ -131,11 +132,11 @@ impl Requeuing<'_> {
         Err(decision::conflicting_decision(&letter.reference))
     }
 
-    async fn decide(&self, letter: &Listed) -> Result<Decided, Failure> {
+    async fn decide(&self, letter: &LetterSummary) -> Result<Decided, Failure> {
         let connections = self.ledger.connections();
         let replacement = self.replacement.as_deref();
         let standing = dead_letters::standing(connections, letter).await?;
-        if standing.state == State::Unfinished {
+        if standing.state == LetterState::Unfinished {
             // Since we looked.
             return Ok(Decided::Outrun);
         }
@@ -183,8 +184,8 @@ impl Requeuing<'_> {
             Failure::new(exit, format!("NATS: {why}; {again}"))
         };
         let at = match self.stream.look(&returned).await.map_err(|error| unfinished(error.into()))? {
-            Looked::Found(at) => at,
-            Looked::Absent(absent) => {
+            SearchResult::Found(at) => at,
+            SearchResult::Absent(absent) => {
                 let hash = sha256(payload);
                 // The stream may have given it up since, and custody has it.
                 match resolution::arrived(connections, &requeue.message_id, &letter.subject, &hash).await? {
@@ -214,15 +215,15 @@ fn is_plain(actor: &str) -> bool {
 
 /// What was done, or would be.
 #[derive(Debug, Default)]
-struct Report {
+struct RequeueReport {
     as_json: bool,
     values: Vec<Value>,
     all: usize,
     refused: usize,
 }
 
-impl Report {
-    fn add(&mut self, letter: &Listed, done: &Done) {
+impl RequeueReport {
+    fn add(&mut self, letter: &LetterSummary, done: &Done) {
         let reference = &letter.reference;
         self.all += 1;
         self.refused += usize::from(matches!(done, Done::Refused(_)));

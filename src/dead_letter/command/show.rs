@@ -5,8 +5,8 @@ use crate::command::output::{self, safe};
 use crate::dead_letter::command::Failure;
 use crate::dead_letter::command::which::{Filters, find};
 use crate::dead_letter::queries as dead_letters;
-use crate::dead_letter::queries::{Listed, Resolved, Shown};
-use crate::dead_letter::resolution::{Outcome, State};
+use crate::dead_letter::queries::{LetterSummary, Resolved, Shown};
+use crate::dead_letter::resolution::{DecisionOutcome, LetterState};
 use crate::postgres::connections::Connections;
 use crate::record::digest::{hex, sha256};
 use crate::record::message::Headers;
@@ -18,14 +18,15 @@ pub(crate) struct ListArguments {
     filters: Filters,
     /// Only those in this state: open, unfinished, requeued or discarded
     #[arg(long, value_parser = state)]
-    state: Option<State>,
+    state: Option<LetterState>,
     /// At most this many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
 }
 
-fn state(text: &str) -> Result<State, String> {
-    State::named(text).ok_or_else(|| format!("the states are {}", State::ALL.map(State::name).join(" ")))
+fn state(text: &str) -> Result<LetterState, String> {
+    LetterState::named(text)
+        .ok_or_else(|| format!("the states are {}", LetterState::ALL.map(LetterState::name).join(" ")))
 }
 
 pub(crate) async fn list(connections: &Connections, arguments: &ListArguments, as_json: bool) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ pub(crate) async fn list(connections: &Connections, arguments: &ListArguments, a
         return Ok(());
     }
     for letter in &letters {
-        let Listed { reference, rejected_at, reason, state, subject, detail, .. } = letter;
+        let LetterSummary { reference, rejected_at, reason, state, subject, detail, .. } = letter;
         output::line(format_args!("{reference}  {rejected_at}  {reason:<20}  {state:<10}  {}", safe(subject)));
         output::line(format_args!("    {}", safe(detail)));
     }
@@ -44,7 +45,7 @@ pub(crate) async fn list(connections: &Connections, arguments: &ListArguments, a
     Ok(())
 }
 
-fn listed_value(letter: &Listed) -> Value {
+fn listed_value(letter: &LetterSummary) -> Value {
     json!({
         "reference": letter.reference, "reason": letter.reason, "detail": letter.detail, "subject": letter.subject,
         "sequence": letter.sequence, "record_id": letter.record_id, "rejected_at": letter.rejected_at,
@@ -80,9 +81,9 @@ fn resolved_value(resolved: &Resolved) -> Value {
     let replacement = resolved.replacement.as_deref();
     let (outcome, rejected_as) = match &resolved.outcome {
         None => (None, None),
-        Some(Outcome::Awaited) => (Some("awaited"), None),
-        Some(Outcome::Accepted) => (Some("accepted"), None),
-        Some(Outcome::Rejected(reference)) => (Some("rejected"), Some(reference)),
+        Some(DecisionOutcome::Awaited) => (Some("awaited"), None),
+        Some(DecisionOutcome::Accepted) => (Some("accepted"), None),
+        Some(DecisionOutcome::Rejected(reference)) => (Some("rejected"), Some(reference)),
     };
     json!({
         "action": resolved.action, "by": resolved.by, "why": resolved.why, "decided_at": resolved.decided_at,
@@ -100,8 +101,18 @@ fn headers(letter: &Shown) -> Vec<String> {
 }
 
 fn print(letter: &Shown, origins: &[(String, String)]) {
-    let Listed { leaf_index, reference, reason, detail, subject, sequence, record_id, rejected_at, published, state } =
-        &letter.listed;
+    let LetterSummary {
+        leaf_index,
+        reference,
+        reason,
+        detail,
+        subject,
+        sequence,
+        record_id,
+        rejected_at,
+        published,
+        state,
+    } = &letter.listed;
     output::line(format_args!("reference    {reference}"));
     output::line(format_args!("reason       {reason}"));
     output::line(format_args!("detail       {}", safe(detail)));
@@ -133,9 +144,9 @@ fn print_resolved(resolved: &Resolved) {
     match (sequence, outcome) {
         (Some(sequence), Some(outcome)) => {
             let became = match outcome {
-                Outcome::Awaited => "the ledger does not have it yet".to_owned(),
-                Outcome::Accepted => "accepted".to_owned(),
-                Outcome::Rejected(reference) => format!("rejected again as {reference}"),
+                DecisionOutcome::Awaited => "the ledger does not have it yet".to_owned(),
+                DecisionOutcome::Accepted => "accepted".to_owned(),
+                DecisionOutcome::Rejected(reference) => format!("rejected again as {reference}"),
             };
             output::line(format_args!("  became     sequence {sequence}: {became}"));
         }

@@ -3,8 +3,8 @@
 use crate::command::{moment, output};
 use crate::dead_letter::command::{Exit, Failure};
 use crate::dead_letter::queries as dead_letters;
-use crate::dead_letter::queries::{Filter, Leaves, Listed};
-use crate::dead_letter::resolution::State;
+use crate::dead_letter::queries::{Filter, Leaves, LetterSummary};
+use crate::dead_letter::resolution::LetterState;
 use crate::postgres::connections::Connections;
 use crate::record::reject::Reason;
 use crate::record::subject::{Lane, safe_token};
@@ -44,7 +44,7 @@ fn lane(text: &str) -> Result<String, String> {
 
 impl Filters {
     /// As the database is asked.
-    pub(crate) fn filter(&self, states: Option<Vec<State>>) -> Result<Filter, Failure> {
+    pub(crate) fn filter(&self, states: Option<Vec<LetterState>>) -> Result<Filter, Failure> {
         Ok(Filter {
             reason: self.reason.map(|reason| reason.code().to_owned()),
             lane: self.lane.clone(),
@@ -85,7 +85,7 @@ pub(crate) struct Walk<'a> {
     connections: &'a Connections,
     filter: Filter,
     rest: Leaves,
-    page: VecDeque<Listed>,
+    page: VecDeque<LetterSummary>,
 }
 
 impl Selection {
@@ -100,7 +100,11 @@ impl Selection {
     }
 
     /// Finds those that are named, or those in these states that match.
-    pub(crate) async fn walk<'a>(&self, connections: &'a Connections, states: &[State]) -> Result<Walk<'a>, Failure> {
+    pub(crate) async fn walk<'a>(
+        &self,
+        connections: &'a Connections,
+        states: &[LetterState],
+    ) -> Result<Walk<'a>, Failure> {
         let filter = self.filters.filter(Some(states.to_vec()))?;
         if self.names_letters() {
             let mut page = VecDeque::new();
@@ -121,7 +125,7 @@ impl Selection {
 
 impl Walk<'_> {
     /// The next letter.
-    pub(crate) async fn next(&mut self) -> Result<Option<Listed>, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Option<LetterSummary>, Failure> {
         if self.page.is_empty() && self.rest.after < self.rest.up_to {
             let page = dead_letters::oldest(self.connections, &self.filter, self.rest, PAGE_MAX).await?;
             self.rest.after = page.last().map_or(self.rest.up_to, |last| last.leaf_index);
@@ -132,7 +136,7 @@ impl Walk<'_> {
 }
 
 /// The dead letter with this reference.
-pub(crate) async fn find(connections: &Connections, reference: &str) -> Result<Listed, Failure> {
+pub(crate) async fn find(connections: &Connections, reference: &str) -> Result<LetterSummary, Failure> {
     let found = dead_letters::find(connections, reference).await?;
     found.ok_or_else(|| Failure::new(Exit::Failed, format!("there is no dead letter {}", output::safe(reference))))
 }

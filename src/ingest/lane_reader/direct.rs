@@ -4,7 +4,7 @@
 use crate::ingest::binding::{Interrupt, LateRange};
 use crate::ingest::handover::Way;
 use crate::ingest::lane_reader::reading::{Reading, hand_over};
-use crate::ingest::lane_reader::{LaneReader, State};
+use crate::ingest::lane_reader::{LaneReader, ReaderState};
 use crate::ingest::position::{Order, Positions};
 use crate::nats::api::ApiError;
 use crate::record::message::{Incarnation, Message};
@@ -19,7 +19,7 @@ const DIRECT_MESSAGES_MAX: usize = 64;
 
 impl<P: Positions + Sync> Reading<'_, P> {
     /// Reads a part of a range out of order, and hands it over.
-    pub(crate) async fn read_late(&self, state: &mut State, range: LateRange) -> Result<(), Interrupt> {
+    pub(crate) async fn read_late(&self, state: &mut ReaderState, range: LateRange) -> Result<(), Interrupt> {
         let place = self.place(state, &mut Instant::now()).await?;
         let Some(cursor) = &state.cursor else { return Err(Interrupt::Void) };
         let (messages, next) = self.read_directly(&cursor.incarnation, range.span.first(), range.span.last()).await?;
@@ -42,7 +42,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
     }
 
     /// Reads on through the stream's own API, which gives headers as bytes, past what the client cannot read.
-    pub(crate) async fn read_around(&self, state: &mut State) -> Result<(), Interrupt> {
+    pub(crate) async fn read_around(&self, state: &mut ReaderState) -> Result<(), Interrupt> {
         let place = self.place(state, &mut Instant::now()).await?;
         let generation = state.generation;
         let Some(cursor) = &mut state.cursor else { return Err(Interrupt::Void) };

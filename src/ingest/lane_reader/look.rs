@@ -1,9 +1,9 @@
 //! The periodic check of a lane's reader: it inspects the stream, the consumer and the claim every few seconds.
 
-use crate::health::stalls::{Progress, Sight, Waiting};
+use crate::health::stalls::{LaneProgress, Sight, Waiting};
 use crate::ingest::binding::{Interrupt, LateRange, created_ns};
 use crate::ingest::lane_reader::reading::Reading;
-use crate::ingest::lane_reader::{LaneReader, State};
+use crate::ingest::lane_reader::{LaneReader, ReaderState};
 use crate::ingest::position::Positions;
 use crate::nats::api::{ApiError, incarnation_of, sequence_of};
 use crate::nats::definitions;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What the servers said at one moment.
-struct Seen {
+struct ConsumerFacts {
     /// The last sequence of the whole stream, asked before everything else.
     end: i64,
     /// Messages of the lane that the consumer has not delivered.
@@ -23,7 +23,7 @@ struct Seen {
 }
 
 impl<P: Positions + Sync> Reading<'_, P> {
-    pub(crate) async fn look(&self, state: &mut State) -> Result<(), Interrupt> {
+    pub(crate) async fn look(&self, state: &mut ReaderState) -> Result<(), Interrupt> {
         let seen = self.see(state).await?;
         self.reader.positions.is_alive(self.reader.lane);
         self.end_suspicion(state).await?;
@@ -32,7 +32,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         Ok(())
     }
 
-    async fn see(&self, state: &mut State) -> Result<Seen, Interrupt> {
+    async fn see(&self, state: &mut ReaderState) -> Result<ConsumerFacts, Interrupt> {
         let LaneReader { api, names, lane, .. } = self.reader;
         let durable = self.progress.durable.load(Ordering::Acquire);
         let stream = api.stream_info(&names.ledger).await?;
@@ -49,12 +49,12 @@ impl<P: Positions + Sync> Reading<'_, P> {
             Err(ApiError::MessageNotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(Seen { end, undelivered: info.0, is_paused: info.1, oldest })
+        Ok(ConsumerFacts { end, undelivered: info.0, is_paused: info.1, oldest })
     }
 
     /// What the consumer has not delivered, and whether it is paused. One that is not as it was bound is made anew; what it may have
     /// passed over since the last look is read out of order.
-    async fn see_consumer(&self, state: &mut State) -> Result<(u64, bool), Interrupt> {
+    async fn see_consumer(&self, state: &mut ReaderState) -> Result<(u64, bool), Interrupt> {
         let LaneReader { names, lane, .. } = self.reader;
         let (Some(bound), Some(cursor)) = (&mut state.consumer, &mut state.cursor) else { return Ok((0, false)) };
         let name = &bound.name;
@@ -91,7 +91,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
 
     /// Where nothing of the lane waits, its position moves up to the stream's end. And the claim is looked at: a lane that has
     /// nothing to commit would not learn otherwise that it has another owner, or that the database went back.
-    async fn pass_over_others(&self, state: &mut State, seen: &Seen) -> Result<(), Interrupt> {
+    async fn pass_over_others(&self, state: &mut ReaderState, seen: &ConsumerFacts) -> Result<(), Interrupt> {
         let LaneReader { lane, positions, .. } = self.reader;
         let Some(cursor) = &mut state.cursor else { return Err(Interrupt::Void) };
         let durable = self.progress.durable.load(Ordering::Acquire);
@@ -121,7 +121,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
     }
 
     /// What was suspect is stored.
-    async fn end_suspicion(&self, state: &mut State) -> Result<(), Interrupt> {
+    async fn end_suspicion(&self, state: &mut ReaderState) -> Result<(), Interrupt> {
         let (Some(last), Some(cursor)) = (state.suspicion_ends_with, &state.cursor) else { return Ok(()) };
         let is_read = state.late.iter().all(|range| !range.is_suspect);
         if is_read && self.progress.late.load(Ordering::Acquire) >= last {
@@ -132,7 +132,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         Ok(())
     }
 
-    fn notify(&self, seen: &Seen) {
+    fn notify(&self, seen: &ConsumerFacts) {
         let LaneReader { lane, metrics, health, .. } = self.reader;
         metrics.lag.set(i64::try_from(seen.undelivered).unwrap_or(i64::MAX));
         metrics.oldest_unstored.set(seen.oldest.map_or(Duration::ZERO, |(_, age)| age).as_secs_f64());
@@ -146,7 +146,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
             },
             on_purpose: seen.is_paused,
         });
-        let progress = Progress { position: durable, stored: metrics.settled() };
+        let progress = LaneProgress { position: durable, stored: metrics.settled() };
         health.observe(lane.prefix(), Sight { progress, waiting });
     }
 }

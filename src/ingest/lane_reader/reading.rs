@@ -2,8 +2,8 @@
 
 use crate::health::Pulse;
 use crate::ingest::binding::{Binder, Interrupt};
-use crate::ingest::handover::{Handed, Progress, Ticket, Way};
-use crate::ingest::lane_reader::{LaneReader, State};
+use crate::ingest::handover::{Handed, ReadProgress, Ticket, Way};
+use crate::ingest::lane_reader::{LaneReader, ReaderState};
 use crate::ingest::lifecycle::Delivery;
 use crate::ingest::position::{Order, Positions};
 use crate::ingest::pull::{Broken, Puller};
@@ -21,13 +21,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const NOTHING_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A batch is taken by a pipeline, or waits for it in this channel.
-pub(crate) type Place<'a> = Permit<'a, Handed>;
+pub(crate) type BatchPermit<'a> = Permit<'a, Handed>;
 
 /// A reader between two interruptions.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a, P> {
     pub(crate) reader: &'a LaneReader<P>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a ReadProgress,
     pub(crate) batches: &'a mpsc::Sender<Handed>,
     pub(crate) pulse: &'a Pulse,
 }
@@ -41,7 +41,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         Binder { lane: *lane, api, names, positions, metrics }
     }
 
-    pub(crate) async fn read(&self, state: &mut State, backoff: &mut Backoff) -> Result<Never, Interrupt> {
+    pub(crate) async fn read(&self, state: &mut ReaderState, backoff: &mut Backoff) -> Result<Never, Interrupt> {
         if state.connection.is_none() {
             let LaneReader { link, lane, .. } = self.reader;
             let connected = link.connect_for(lane.prefix(), None).await;
@@ -83,7 +83,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         backoff.reset();
     }
 
-    fn check_generation(&self, state: &State) -> Result<(), Interrupt> {
+    fn check_generation(&self, state: &ReaderState) -> Result<(), Interrupt> {
         if self.reader.stop.is_cancelled() {
             return Err(Interrupt::Stopped);
         }
@@ -95,7 +95,11 @@ impl<P: Positions + Sync> Reading<'_, P> {
 
     /// Waits for a place for the next batch, and looks after the lane meanwhile. Nothing is pulled that has no place yet: what is in
     /// flight is in memory.
-    pub(crate) async fn place(&self, state: &mut State, looked: &mut Instant) -> Result<Place<'_>, Interrupt> {
+    pub(crate) async fn place(
+        &self,
+        state: &mut ReaderState,
+        looked: &mut Instant,
+    ) -> Result<BatchPermit<'_>, Interrupt> {
         loop {
             self.pulse.rest();
             tokio::select! {
@@ -122,7 +126,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
     }
 
     /// Pulls until something is wrong. What one pull brings is one batch.
-    async fn pull_on(&self, state: &mut State, backoff: &mut Backoff) -> Result<(), Interrupt> {
+    async fn pull_on(&self, state: &mut ReaderState, backoff: &mut Backoff) -> Result<(), Interrupt> {
         let LaneReader { names, limits, stop, .. } = self.reader;
         let (Some(connection), Some(cursor)) = (state.connection.clone(), state.cursor.clone()) else {
             return Err(Interrupt::Void);
@@ -199,7 +203,11 @@ impl<P: Positions + Sync> Reading<'_, P> {
 
     /// Takes delivered messages as far as their delivery numbers follow on each other. The first deliveries of a consumer may
     /// be those of another one, in a stream that was made anew; from the second on, its number would tell.
-    async fn accept(&self, state: &mut State, pulled: Vec<async_nats::Message>) -> Result<Taken, Interrupt> {
+    async fn accept(
+        &self,
+        state: &mut ReaderState,
+        pulled: Vec<async_nats::Message>,
+    ) -> Result<PulledBatch, Interrupt> {
         let LaneReader { lane, api, names, .. } = self.reader;
         let generation = state.generation;
         let (Some(cursor), Some(consumer)) = (&mut state.cursor, &mut state.consumer) else {
@@ -208,7 +216,7 @@ impl<P: Positions + Sync> Reading<'_, P> {
         if consumer.deliveries == 0 && api.incarnation(&names.ledger).await? != cursor.incarnation {
             return Err(Interrupt::StreamChanged);
         }
-        let mut taken = Taken { deliveries: Vec::with_capacity(pulled.len()), interrupt: None };
+        let mut taken = PulledBatch { deliveries: Vec::with_capacity(pulled.len()), interrupt: None };
         for message in pulled {
             let message = jetstream::Message { message, context: api.context().clone() };
             let Some(Delivered { mut message, reply, number, is_partial }) = delivered(message, &cursor.incarnation)
@@ -240,13 +248,13 @@ impl<P: Positions + Sync> Reading<'_, P> {
 }
 
 /// Hands messages over, if there are any.
-pub(crate) fn hand_over(state: &State, place: Place<'_>, deliveries: Vec<Delivery<Ticket>>) {
+pub(crate) fn hand_over(state: &ReaderState, place: BatchPermit<'_>, deliveries: Vec<Delivery<Ticket>>) {
     if !deliveries.is_empty() {
         place.send(Handed { generation: state.generation, deliveries });
     }
 }
 
-struct Taken {
+struct PulledBatch {
     deliveries: Vec<Delivery<Ticket>>,
     /// Why the rest was not taken.
     interrupt: Option<Interrupt>,

@@ -1,10 +1,10 @@
 //! The statements on `public.audit_events`, which project audit events to rows.
 
 use crate::ingest::custody::RowOutcome;
-use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, Tried, column, try_to_place};
+use crate::ingest::projection::{DifferingColumns, Ids, InsertAttempt, Keyed, RowIds, column, try_to_place};
 use crate::record::event::AuditEvent;
 use crate::record::message::Headers;
-use crate::record::stored_id::Fingerprint;
+use crate::record::stored_id::ContentFingerprint;
 use crate::record::subject::{Subject, Table};
 use sqlx::PgConnection;
 use std::borrow::Cow;
@@ -30,10 +30,11 @@ pub(crate) async fn place(
         let mut next = Vec::new();
         for ((index, event), tried) in trying.into_iter().zip(tried) {
             // Neither inserted nor there: what had the id was erased.
-            let erased =
-                || event.fingerprint.is_some().then(|| Tried::Taken(vec!["content, which was erased".to_owned()]));
+            let erased = || {
+                event.fingerprint.is_some().then(|| InsertAttempt::Taken(vec!["content, which was erased".to_owned()]))
+            };
             let Some(tried) = tried.or_else(erased) else { continue };
-            let is_taken = matches!(&tried, Tried::Taken(differing) if !differing.is_empty());
+            let is_taken = matches!(&tried, InsertAttempt::Taken(differing) if !differing.is_empty());
             let ids = events[index].fingerprint.as_ref().filter(|_| is_taken).map(|it| it.ids(&events[index].event_id));
             if let Some(id) = ids.and_then(|ids| ids.into_iter().nth(round)) {
                 next.push((index, Cow::Owned(events[index].clone().stored_as(id))));
@@ -61,17 +62,17 @@ type MessageIds = HashMap<String, Option<String>>;
 async fn forgive_times(
     connection: &mut PgConnection,
     events: &[&AuditEvent],
-    tried: &mut [Option<Tried>],
+    tried: &mut [Option<InsertAttempt>],
     newcomers: &mut MessageIds,
 ) -> Result<(), sqlx::Error> {
     let message_id = |event: &AuditEvent| event.fingerprint.as_ref().and_then(|it| it.message_id.clone());
     let mut suspect = Vec::new();
     for (index, (event, tried)) in events.iter().zip(tried.iter()).enumerate() {
         match tried {
-            Some(Tried::New(_)) => {
+            Some(InsertAttempt::New(_)) => {
                 newcomers.insert(event.event_id.clone(), message_id(event));
             }
-            Some(Tried::Taken(differing)) if message_id(event).is_some() && differing[..] == [TIMESTAMP] => {
+            Some(InsertAttempt::Taken(differing)) if message_id(event).is_some() && differing[..] == [TIMESTAMP] => {
                 suspect.push(index);
             }
             _ => {}
@@ -82,7 +83,7 @@ async fn forgive_times(
     for index in suspect {
         let id = &events[index].event_id;
         if newcomers.get(id).or_else(|| stored.get(id)) == Some(&message_id(events[index])) {
-            tried[index] = Some(Tried::Taken(Vec::new()));
+            tried[index] = Some(InsertAttempt::Taken(Vec::new()));
         }
     }
     Ok(())
@@ -171,13 +172,16 @@ impl Keyed for AuditEvents {
             .bind(&utc)
             .bind(column(events, |event| event.integrity_hash.as_str()))
             .bind(column(events, |event| event.time.text()))
-            .bind(column(events, |event| event.fingerprint.as_ref().map(Fingerprint::digest)))
+            .bind(column(events, |event| event.fingerprint.as_ref().map(ContentFingerprint::digest)))
             .fetch_all(connection)
             .await?;
         Ok(rows.into_iter().map(|(event_id, id)| (event_id, Some(id))).collect())
     }
 
-    async fn compare(connection: &mut PgConnection, events: &[&AuditEvent]) -> Result<Vec<Comparison>, sqlx::Error> {
+    async fn compare(
+        connection: &mut PgConnection,
+        events: &[&AuditEvent],
+    ) -> Result<Vec<DifferingColumns>, sqlx::Error> {
         sqlx::query_as(
         "select
             again.position,

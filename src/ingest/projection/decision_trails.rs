@@ -1,6 +1,6 @@
 //! The statements on `public.decision_trails`, which project council votes to rows.
 
-use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, column};
+use crate::ingest::projection::{DifferingColumns, Ids, Keyed, RowIds, column};
 use crate::record::trail::Trail;
 use sqlx::PgConnection;
 
@@ -37,7 +37,7 @@ impl Keyed for DecisionTrails {
         Ok(rows.into_iter().map(|(trail_id, id)| (trail_id, Some(id))).collect())
     }
 
-    async fn compare(connection: &mut PgConnection, trails: &[&Trail]) -> Result<Vec<Comparison>, sqlx::Error> {
+    async fn compare(connection: &mut PgConnection, trails: &[&Trail]) -> Result<Vec<DifferingColumns>, sqlx::Error> {
         sqlx::query_as(
             "select
                 again.position,

@@ -4,8 +4,8 @@
 
 use crate::ingest::custody::RowOutcome;
 use crate::ingest::lifecycle::References;
-use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, column, place_keyed};
-use crate::postgres::failure::Failure;
+use crate::ingest::projection::{DifferingColumns, Ids, Keyed, RowIds, column, place_keyed};
+use crate::postgres::failure::CommitFailure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::fields::Amount;
 use crate::record::reject::{Reason, Rejection};
@@ -21,11 +21,11 @@ pub(crate) async fn place(
     connection: &mut PgConnection,
     usages: &[&TokenUsage],
     references: References,
-) -> Result<Vec<Option<RowOutcome<'static>>>, Failure> {
+) -> Result<Vec<Option<RowOutcome<'static>>>, CommitFailure> {
     let missing = missing_rates(connection, usages).await?;
     if let (References::MayFollow, Some(rate)) = (references, missing.iter().min()) {
         let what = format!("rejecting usage for the lack of {rate}");
-        return Err(Failure::of_custody(DatabaseError::of_a_reference(what)));
+        return Err(CommitFailure::of_custody(DatabaseError::of_a_reference(what)));
     }
     let mut placed: Vec<Option<RowOutcome<'static>>> = usages.iter().map(|usage| unpriced(usage, &missing)).collect();
     let good: Vec<usize> = (0..usages.len()).filter(|&index| placed[index].is_none()).collect();
@@ -134,7 +134,10 @@ impl Keyed for TokenUsages {
         Ok(rows.into_iter().map(|(agent, usage_id, given, id)| (key(&agent, &usage_id, given), Some(id))).collect())
     }
 
-    async fn compare(connection: &mut PgConnection, usages: &[&TokenUsage]) -> Result<Vec<Comparison>, sqlx::Error> {
+    async fn compare(
+        connection: &mut PgConnection,
+        usages: &[&TokenUsage],
+    ) -> Result<Vec<DifferingColumns>, sqlx::Error> {
         sqlx::query_as(
             "select
                 again.position,

@@ -2,7 +2,7 @@
 //! also read the registries that a use refers to.
 
 use crate::ingest::custody::RowOutcome;
-use crate::ingest::projection::{Comparison, Ids, Keyed, RowIds, column, place_keyed};
+use crate::ingest::projection::{DifferingColumns, Ids, Keyed, RowIds, column, place_keyed};
 use crate::record::fields::Amount;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::tool_usage::ToolUsage;
@@ -93,7 +93,10 @@ impl Keyed for ToolUsageLedger {
         Ok(ids.into_iter().map(|id| (id, None)).collect())
     }
 
-    async fn compare(connection: &mut PgConnection, usages: &[&ToolUsage]) -> Result<Vec<Comparison>, sqlx::Error> {
+    async fn compare(
+        connection: &mut PgConnection,
+        usages: &[&ToolUsage],
+    ) -> Result<Vec<DifferingColumns>, sqlx::Error> {
         sqlx::query_as(
             "select
                 again.position,

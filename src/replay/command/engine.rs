@@ -1,6 +1,6 @@
 //! The replay engine: runs the daemon's own pipeline over a source that reads the stream again.
 
-use crate::command::progress::{Progress, bar, pace};
+use crate::command::progress::{ProgressLine, bar, pace};
 use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::health::Health;
@@ -17,7 +17,7 @@ use crate::record::sequences::{Span, Spans};
 use crate::record::subject::Lane;
 use crate::replay::command::references::Referred;
 use crate::replay::command::source::{BatchLimits, Course, Feed, NAME, Obstacle, ReplaySource};
-use crate::replay::reader::{Reader, Wanted};
+use crate::replay::reader::{MessageReader, Wanted};
 use crate::systemd::{self, Signal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,7 +96,12 @@ impl Job<'_> {
         let stop = stop.child_token();
         let incarnation = self.stream_state.incarnation.clone();
         let feed = Feed {
-            reader: Reader::new(self.api.clone(), incarnation.clone(), Wanted::Lanes(self.lanes.clone()), &self.spans),
+            reader: MessageReader::new(
+                self.api.clone(),
+                incarnation.clone(),
+                Wanted::Lanes(self.lanes.clone()),
+                &self.spans,
+            ),
             api: self.api.clone(),
             incarnation,
             limits: BatchLimits {
@@ -178,7 +183,7 @@ const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Shows how far it is. An outage is told once when it begins and once when it ends.
 async fn tell(course: &Course, spans: &Spans, health: &Health) {
-    let (began, mut progress) = (Instant::now(), Progress::new());
+    let (began, mut progress) = (Instant::now(), ProgressLine::new());
     let mut ticks = interval(TELL_INTERVAL);
     let mut told = [false; 2];
     let count = |count: i64| u64::try_from(count).unwrap_or(0);

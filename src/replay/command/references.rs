@@ -22,7 +22,7 @@ pub(crate) struct Referred<'a> {
     stored: AtomicI64,
 }
 
-pub(crate) enum Answer {
+pub(crate) enum ReferencesAnswer {
     Settled,
     /// What stands in the way, and what can be done about it.
     Unsettled(String),
@@ -34,12 +34,12 @@ impl<'a> Referred<'a> {
     }
 
     /// Looks at everything before a sequence.
-    pub(crate) async fn look(&self, sequence: i64) -> Result<Answer, String> {
+    pub(crate) async fn look(&self, sequence: i64) -> Result<ReferencesAnswer, String> {
         let Some(span) = Span::new(self.settled.load(Ordering::Relaxed) + 1, sequence - 1) else {
-            return Ok(Answer::Settled);
+            return Ok(ReferencesAnswer::Settled);
         };
         let answer = self.look_at(span, sequence).await?;
-        if matches!(answer, Answer::Settled) {
+        if matches!(answer, ReferencesAnswer::Settled) {
             self.settled.store(span.last(), Ordering::Relaxed);
         }
         Ok(answer)
@@ -57,20 +57,20 @@ impl<'a> Referred<'a> {
         Ok(missing)
     }
 
-    async fn look_at(&self, span: Span, sequence: i64) -> Result<Answer, String> {
+    async fn look_at(&self, span: Span, sequence: i64) -> Result<ReferencesAnswer, String> {
         let stream_state = self.api.stream_state(self.stream).await.map_err(|error| error.to_string())?;
         let gaps = self.gaps(&stream_state, span).await?;
         if let Some(missing) = self.missing(&stream_state, &gaps, sequence).await? {
-            return Ok(Answer::Unsettled(missing));
+            return Ok(ReferencesAnswer::Unsettled(missing));
         }
         let mut gone = stream_state.expired(span);
         gone.add_all(&stream_state.deleted(span));
         let lost = gaps.iter().find_map(|gap| gone.within(gap).first());
         if lost.is_none() && stream_state.knows_all_deleted() {
-            return Ok(Answer::Settled);
+            return Ok(ReferencesAnswer::Settled);
         }
         let lost = lost.map_or_else(|| "messages".to_owned(), |lost| format!("sequences {lost}"));
-        Ok(Answer::Unsettled(format!(
+        Ok(ReferencesAnswer::Unsettled(format!(
             "usage at sequence {sequence} has no rate in this database, and {lost}, which may have brought it, are neither in the \
              stream nor in custody: publish the rate; or run `ledgerd replay --rates-are-complete`, and such usage is rejected"
         )))

@@ -8,8 +8,8 @@ use crate::nats::api::{Api, ApiError};
 use crate::record::message::{Incarnation, Message};
 use crate::record::sequences::Spans;
 use crate::record::subject::{Lane, Subject};
-use crate::replay::command::references::{Answer, Referred};
-use crate::replay::reader::{Reader, Window};
+use crate::replay::command::references::{ReferencesAnswer, Referred};
+use crate::replay::reader::{MessageReader, Window};
 use crate::retry::Backoff;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -96,7 +96,7 @@ pub(crate) struct BatchLimits {
 
 /// Messages of one commit; everything up to `through` is in it or was looked at before.
 #[derive(Debug)]
-struct Handed {
+struct ReplayedBatch {
     messages: Vec<Message>,
     through: i64,
 }
@@ -104,7 +104,7 @@ struct Handed {
 /// What the reading task works with.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    pub(crate) reader: Reader,
+    pub(crate) reader: MessageReader,
     pub(crate) api: Api,
     pub(crate) incarnation: Incarnation,
     pub(crate) limits: BatchLimits,
@@ -117,14 +117,14 @@ pub(crate) struct Feed {
 pub(crate) const NAME: &str = "replay";
 
 impl Feed {
-    async fn run(mut self, batches: mpsc::Sender<Handed>) {
+    async fn run(mut self, batches: mpsc::Sender<ReplayedBatch>) {
         match self.hand_over_all(&batches).await {
             Ok(()) => self.course.complete.store(true, Ordering::Relaxed),
             Err(why) => self.course.cannot_go_on(why),
         }
     }
 
-    async fn hand_over_all(&mut self, batches: &mpsc::Sender<Handed>) -> Result<(), Obstacle> {
+    async fn hand_over_all(&mut self, batches: &mpsc::Sender<ReplayedBatch>) -> Result<(), Obstacle> {
         let mut queue = VecDeque::new();
         let (mut through, mut is_end) = (self.course.settled(), false);
         while !is_end || !queue.is_empty() {
@@ -142,7 +142,7 @@ impl Feed {
             self.same_stream().await?;
             let messages = cut(&mut queue, self.limits);
             let through = queue.front().map_or(through, |next| next.sequence - 1);
-            if !messages.is_empty() && batches.send(Handed { messages, through }).await.is_err() {
+            if !messages.is_empty() && batches.send(ReplayedBatch { messages, through }).await.is_err() {
                 return Ok(());
             }
         }
@@ -222,7 +222,7 @@ fn cut(queue: &mut VecDeque<Message>, limits: BatchLimits) -> Vec<Message> {
 /// The stream, read again, as a source of batches.
 #[derive(Debug)]
 pub(crate) struct ReplaySource<'a> {
-    batches: mpsc::Receiver<Handed>,
+    batches: mpsc::Receiver<ReplayedBatch>,
     course: Arc<Course>,
     stop: CancellationToken,
     referred: Option<Referred<'a>>,
@@ -252,7 +252,7 @@ impl Source for ReplaySource<'_> {
             () = self.stop.cancelled() => return None,
             handed = self.batches.recv() => handed,
         };
-        let Some(Handed { messages, through }) = handed else {
+        let Some(ReplayedBatch { messages, through }) = handed else {
             self.course.drained.store(true, Ordering::Relaxed);
             return None;
         };
@@ -271,8 +271,8 @@ impl Source for ReplaySource<'_> {
     async fn references_settled(&self, sequence: i64) -> Result<bool, String> {
         let Some(referred) = &self.referred else { return Ok(true) };
         match referred.look(sequence).await? {
-            Answer::Settled => Ok(true),
-            Answer::Unsettled(why) => {
+            ReferencesAnswer::Settled => Ok(true),
+            ReferencesAnswer::Unsettled(why) => {
                 self.course.cannot_go_on(Obstacle::new(why));
                 self.stop.cancel();
                 Ok(false)

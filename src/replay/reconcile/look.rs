@@ -2,24 +2,24 @@
 //! again: changes in between can only store more than is reported. Each message that the stream still holds is read,
 //! and custody must have the identical message.
 
-use crate::command::progress::{Progress, bar};
+use crate::command::progress::{ProgressLine, bar};
 use crate::command::{Exit, Failure};
 use crate::replay::reconcile::floor::Floor;
 
 use crate::config::Config;
 use crate::ingest::coverage;
 use crate::ingest::coverage::{CoveredEpoch, Proof};
-use crate::ingest::divergence::Comparison;
+use crate::ingest::divergence::DivergenceSearch;
 use crate::ingest::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
 use crate::nats::api::Api;
 use crate::nats::stream_state::StreamState;
 use crate::postgres::connections::Connections;
 use crate::record::message::Incarnation;
 use crate::record::sequences::{Span, Spans};
-use crate::replay::reader::{Reader, Wanted};
+use crate::replay::reader::{MessageReader, Wanted};
 
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct Reconciliation {
     /// The stream as it is now.
     pub(crate) stream_state: StreamState,
     pub(crate) floor: Floor,
@@ -52,7 +52,7 @@ pub(crate) struct Lacking {
     pub(crate) missing: Spans,
 }
 
-impl Found {
+impl Reconciliation {
     /// What must be read again.
     pub(crate) fn to_repair(&self) -> Spans {
         let parted = self.parted_at.and_then(|at| Span::new(at, self.floor.sequence));
@@ -83,7 +83,7 @@ pub(crate) async fn look(
     custody: &Connections,
     positions: &LanePositions,
     everything: bool,
-) -> Result<Found, Failure> {
+) -> Result<Reconciliation, Failure> {
     let stream = &config.nats.stream;
     let before = api.stream_state(stream).await?;
     let floor = Floor::read(config, api, positions, &before).await?;
@@ -93,7 +93,7 @@ pub(crate) async fn look(
     let numbers: Vec<i32> = own.iter().map(|epoch| epoch.number).collect();
     let proven = own.first().and_then(|epoch| epoch.proven).filter(|_| !everything).unwrap_or(0);
     let span = Span::new(proven + 1, floor.sequence);
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let gaps = match span {
         None => Spans::default(),
         Some(span) => {
@@ -106,12 +106,13 @@ pub(crate) async fn look(
     };
     let stream_state = api.stream_state(stream).await?;
     same_stream(&before.incarnation, &stream_state.incarnation)?;
-    let custody = Custody { api, connections: custody, stream_state: &stream_state, epochs: &numbers };
+    let custody = CustodyReader { api, connections: custody, stream_state: &stream_state, epochs: &numbers };
     let lacking = match span {
         None => Lacking::default(),
         Some(span) => Box::pin(tell_apart(&custody, &floor, span, &gaps, &mut progress)).await?,
     };
-    let comparison = Comparison { api, positions, incarnation: &stream_state.incarnation, first: stream_state.first };
+    let comparison =
+        DivergenceSearch { api, positions, incarnation: &stream_state.incarnation, first: stream_state.first };
     let divergence = async |through: i64| {
         let divergence = comparison.divergence(through).await;
         divergence.map_err(|why| Failure::new(Exit::Unavailable, why))
@@ -127,7 +128,7 @@ pub(crate) async fn look(
     }
     let went_back_from = own.first().and_then(|epoch| epoch.last).filter(|last| *last > stream_state.last);
     let gaps = positions.gaps(stream, GAPS_SHOWN_MAX).await?;
-    Ok(Found { stream_state, floor, own, gone, span, lacking, parted_at, gaps, went_back_from })
+    Ok(Reconciliation { stream_state, floor, own, gone, span, lacking, parted_at, gaps, went_back_from })
 }
 
 fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
@@ -140,7 +141,7 @@ fn same_stream(before: &Incarnation, now: &Incarnation) -> Result<(), Failure> {
 
 /// The stream, and what custody has of it.
 #[derive(Debug)]
-struct Custody<'a> {
+struct CustodyReader<'a> {
     api: &'a Api,
     connections: &'a Connections,
     stream_state: &'a StreamState,
@@ -151,20 +152,20 @@ struct Custody<'a> {
 /// Asks custody for each message that the stream has. A sequence alone says little: a stream that went back uses it again for
 /// another message, and a consumer that did not go back passes over that one.
 async fn tell_apart(
-    custody: &Custody<'_>,
+    custody: &CustodyReader<'_>,
     floor: &Floor,
     span: Span,
     gaps: &Spans,
-    progress: &mut Progress,
+    progress: &mut ProgressLine,
 ) -> Result<Lacking, Failure> {
-    let Custody { api, connections, stream_state, epochs } = *custody;
+    let CustodyReader { api, connections, stream_state, epochs } = *custody;
     let mut lacking = Lacking::default();
     for gap in gaps.iter() {
         lacking.expired.add_all(&stream_state.expired(gap));
         lacking.deleted.add_all(&stream_state.deleted(gap));
     }
     let mut reader =
-        Reader::new(api.clone(), stream_state.incarnation.clone(), Wanted::Any, &stream_state.remaining(span));
+        MessageReader::new(api.clone(), stream_state.incarnation.clone(), Wanted::Any, &stream_state.remaining(span));
     let mut absent = Spans::default();
     let mut next = reader.read().await?;
     while let Some(window) = next {

@@ -7,18 +7,18 @@ use crate::record::sequences::{Span, Spans};
 use crate::record::subject::Lane;
 use crate::replay::command::engine::Replayed;
 use crate::replay::command::ranges;
-use crate::replay::reconcile::look::{Found, Lacking};
+use crate::replay::reconcile::look::{Lacking, Reconciliation};
 use serde_json::{Value, json};
 
 /// What was found, and what was done about it.
 #[derive(Debug)]
-pub(crate) struct Report<'a> {
-    pub(crate) found: &'a Found,
+pub(crate) struct ReconcileReport<'a> {
+    pub(crate) found: &'a Reconciliation,
     pub(crate) proof: Option<Proof>,
     pub(crate) repaired: Option<&'a Replayed>,
 }
 
-impl Report<'_> {
+impl ReconcileReport<'_> {
     /// Everything up to this sequence is proven.
     fn proven_through(&self) -> i64 {
         let before = self.found.own.first().and_then(|epoch| epoch.proven).unwrap_or(0);
@@ -26,7 +26,7 @@ impl Report<'_> {
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        let Found { stream_state, floor, own, gone, lacking, gaps, .. } = self.found;
+        let Reconciliation { stream_state, floor, own, gone, lacking, gaps, .. } = self.found;
         let mut lines = vec![format!(
             "{}, {}: proven through sequence {} of {}",
             stream_state.incarnation,
@@ -72,7 +72,7 @@ impl Report<'_> {
     }
 
     fn regressions(&self) -> Vec<String> {
-        let Found { stream_state, parted_at, went_back_from, .. } = self.found;
+        let Reconciliation { stream_state, parted_at, went_back_from, .. } = self.found;
         let mut lines = Vec::new();
         if let Some(at) = parted_at {
             lines.push(format!(
@@ -90,7 +90,8 @@ impl Report<'_> {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let Found { stream_state, floor, own, gone, span, lacking, parted_at, went_back_from, gaps } = self.found;
+        let Reconciliation { stream_state, floor, own, gone, span, lacking, parted_at, went_back_from, gaps } =
+            self.found;
         let Lacking { expired, deleted, on_no_lane, missing } = lacking;
         let counted = |spans: &Spans| json!({ "sequences": spans.count(), "ranges": ranges(spans) });
         json!({

@@ -3,7 +3,7 @@
 use crate::command::{Exit, Failure, output, rules};
 use crate::config::Config;
 use crate::postgres::connections::Connections;
-use crate::verify::command::whole::Verified;
+use crate::verify::command::whole::VerifyResult;
 use crate::verify::snapshot as audit;
 use crate::verify::snapshot::RepairContext;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 pub(crate) async fn repair(
     config: &Config,
     connections: &Connections,
-    verified: &Verified,
+    verified: &VerifyResult,
     yes: bool,
     as_json: bool,
 ) -> Result<Vec<Value>, Failure> {

@@ -2,7 +2,7 @@
 //! leaves.
 
 use crate::command::Failure;
-use crate::command::progress::{Progress, pace};
+use crate::command::progress::{ProgressLine, pace};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::subject::Table;
@@ -11,10 +11,10 @@ use crate::verify::days::Days;
 use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Findings;
 use crate::verify::migrations;
-use crate::verify::report::Report;
+use crate::verify::report::VerifyReport;
 use crate::verify::resolution;
-use crate::verify::snapshot::{Claimed, Extent, Snapshot};
-use crate::verify::tree::{Stretch, Tree};
+use crate::verify::snapshot::{ClaimedRows, Extent, Snapshot};
+use crate::verify::tree::{Stretch, TreeCheck};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,8 +24,8 @@ const STRIDE: i64 = 4096;
 
 /// What was found, and what could be made anew.
 #[derive(Debug)]
-pub(crate) struct Verified {
-    pub(crate) report: Report,
+pub(crate) struct VerifyResult {
+    pub(crate) report: VerifyReport,
     /// Leaves whose row is not what it must be.
     pub(crate) damaged: Vec<i64>,
     /// Days that do not add up, `AGENT/DATE`.
@@ -34,7 +34,7 @@ pub(crate) struct Verified {
     pub(crate) background: Arc<Background>,
 }
 
-impl Verified {
+impl VerifyResult {
     /// Whether something is damaged that can be made anew.
     pub(crate) fn is_repairable(&self) -> bool {
         !self.damaged.is_empty() || !self.damaged_days.is_empty()
@@ -46,16 +46,16 @@ pub(crate) async fn verify(
     known_roots: &[KnownRoot],
     signer: &Signer,
     jobs: usize,
-) -> Result<Verified, Failure> {
+) -> Result<VerifyResult, Failure> {
     let snapshot = Arc::new(Snapshot::open(connections, jobs, signer.clone()).await?);
     let background = Arc::new(snapshot.background().await?);
     let known_roots: Arc<[KnownRoot]> = known_roots.into();
     let Extent { entries: total, end } = snapshot.extent().await?;
 
     let mut findings = Findings::default();
-    let mut tree = Tree::default();
+    let mut tree = TreeCheck::default();
     tree.begin(&known_roots, &mut findings);
-    let (began, mut progress) = (Instant::now(), Progress::new());
+    let (began, mut progress) = (Instant::now(), ProgressLine::new());
     let mut all = Checked::default();
     let mut leaves = 0;
     let ranges = futures_util::stream::try_unfold(0, |start| {
@@ -76,7 +76,7 @@ pub(crate) async fn verify(
     // Twice as many ranges as sessions: one is read while another waits for its turn.
     let mut ranges = std::pin::pin!(looking.try_buffered(2 * snapshot.jobs()));
     while let Some(looked) = ranges.next().await {
-        let Looked { mut checked, mut stretch, findings: more, end } = looked?;
+        let RangeResult { mut checked, mut stretch, findings: more, end } = looked?;
         stretch.leaves = std::mem::take(&mut checked.leaves);
         leaves += stretch.leaves.len() as u64;
         tree.take(&stretch, end, &mut findings);
@@ -89,7 +89,7 @@ pub(crate) async fn verify(
 }
 
 /// What was found in a range.
-struct Looked {
+struct RangeResult {
     checked: Checked,
     stretch: Stretch,
     findings: Findings,
@@ -101,7 +101,7 @@ async fn look(
     background: &Background,
     known_roots: &[KnownRoot],
     (start, end): (i64, i64),
-) -> Result<Looked, DatabaseError> {
+) -> Result<RangeResult, DatabaseError> {
     let mut checked = Checked::default();
     snapshot.pages((start, end), background, &mut checked).await?;
     let beside = snapshot.beside(start, end).await?;
@@ -110,7 +110,7 @@ async fn look(
     known_roots.extend(beside.known_roots);
     let mut findings = Findings::default();
     beside.findings.into_iter().for_each(|finding| findings.add(finding));
-    Ok(Looked {
+    Ok(RangeResult {
         checked,
         stretch: Stretch { leaves: Vec::new(), subtrees: beside.subtrees, known_roots },
         findings,
@@ -120,7 +120,7 @@ async fn look(
 
 /// What is known once all leaves were seen.
 struct Open {
-    tree: Tree,
+    tree: TreeCheck,
     all: Checked,
     findings: Findings,
     known_roots: Arc<[KnownRoot]>,
@@ -129,7 +129,7 @@ struct Open {
 }
 
 /// The questions that are asked of whole tables.
-async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) -> Result<Verified, Failure> {
+async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) -> Result<VerifyResult, Failure> {
     let Open { tree, mut all, mut findings, known_roots, leaves, end } = open;
     let beyond = snapshot.checkpoints_beyond(end).await?;
     beyond.findings.into_iter().for_each(|finding| findings.add(finding));
@@ -153,7 +153,8 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
     let undecided = resolution::compare(&snapshot.resolutions().await?, &mut findings);
     let unrecorded = migrations::compare(&snapshot.migrations().await?, &all.migrations, &mut findings);
 
-    let mut report = Report { leaves, root: tree.root(), known_roots: tree.roots_checked(), ..Report::default() };
+    let mut report =
+        VerifyReport { leaves, root: tree.root(), known_roots: tree.roots_checked(), ..VerifyReport::default() };
     let damaged = std::mem::take(&mut all.damaged);
     report.take(all, &background.epochs);
     report.findings.append(findings);
@@ -171,7 +172,7 @@ async fn close(snapshot: &Snapshot, background: &Arc<Background>, open: Open) ->
     }));
     let (dangling, total) = snapshot.dangling().await?;
     (report.dangling, report.dangling_total) = (dangling, u64::try_from(total).unwrap_or(0));
-    Ok(Verified { report, damaged, damaged_days: days.damaged, background: Arc::clone(background) })
+    Ok(VerifyResult { report, damaged, damaged_days: days.damaged, background: Arc::clone(background) })
 }
 
 /// Every row was made by one entry, and no two entries made one row: where the fingerprints differ, the rows are named.
@@ -181,11 +182,11 @@ async fn check_claims(
     all: &Checked,
     findings: &mut Findings,
 ) -> Result<(), DatabaseError> {
-    let of_table = |&table: &Table| (Claimed::Rows(table), all.rows.get(&table).copied().unwrap_or_default());
+    let of_table = |&table: &Table| (ClaimedRows::Rows(table), all.rows.get(&table).copied().unwrap_or_default());
     let claims = Table::ALL
         .iter()
         .map(of_table)
-        .chain([(Claimed::DeadLetters, all.dead_letters), (Claimed::Erased, all.erased)]);
+        .chain([(ClaimedRows::DeadLetters, all.dead_letters), (ClaimedRows::Erased, all.erased)]);
     let differing = futures_util::stream::iter(claims)
         .map(async |(claimed, claims)| {
             let there = snapshot.fingerprint(claimed, &background.key).await?;

@@ -3,8 +3,8 @@
 
 use crate::record::leaf::Disposition;
 use crate::record::subject::Subject;
-use crate::verify::stored::Batch;
-use crate::verify::stored::{DeadLetter, Entry, Erased, StoredHash};
+use crate::verify::stored::BatchRow;
+use crate::verify::stored::{DeadLetterRow, EntryRow, ErasureRow, StoredHash};
 use bytes::Bytes;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgRow, PgValueRef};
@@ -35,12 +35,12 @@ const ARRAYS: [&str; 9] = [
 ];
 
 /// A batch with its entries, without what other tables say of them.
-pub(crate) fn unfold(row: &PgRow, entries: &mut Vec<Entry>) -> Result<Batch, sqlx::Error> {
+pub(crate) fn unfold(row: &PgRow, entries: &mut Vec<EntryRow>) -> Result<BatchRow, sqlx::Error> {
     let mut arrays = Vec::with_capacity(ARRAYS.len());
     for (at, name) in (FIRST_ARRAY..).zip(ARRAYS) {
         arrays.push((name, Elements::of(&row.try_get_raw(at)?).map_err(sqlx::Error::Decode)?));
     }
-    let batch = Batch {
+    let batch = BatchRow {
         first_leaf: row.try_get(0)?,
         leaves: row.try_get(1)?,
         lane: row.try_get(3)?,
@@ -62,7 +62,7 @@ pub(crate) fn unfold(row: &PgRow, entries: &mut Vec<Entry>) -> Result<Batch, sql
     entries.reserve(unfolded);
     for (leaf_index, _) in (batch.first_leaf..).zip(0..unfolded) {
         let subject = text(next(subjects)?)?.unwrap_or_default();
-        entries.push(Entry {
+        entries.push(EntryRow {
             leaf_index,
             epoch,
             sequence: number(next(sequences)?).unwrap_or_default(),
@@ -178,9 +178,9 @@ pub(crate) const DEAD_LETTERS: &str = "
     from ledger.dead_letter
     where leaf_index between $1 and $2";
 
-pub(crate) fn read_dead_letters(rows: &[PgRow]) -> Result<HashMap<i64, DeadLetter>, sqlx::Error> {
+pub(crate) fn read_dead_letters(rows: &[PgRow]) -> Result<HashMap<i64, DeadLetterRow>, sqlx::Error> {
     let letter = |row: &PgRow| {
-        let letter = DeadLetter {
+        let letter = DeadLetterRow {
             reason: row.try_get(1)?,
             detail: row.try_get(2)?,
             dlq_subject: row.try_get(3)?,
@@ -196,9 +196,9 @@ pub(crate) fn read_dead_letters(rows: &[PgRow]) -> Result<HashMap<i64, DeadLette
 pub(crate) const ERASED: &str = "
     select leaf_index, erasure_id, payload_sha256, headers_sha256 from ledger.erased where leaf_index between $1 and $2";
 
-pub(crate) fn read_erased(rows: &[PgRow]) -> Result<HashMap<i64, Erased>, sqlx::Error> {
+pub(crate) fn read_erased(rows: &[PgRow]) -> Result<HashMap<i64, ErasureRow>, sqlx::Error> {
     let erased = |row: &PgRow| {
-        let erased = Erased {
+        let erased = ErasureRow {
             erasure_id: row.try_get(1)?,
             payload_sha256: StoredHash::of(row.try_get(2)?),
             headers_sha256: row.try_get::<Option<&[u8]>, _>(3)?.map(StoredHash::of),

@@ -12,7 +12,7 @@ use crate::verify::removal::Removal;
 use crate::verify::rows::table_name;
 use crate::verify::snapshot::batches::{BATCHES, DEAD_LETTERS, ERASED, read_dead_letters, read_erased, unfold};
 use crate::verify::snapshot::{Shape, Snapshot, answer};
-use crate::verify::stored::{Entry, Page, RowKey, Subtree, Values};
+use crate::verify::stored::{EntryRow, Page, RowKey, SubtreeRow, Values};
 use crate::verify::tree::{LEVEL_MAX, subtrees_ending_in};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -34,7 +34,7 @@ const LOOKED_AT: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Beside {
     /// The subtrees that end in it.
-    pub subtrees: Vec<Subtree>,
+    pub subtrees: Vec<SubtreeRow>,
     /// The signed roots of trees that end in it.
     pub known_roots: Vec<KnownRoot>,
     /// Checkpoints that contradict themselves.
@@ -124,7 +124,7 @@ fn read_checkpoint(row: &PgRow, signer: &Signer, beside: &mut Beside) -> Result<
     Ok(())
 }
 
-async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec<Subtree>, DatabaseError> {
+async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec<SubtreeRow>, DatabaseError> {
     let (mut levels, mut firsts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for level in 1..=LEVEL_MAX {
         let (first, end) = subtrees_ending_in(level, start, end);
@@ -140,7 +140,7 @@ async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec
             on stored.level = wanted.level and stored.index >= wanted.first and stored.index < wanted.past";
     let rows: Vec<(i16, i64, Vec<u8>)> =
         answer(sqlx::query_as(query).bind(levels).bind(firsts).bind(ends).fetch_all(reader)).await?;
-    Ok(rows.into_iter().map(|(level, index, hash)| Subtree { level, index, hash }).collect())
+    Ok(rows.into_iter().map(|(level, index, hash)| SubtreeRow { level, index, hash }).collect())
 }
 
 /// How many batches to ask for: no more than filled the last page, for what the server sends beyond that is thrown away.
@@ -149,7 +149,7 @@ fn batches_of_next(page: &Page, batches_max: usize) -> usize {
     if is_full { page.batches.len() } else { (batches_max * 2).min(PAGE_BATCHES) }
 }
 
-fn bytes_of(entry: &Entry) -> usize {
+fn bytes_of(entry: &EntryRow) -> usize {
     entry.payload.as_ref().map_or(0, Bytes::len) + entry.headers.as_ref().map_or(0, Vec::len)
 }
 
@@ -212,7 +212,7 @@ async fn read_dead_letters_and_erasures(reader: &mut PgConnection, page: &mut Pa
 }
 
 /// The keys of the rows that entries name, by table.
-fn row_keys(entries: &[Entry]) -> BTreeMap<Table, Vec<RowKey>> {
+fn row_keys(entries: &[EntryRow]) -> BTreeMap<Table, Vec<RowKey>> {
     let mut keys: BTreeMap<Table, Vec<RowKey>> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.was(Disposition::Recorded)) {
         let Some(table) = entry.table else { continue };

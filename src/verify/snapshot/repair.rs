@@ -7,11 +7,11 @@ use crate::ingest::position::Order;
 use crate::ingest::projection::Ids;
 use crate::ingest::{custody, epochs};
 use crate::postgres::connections::Connections;
-use crate::postgres::failure::Failure;
+use crate::postgres::failure::CommitFailure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::leaf::Disposition;
 use crate::record::message::{Headers, Message};
-use crate::record::row::{Expected, Pricing, Row, columns};
+use crate::record::row::{ExpectedValue, Pricing, Row, columns};
 use crate::record::rules::Rules;
 use crate::record::subject::Table;
 use crate::verify::rates::Rates;
@@ -19,7 +19,7 @@ use crate::verify::repaired::{Repaired, event_id, incarnation};
 use crate::verify::rows::{Charge, table_name};
 use crate::verify::snapshot::pages::{PAGE_BATCHES, page};
 use crate::verify::snapshot::{Shape, answer, rates, shape};
-use crate::verify::stored::{Entry, Epochs, Page, RowKey, Values};
+use crate::verify::stored::{EntryRow, Epochs, Page, RowKey, Values};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
@@ -61,11 +61,11 @@ pub async fn repair(
             let last = page.entries.last().map_or(start, |entry| entry.leaf_index);
             let mut repairer =
                 Repairer { session: &mut session, shape: &shape, context, rates: &rates, failures: &mut failures };
-            let is_due = |entry: &&Entry| {
+            let is_due = |entry: &&EntryRow| {
                 let is_usage = entry.table == Some(Table::TokenLedger);
                 is_usage == of_usage && leaves.binary_search(&entry.leaf_index).is_ok()
             };
-            let due: Vec<&Entry> = page.entries.iter().filter(is_due).collect();
+            let due: Vec<&EntryRow> = page.entries.iter().filter(is_due).collect();
             if !due.is_empty() {
                 repairer.rows(&page, &due).await?.iter().for_each(&mut done);
             }
@@ -100,8 +100,8 @@ struct Guard {
 
 impl Repairer<'_> {
     /// Makes the rows of these entries anew.
-    async fn rows(&mut self, page: &Page, damaged: &[&Entry]) -> Result<Vec<Repaired>, DatabaseError> {
-        let mut by_table: BTreeMap<Table, Vec<&Entry>> = BTreeMap::new();
+    async fn rows(&mut self, page: &Page, damaged: &[&EntryRow]) -> Result<Vec<Repaired>, DatabaseError> {
+        let mut by_table: BTreeMap<Table, Vec<&EntryRow>> = BTreeMap::new();
         for entry in damaged {
             if let Some(table) = entry.table {
                 by_table.entry(table).or_default().push(entry);
@@ -134,7 +134,7 @@ impl Repairer<'_> {
         &mut self,
         page: &Page,
         table: Table,
-        entry: &Entry,
+        entry: &EntryRow,
     ) -> Result<Result<Repaired, String>, DatabaseError> {
         let Some(key) = entry.row_key(table) else { return Ok(Err("it names no row".to_owned())) };
         let message = message(self.context, entry);
@@ -167,13 +167,13 @@ impl Repairer<'_> {
         Ok(Ok(Repaired { table: table_name(table), key, leaf_index, old, new: Some(new) }))
     }
 
-    async fn value(&mut self, expected: &Expected<'_>) -> Result<Option<String>, DatabaseError> {
+    async fn value(&mut self, expected: &ExpectedValue<'_>) -> Result<Option<String>, DatabaseError> {
         Ok(match expected {
-            Expected::Text(text) => text.as_deref().map(str::to_owned),
-            Expected::Json(said) => said.as_ref().map(|said| said.text.to_owned()),
-            Expected::Number(number) => number.as_ref().map(ToString::to_string),
-            Expected::Priced | Expected::Venture(None) => None,
-            Expected::Venture(Some(venture)) => {
+            ExpectedValue::Text(text) => text.as_deref().map(str::to_owned),
+            ExpectedValue::Json(said) => said.as_ref().map(|said| said.text.to_owned()),
+            ExpectedValue::Number(number) => number.as_ref().map(ToString::to_string),
+            ExpectedValue::Priced | ExpectedValue::Venture(None) => None,
+            ExpectedValue::Venture(Some(venture)) => {
                 let query = sqlx::query_scalar("select id::text from ledger.known_venture where id = $1::uuid");
                 answer(query.bind(venture).fetch_optional(&mut *self.session)).await?
             }
@@ -187,7 +187,7 @@ impl Repairer<'_> {
         pricing: &Pricing,
         row: &Row<'_>,
         found: Option<&Values>,
-        entry: &Entry,
+        entry: &EntryRow,
     ) -> Result<[Option<String>; 3], String> {
         let rates = self.rates;
         let (published_ns, committed_at_us) = (entry.server_time_ns, entry.committed_at_us.unwrap_or(0));
@@ -202,7 +202,7 @@ impl Repairer<'_> {
         });
         let model = columns(Table::TokenLedger).iter().zip(&row.values).find(|(column, _)| **column == "model_used");
         let model =
-            model.and_then(|(_, value)| if let Expected::Text(model) = value { model.as_deref() } else { None });
+            model.and_then(|(_, value)| if let ExpectedValue::Text(model) = value { model.as_deref() } else { None });
         let tier = || pricing.tier.clone().or_else(|| (self.context.tier_of)(model?));
         let ids = named.or_else(|| charge.rates_of(&tier()?));
         let [input, output] = ids.ok_or("nobody knows the rates that were in force")?;
@@ -365,7 +365,7 @@ impl Repairer<'_> {
 
     async fn append(
         &mut self,
-        head: custody::Head,
+        head: custody::AppendHead,
         rows: &[&Judged],
         outcomes: &[custody::RowOutcome<'_>],
     ) -> Result<(), DatabaseError> {
@@ -391,11 +391,11 @@ impl Repairer<'_> {
     }
 }
 
-fn of_failure(failure: Failure) -> DatabaseError {
+fn of_failure(failure: CommitFailure) -> DatabaseError {
     failure.error
 }
 
-fn message(context: &RepairContext<'_>, entry: &Entry) -> Option<Message> {
+fn message(context: &RepairContext<'_>, entry: &EntryRow) -> Option<Message> {
     let epoch = context.epochs.get(&entry.epoch)?;
     Some(Message {
         incarnation: epoch.incarnation.clone(),

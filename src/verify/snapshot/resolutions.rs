@@ -2,7 +2,7 @@
 
 use crate::postgres::remedy::DatabaseError;
 use crate::record::own_streams::RESOLUTIONS;
-use crate::verify::resolution::{Event, Resolution};
+use crate::verify::resolution::{DecisionEvent, Resolution};
 use crate::verify::snapshot::{Snapshot, answer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -44,7 +44,7 @@ fn read(row: &PgRow) -> Result<Resolution, sqlx::Error> {
     Ok(Resolution {
         id: row.try_get(0)?,
         row: columns.map(|columns| serde_json::from_str(&columns).unwrap_or_default()),
-        event: is_recorded.then_some(Event { payload }),
+        event: is_recorded.then_some(DecisionEvent { payload }),
         is_elsewhere: row.try_get(4)?,
     })
 }

@@ -11,7 +11,7 @@ use crate::verify::rows::table_name;
 use crate::verify::snapshot::pages::{key_of, read_key};
 use crate::verify::snapshot::{Snapshot, answer};
 use crate::verify::stored::RowKey;
-use crate::verify::tree::{LEVEL_MAX, Tree, superfluous};
+use crate::verify::tree::{LEVEL_MAX, TreeCheck, superfluous};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -24,7 +24,7 @@ const ROWS_AT_A_TIME: usize = 1024;
 
 /// A table whose every row some entry made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claimed {
+pub enum ClaimedRows {
     Rows(Table),
     DeadLetters,
     /// What is kept of bytes that were given up.
@@ -42,14 +42,14 @@ const CLAIMS: &str = "
 const OTHER_LANES: &str = "'TOKENS', 'TRAIL', 'METRIC', 'USAGE'";
 
 impl Snapshot {
-    fn claimed(&self, claimed: Claimed) -> (&'static str, &'static str, &'static str, String) {
+    fn claimed(&self, claimed: ClaimedRows) -> (&'static str, &'static str, &'static str, String) {
         let lane = |name: &str| format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) = '{name}'");
         match claimed {
-            Claimed::DeadLetters => {
+            ClaimedRows::DeadLetters => {
                 ("ledger.dead_letter", "leaf_index", "leaf_index", "entry.disposition = 'x'".to_owned())
             }
-            Claimed::Erased => ("ledger.erased", "leaf_index", "leaf_index", "true".to_owned()),
-            Claimed::Rows(table) => match table {
+            ClaimedRows::Erased => ("ledger.erased", "leaf_index", "leaf_index", "true".to_owned()),
+            ClaimedRows::Rows(table) => match table {
                 Table::AuditEvents => {
                     let lanes =
                         format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) not in ({OTHER_LANES})");
@@ -64,15 +64,15 @@ impl Snapshot {
     }
 
     /// The fingerprint of all rows of a table.
-    pub async fn fingerprint(&self, claimed: Claimed, key: &Key) -> Result<Fingerprint, DatabaseError> {
+    pub async fn fingerprint(&self, claimed: ClaimedRows, key: &Key) -> Result<Fingerprint, DatabaseError> {
         let (table, ..) = self.claimed(claimed);
         let id = match claimed {
-            Claimed::Rows(table) => key_of(table),
-            Claimed::DeadLetters | Claimed::Erased => "leaf_index::bigint",
+            ClaimedRows::Rows(table) => key_of(table),
+            ClaimedRows::DeadLetters | ClaimedRows::Erased => "leaf_index::bigint",
         };
         let read = |row: &PgRow| match claimed {
-            Claimed::Rows(table) => read_key(row, table),
-            Claimed::DeadLetters | Claimed::Erased => row.try_get(0).map(RowKey::Number),
+            ClaimedRows::Rows(table) => read_key(row, table),
+            ClaimedRows::DeadLetters | ClaimedRows::Erased => row.try_get(0).map(RowKey::Number),
         };
         let query = format!("select {id} from {table}");
         self.with(async |reader| {
@@ -90,11 +90,11 @@ impl Snapshot {
     }
 
     /// Names the rows that no entry claims, and those that several do.
-    pub async fn unclaimed(&self, claimed: Claimed, findings: &mut Findings) -> Result<(), DatabaseError> {
+    pub async fn unclaimed(&self, claimed: ClaimedRows, findings: &mut Findings) -> Result<(), DatabaseError> {
         let (table, id, claim, claims) = self.claimed(claimed);
         let name = match claimed {
-            Claimed::Rows(table) => table_name(table),
-            Claimed::DeadLetters | Claimed::Erased => table,
+            ClaimedRows::Rows(table) => table_name(table),
+            ClaimedRows::DeadLetters | ClaimedRows::Erased => table,
         };
         let orphans = format!(
             "select it.{id}::text, count(*) over (), null::text
@@ -130,7 +130,7 @@ impl Snapshot {
     }
 
     /// Subtrees that no leaves complete, and leaves that are far beyond all others.
-    pub async fn superfluous(&self, tree: &Tree, end: i64, findings: &mut Findings) -> Result<(), DatabaseError> {
+    pub async fn superfluous(&self, tree: &TreeCheck, end: i64, findings: &mut Findings) -> Result<(), DatabaseError> {
         let levels: Vec<i16> = (1..=LEVEL_MAX).collect();
         let ends: Vec<i64> = levels.iter().map(|level| tree.subtrees(*level)).collect();
         let query = "select stored.level, stored.index
