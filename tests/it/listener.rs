@@ -18,27 +18,36 @@ const AUDIT: &str = "/webhook/hegemon-audit-log";
 const TOKEN: &str = "a-secret-of-the-engine";
 /// What anybody may have to wait.
 const DELAY_MAX: Duration = Duration::from_secs(1);
+/// Strangers that delay anybody delay every request; a machine that is busy with other tests delays a few of the 70.
+const LATE_MAX: usize = 3;
 
 fn builder() -> Builder {
     let hash: String = Sha256::digest(TOKEN).iter().map(|byte| format!("{byte:02x}")).collect();
     World::builder().env("LEDGERD__WEBHOOKS__TOKENS", &format!("{hash} BRM-CTO"))
 }
 
-/// A probe, Prometheus and a caller with a token are answered in time, at the addresses of both listeners.
-async fn nobody_waits(probes: u16, webhooks: u16, round: u64) {
+/// Asks as a probe, as Prometheus and as a caller with a token do, at the addresses of both listeners. Tells which answers came late.
+async fn ask_all(probes: u16, webhooks: u16, round: u64) -> Vec<String> {
+    let mut late = Vec::new();
+    let mut note = |what: String, waited: Duration| {
+        if waited > DELAY_MAX {
+            late.push(format!("{what} took {waited:?}"));
+        }
+    };
     for path in ["/livez", "/readyz", "/metrics"] {
         for from in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9)] {
             let asked = Instant::now();
             let answer = ask_from(from, probes, "GET", path, &[], b"").await;
-            assert!(asked.elapsed() < DELAY_MAX, "{path} for {from} took {:?}", asked.elapsed());
             assert_eq!(answer.map(|answer| answer.status), Ok(200), "{path} for {from}");
+            note(format!("{path} for {from}"), asked.elapsed());
         }
     }
     let body = event("EXEC", "BRM-CTO", round).payload();
     let asked = Instant::now();
     let answer = ask(webhooks, "POST", AUDIT, &[("X-Hegemon-Token", TOKEN)], &body).await;
-    assert!(asked.elapsed() < DELAY_MAX, "a record took {:?}", asked.elapsed());
     assert_eq!(answer.map(|answer| answer.status), Ok(200));
+    note("a record".to_owned(), asked.elapsed());
+    late
 }
 
 async fn is_connected(daemon: &Daemon, webhooks: u16) {
@@ -90,11 +99,13 @@ async fn dawdle(port: u16, slow: Slow) {
     }
 }
 
-async fn for_a_while(probes: u16, webhooks: u16) {
+async fn nobody_waits(probes: u16, webhooks: u16) {
+    let mut late = Vec::new();
     for round in 0..10 {
-        nobody_waits(probes, webhooks, round).await;
+        late.extend(ask_all(probes, webhooks, round).await);
         sleep(Duration::from_millis(300)).await;
     }
+    assert!(late.len() <= LATE_MAX, "{late:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +118,7 @@ async fn two_hundred_and_sixty_pollers_delay_nobody() {
     for _ in 0..260 {
         pollers.spawn(poll(port));
     }
-    for_a_while(port, port).await;
+    nobody_waits(port, port).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +131,7 @@ async fn three_hundred_slow_senders_without_a_token_delay_nobody() {
     for number in 0..300 {
         senders.spawn(dawdle(port, if number % 2 == 0 { Slow::Headers } else { Slow::Body }));
     }
-    for_a_while(port, port).await;
+    nobody_waits(port, port).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +145,7 @@ async fn strangers_at_both_listeners_delay_nobody() {
         strangers.spawn(dawdle(port, if number % 2 == 0 { Slow::Headers } else { Slow::Body }));
         strangers.spawn(poll(daemon.http_port()));
     }
-    for_a_while(daemon.http_port(), port).await;
+    nobody_waits(daemon.http_port(), port).await;
 }
 
 #[tokio::test]
