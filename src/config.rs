@@ -15,9 +15,10 @@ pub use webhooks::WebhookSettings;
 use reader::{SettingsReader, credential, variable};
 
 use crate::budget::status::Budget;
+use crate::record::lane::Lane;
 use crate::record::model_tiers::{ModelTiers, is_tier};
+use crate::record::registry::Registry;
 use crate::record::rules::RuleSettings;
-use crate::record::subject::Lane;
 use crate::record::writers::Writers;
 use crate::retention::file::Retention;
 use std::fmt;
@@ -307,14 +308,28 @@ impl SettingsReader {
 
     fn lanes(&self) -> Result<Vec<Lane>, ConfigError> {
         let key = "pipeline.lanes";
-        let mut lanes: Vec<Lane> = Vec::new();
+        let added = self.added_lanes()?;
+        let mut lanes = if self.is_default(key) { added } else { Vec::new() };
         for name in self.list(key)? {
             let lane = name.parse().map_err(|error| self.fault(key, &format!("a list of lanes ({error})")))?;
             if !lanes.contains(&lane) {
                 lanes.push(lane);
             }
         }
+        lanes.sort_unstable();
         if lanes.is_empty() { Err(self.fault(key, "a list of at least one lane")) } else { Ok(lanes) }
+    }
+
+    /// The lanes that registry files add, which settings may name. What is wrong with a file is told where the rules are loaded.
+    fn added_lanes(&self) -> Result<Vec<Lane>, ConfigError> {
+        let files = self.path("registry.actions_file")?.into_iter();
+        let files = files.chain(self.list("registry.actions_extra_files")?.into_iter().map(PathBuf::from));
+        let of_file = |file: PathBuf| {
+            let mut registry = Registry::default();
+            registry.extend(&std::fs::read_to_string(file).ok()?).ok()?;
+            Some(registry.added_lanes().collect::<Vec<_>>())
+        };
+        Ok(files.filter_map(of_file).flatten().collect())
     }
 }
 

@@ -18,7 +18,7 @@ fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn two_urls_suffice() {
     let config = load("", &[]).expect("a configuration");
-    assert_eq!(config.lanes, Lane::ALL);
+    assert_eq!(config.lanes, Lane::BUILT_IN);
     assert_eq!(config.shutdown_deadline, Duration::from_secs(30));
     assert_eq!(config.registry.extra_actors, ["ARCHITECT", "N8N_SANITIZER"]);
 }

@@ -2,8 +2,8 @@
 
 use crate::health::Health;
 use crate::ingest::lifecycle::Tally;
+use crate::record::lane::Lane;
 use crate::record::reject::Reason;
-use crate::record::subject::Lane;
 use crate::webhook::call::{Webhook, WebhookAnswer};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;

@@ -11,7 +11,7 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
     let rules = rules::load(config).map_err(broken)?;
     let actor = |name: &str| Actor {
         name: name.to_owned(),
-        lanes: own_lanes(name, &rules.agents, &rules.settings.writers),
+        lanes: own_lanes(name, &rules),
         // Those who write without being agents are people, and what tells people.
         hears_all_alerts: config.registry.extra_actors.iter().any(|extra| extra == name),
     };

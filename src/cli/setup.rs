@@ -5,11 +5,11 @@ use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::ingest::position::Positions as _;
 use crate::nats::api::{Api, ApiError};
-use crate::nats::definitions::Names;
+use crate::nats::definitions::{self, Names};
 use crate::nats::publish::publish;
 use crate::nats::setup::{Item, Mode, SetupOutcome, setup};
 use crate::postgres::reads;
-use crate::record::subject::Lane;
+use crate::record::lane::Lane;
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
@@ -25,13 +25,19 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     let api = connect::nats(config).await?;
     let mode = if arguments.apply { Mode::Apply } else { Mode::Create };
-    let items = setup(&api, &Names::from(&config.nats), &config.lanes, mode).await?;
+    let names = Names::from(&config.nats);
+    let items = setup(&api, &names, &config.lanes, mode).await?;
+    let added: Vec<Lane> = config.lanes.iter().copied().filter(|lane| matches!(lane, Lane::Added(_))).collect();
     if !as_json {
         items.iter().flat_map(lines).for_each(output::line);
+        added.iter().flat_map(|&lane| permission_lines(&names, lane)).for_each(output::line);
     }
     let defaults = if arguments.defaults { publish_defaults(config, &api, as_json).await? } else { Vec::new() };
     if as_json {
-        output::json(&Value::Array(items.iter().map(as_value).chain(defaults).collect()));
+        let grants = added.iter().map(|&lane| {
+            json!({ "name": format!("permissions of {lane}"), "outcome": "to grant", "publish": definitions::permissions(&names, lane) })
+        });
+        output::json(&Value::Array(items.iter().map(as_value).chain(defaults).chain(grants).collect()));
     }
     if items.iter().any(|item| matches!(item.outcome, SetupOutcome::Differs(_))) {
         return Err(Failure::new(
@@ -102,6 +108,15 @@ async fn publish_metric(api: &Api, stream: &str, key: &str, value: &str) -> Resu
 
 /// In whose name the reference is published.
 const SETTER: &str = "ARCHITECT";
+
+/// What the server's configuration must grant for a prefix that a registry file adds: nobody can grant it over NATS.
+fn permission_lines(names: &Names, lane: Lane) -> Vec<String> {
+    let filter = lane.filter();
+    let of_daemon = definitions::permissions(names, lane);
+    let title = format!("{lane}: where the server has permissions, grant the user ledgerd to publish");
+    let others = format!("and the users webhooks and requeue {filter}; `ledgerd nats-accounts` has the actors");
+    std::iter::once(title).chain(of_daemon.into_iter().map(|subject| format!("  {subject}"))).chain([others]).collect()
+}
 
 fn lines(item: &Item) -> Vec<String> {
     let name = &item.name;

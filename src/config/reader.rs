@@ -58,7 +58,7 @@ impl SettingsReader {
     fn changes(&self) -> Vec<Change> {
         let change = |(key, default): (&String, &Value)| {
             let value = self.value(key);
-            let is_written = value.origin().is_some();
+            let is_written = !self.is_default(key);
             let overridden = is_written.then(|| format!("{}{}", shown(&value), self.place(&value)));
             Change { key: key.clone(), default: shown(default), overridden }
         };
@@ -90,6 +90,11 @@ impl SettingsReader {
             Some(_) => format!(" in {}", self.file.display()),
             None => String::new(),
         }
+    }
+
+    /// Whether nobody has written the setting down.
+    pub(crate) fn is_default(&self, key: &str) -> bool {
+        self.value(key).origin().is_none()
     }
 
     pub(crate) fn fault(&self, key: &str, expected: &str) -> ConfigError {

@@ -12,8 +12,8 @@ use crate::ingest::position::Positions as _;
 use crate::nats::api::Api;
 use crate::nats::stream_state::StreamState;
 use crate::postgres::connections::Connections;
+use crate::record::lane::Lane;
 use crate::record::sequences::{Span, Spans};
-use crate::record::subject::Lane;
 use crate::replay::command::engine::Job;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -74,7 +74,7 @@ impl Daemon {
     /// The sequence that all lanes have passed, and the lanes.
     async fn closed(&self, stream_state: &StreamState) -> Result<(i64, Vec<Lane>), Failure> {
         let (mut closed, mut lanes) = (stream_state.last, Vec::new());
-        for &lane in Lane::ALL {
+        for lane in Lane::all() {
             let position = self.positions.reliable_position(&stream_state.incarnation, lane).await;
             let position = position.map_err(|why| Failure::new(crate::command::Exit::Unavailable, why))?;
             if position > 0 || self.lanes.iter().any(|(own, _)| *own == lane) {

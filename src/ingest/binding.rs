@@ -7,9 +7,9 @@ use crate::ingest::position::{Claim, Claimed, Positions};
 use crate::metrics::LaneMetrics;
 use crate::nats::api::{Api, ApiError, incarnation_of, sequence_of};
 use crate::nats::definitions::{self, Names};
+use crate::record::lane::Lane;
 use crate::record::message::Incarnation;
 use crate::record::sequences::Span;
-use crate::record::subject::Lane;
 use async_nats::jetstream::{consumer, stream};
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The epochs of a stream. An epoch is one incarnation of the stream. A new one is opened when the stream was created
 //! again, or went back to a sequence that it had used for another message.
 
+use crate::record::lane::Lane;
 use crate::record::message::Incarnation;
-use crate::record::subject::Lane;
 use sqlx::{Connection as _, PgConnection};
 
 /// An epoch as the database numbers it.

@@ -140,9 +140,9 @@ impl Drop for QueueEntry<'_> {
 mod tests {
     use super::*;
     use crate::ingest::position::Claim;
+    use crate::record::lane::Lane;
     use crate::record::message::{Headers, Incarnation, Message};
     use crate::record::reject::{Reason, Rejection};
-    use crate::record::subject::Lane;
     use crate::record::verdict::Verdict;
     use bytes::Bytes;
 

@@ -17,7 +17,7 @@ use crate::metrics::LaneMetrics;
 use crate::nats::api::Api;
 use crate::nats::client::{Connection, Link};
 use crate::nats::definitions::Names;
-use crate::record::subject::Lane;
+use crate::record::lane::Lane;
 use crate::retry::Backoff;
 use std::collections::VecDeque;
 use std::sync::Arc;

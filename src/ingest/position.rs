@@ -4,9 +4,9 @@
 //! The position lives in the database, and moves in the transaction that stores the rows. The consumer on the server is
 //! a cursor that is recreated from it.
 
+use crate::record::lane::Lane;
 use crate::record::message::{Incarnation, Message};
 use crate::record::sequences::Span;
-use crate::record::subject::Lane;
 use std::future::Future;
 
 /// The right to move a lane's position. A later claim of the same lane voids it.

@@ -12,7 +12,7 @@ use crate::ingest::lifecycle::References;
 use crate::postgres::failure::CommitFailure;
 use crate::record::kinds::Record;
 use crate::record::reject::{Reason, Rejection};
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use sqlx::PgConnection;
 use std::borrow::Cow;
 use std::collections::HashMap;

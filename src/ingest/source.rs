@@ -7,7 +7,7 @@ use crate::ingest::position::Positions;
 use crate::metrics::LaneMetrics;
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{self, Names};
-use crate::record::subject::Lane;
+use crate::record::lane::Lane;
 use async_nats::Request;
 use bytes::Bytes;
 use std::sync::Arc;

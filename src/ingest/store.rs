@@ -14,7 +14,7 @@ use crate::ingest::projection::{self, Ids};
 use crate::postgres::connections::{Connections, Lease};
 use crate::postgres::failure::{self, CommitFailure};
 use crate::postgres::remedy::{Cure, DatabaseError};
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use parking_lot::Mutex;
 use sqlx::PgConnection;
 use std::sync::Arc;

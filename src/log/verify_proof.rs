@@ -3,10 +3,12 @@
 use crate::command::{Exit, Failure, output};
 use crate::log::evidence::Evidence;
 use crate::record::digest::hex;
+use crate::record::lane::Lane;
 use crate::record::leaf::Disposition;
 use crate::record::leaf_fields::LeafFields;
 use crate::record::message::{Headers, utc_text};
-use crate::record::subject::{Lane, Subject, Table};
+use crate::record::subject::Subject;
+use crate::record::table::Table;
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

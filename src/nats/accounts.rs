@@ -3,7 +3,7 @@
 //! In a shared account, the server would publish its answers on any reply subject that a publisher names, even another
 //! actor's. Only what an account imports leaves it, and each lane is listed.
 
-use crate::record::subject::Lane;
+use crate::record::lane::Lane;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

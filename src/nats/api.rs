@@ -1,8 +1,8 @@
 //! A client for the JetStream API: the requests that the ledger needs, each with a time limit.
 
 use crate::nats::client::{Connection, REQUEST_TIMEOUT};
+use crate::record::lane::Lane;
 use crate::record::message::{Headers, Incarnation, Message, storable_subject, unix_ns};
-use crate::record::subject::Lane;
 use async_nats::Client;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;

@@ -1,6 +1,6 @@
 //! The definitions of the streams and consumers from the files in `nats/`, and the differences of a server's from them.
 
-use crate::record::subject::Lane;
+use crate::record::lane::Lane;
 use async_nats::jetstream::{consumer, stream};
 use serde_json::Value;
 use std::fmt;
@@ -37,11 +37,28 @@ impl Names {
         files.map(|(file, name)| {
             let mut config: stream::Config =
                 serde_json::from_str(file).expect("the shipped file is good, as a test shows");
+            if file == LEDGER {
+                config.subjects.extend(Lane::added().into_iter().map(Lane::filter));
+            }
             config.name.clone_from(name);
             config.num_replicas = self.replicas;
             config
         })
     }
+}
+
+/// What the daemon's user may publish at the server for one lane: look at the consumer, make it, delete it, pull, and
+/// acknowledge in both forms of the subject. `nats/nats-server.conf` has these for the lanes of the specification.
+pub fn permissions(names: &Names, lane: Lane) -> [String; 6] {
+    let (stream, consumer) = (&names.ledger, names.consumer(lane));
+    [
+        format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"),
+        format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}.{}", lane.filter()),
+        format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}"),
+        format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+        format!("$JS.ACK.{stream}.{consumer}.>"),
+        format!("$JS.ACK.*.*.{stream}.{consumer}.>"),
+    ]
 }
 
 /// A lane's consumer, as the file says. The daemon makes it with a start and a mark beside (`binding`).
@@ -209,12 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_server_file_grants_what_each_lane_needs() {
+        let server = include_str!("../../nats/nats-server.conf");
+        for lane in Lane::BUILT_IN {
+            for subject in permissions(&names(), lane) {
+                assert!(server.contains(&format!("\"{subject}\"")), "{subject}");
+            }
+        }
+    }
+
+    #[test]
     fn the_shipped_files_are_read_and_safe() {
         let [ledger, dlq, ..] = names().streams();
         assert!(stream_drift(&ledger, &ledger, true).is_empty());
-        assert!(Lane::ALL.iter().all(|lane| ledger.subjects.contains(&lane.filter())));
+        assert!(Lane::BUILT_IN.iter().all(|lane| ledger.subjects.contains(&lane.filter())));
         assert!(dlq.max_message_size > ledger.max_message_size);
-        for &lane in Lane::ALL {
+        for lane in Lane::BUILT_IN {
             let config = consumer(&names(), lane);
             assert!(consumer_drift(&names(), lane, &config).is_empty());
             assert_eq!(config.durable_name, Some(format!("ledgerd-{lane}")));

@@ -3,7 +3,7 @@
 
 use crate::nats::api::{Api, ApiError};
 use crate::nats::definitions::{self, Drift, Names};
-use crate::record::subject::Lane;
+use crate::record::lane::Lane;
 use async_nats::ServerInfo;
 use async_nats::jetstream::consumer;
 

@@ -2,9 +2,9 @@
 //! itself, and from no consumer.
 
 use crate::nats::api::{Api, ApiError, if_any, incarnation_of, sequence_of};
+use crate::record::lane::Lane;
 use crate::record::message::Incarnation;
 use crate::record::sequences::{Span, Spans};
-use crate::record::subject::Lane;
 
 /// Which sequences a stream has, and which it has no more.
 #[derive(Clone, Debug)]

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::record::message::Incarnation;
-    use crate::record::subject::Table;
+    use crate::record::table::Table;
 
     /// A database that answers commits, and no lookups: somebody has locked one of the tables.
     struct Silent;

@@ -6,7 +6,7 @@ use crate::receipt::notifier::ReceiptStore;
 use crate::record::leaf::Disposition;
 use crate::record::message::utc_text;
 use crate::record::receipt::{Asked, Receipt, Status};
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 

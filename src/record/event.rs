@@ -3,6 +3,7 @@
 use crate::record::digest::hex;
 use crate::record::fields::{Field, Fields, readable_text};
 use crate::record::json::Object;
+use crate::record::lane::Lane;
 use crate::record::lengths::{
     ACTOR_CHARS_MAX, EVENT_ID_CHARS_MAX, OUTCOME_CHARS_MAX, TASK_ID_CHARS_MAX, TIMESTAMP_CHARS_MAX,
 };
@@ -10,7 +11,8 @@ use crate::record::message::{Message, utc_text};
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
 use crate::record::stored_id::ContentFingerprint;
-use crate::record::subject::{Lane, Subject, Table};
+use crate::record::subject::Subject;
+use crate::record::table::Table;
 use crate::record::timestamp::EventTime;
 use sha2::{Digest, Sha256};
 

@@ -1,8 +1,7 @@
 //! The lanes on which an actor may publish: LDG-002, "Event ID Format", and the lists of writers.
 
-use crate::record::agents::Agents;
-use crate::record::subject::Lane;
-use crate::record::writers::Writers;
+use crate::record::lane::Lane;
+use crate::record::rules::{RuleSettings, Rules};
 
 /// Any agent may have a security event, a tool request, a system event or an error, and uses tokens and tools.
 const EVERYBODYS: [Lane; 6] = [Lane::Sec, Lane::Tool, Lane::Sys, Lane::Err, Lane::Tokens, Lane::Usage];
@@ -23,7 +22,8 @@ pub fn house_lane(actor: &str) -> Option<Lane> {
 }
 
 /// An actor's own lanes, in the order of the specification.
-pub fn own_lanes(actor: &str, agents: &Agents, writers: &Writers) -> Vec<Lane> {
+pub fn own_lanes(actor: &str, rules: &Rules) -> Vec<Lane> {
+    let Rules { agents, registry, settings: RuleSettings { writers, .. } } = rules;
     let house = house_lane(actor);
     let is_own = |lane: Lane| match lane {
         lane if EVERYBODYS.contains(&lane) || house == Some(lane) => true,
@@ -33,14 +33,18 @@ pub fn own_lanes(actor: &str, agents: &Agents, writers: &Writers) -> Vec<Lane> {
         Lane::Route => matches!(house, Some(Lane::Vote | Lane::N8n)),
         Lane::Trail => writers.may_record_trails(actor),
         Lane::Metric => writers.may_set_metrics(actor),
+        Lane::Added(_) => registry.may_publish(lane, actor, agents),
         _ => false,
     };
-    Lane::ALL.iter().copied().filter(|lane| is_own(*lane)).collect()
+    Lane::all().into_iter().filter(|lane| is_own(*lane)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::agents::Agents;
+    use crate::record::registry::Registry;
+    use crate::record::writers::Writers;
 
     #[test]
     fn each_has_the_lane_of_its_house_and_those_of_everybody() {
@@ -50,8 +54,10 @@ mod tests {
   workers: [{sim_id: WRK-001, status: active}]";
         let agents = Agents::parse(file, &["N8N_SANITIZER".to_owned()]).expect("the file is good");
         let writers = Writers { trails: vec!["BRM-CTO".to_owned()], ..Writers::default() };
+        let settings = RuleSettings { writers, ..RuleSettings::default() };
+        let rules = Rules { agents, registry: Registry::default(), settings };
         let lanes = |actor| {
-            let lanes = own_lanes(actor, &agents, &writers);
+            let lanes = own_lanes(actor, &rules);
             lanes.iter().map(|lane| lane.prefix()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(lanes("BRM-CTO"), "EXEC VOTE SEC TOOL SYS ERR TOKENS TRAIL USAGE");

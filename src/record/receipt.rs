@@ -5,7 +5,8 @@ use crate::record::digest::{hex, sha256};
 use crate::record::json::Object;
 use crate::record::kinds::readable_record_id;
 use crate::record::message::{Incarnation, MESSAGE_ID, Message};
-use crate::record::subject::{Subject, Table};
+use crate::record::subject::Subject;
+use crate::record::table::Table;
 use serde::{Deserialize, Serialize};
 
 pub const HEADER: &str = "Ledger-Receipt";

@@ -3,6 +3,7 @@
 
 use crate::record::agents::Agents;
 use crate::record::json_value::Json;
+use crate::record::lane::Lane;
 use crate::record::lengths::OUTCOME_CHARS_MAX;
 use crate::record::reject::{Reason, Rejection, first_line, quote};
 use jsonschema::Validator;
@@ -15,6 +16,8 @@ use std::collections::BTreeMap;
 pub struct Registry {
     grants: BTreeMap<ActionName, Vec<Grant>>,
     details: BTreeMap<ActionName, Validator>,
+    /// Who may publish under each prefix that a file adds.
+    prefixes: BTreeMap<Lane, Vec<Actors>>,
 }
 
 /// One row of the specification's tables: these actors may use the action with these outcomes.
@@ -92,6 +95,17 @@ struct RegistryFile {
     groups: Vec<Group>,
     #[serde(default)]
     details: BTreeMap<String, Value>,
+    #[serde(default)]
+    prefixes: BTreeMap<String, AddedPrefix>,
+}
+
+/// A prefix of audit events beyond those of LDG-002.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddedPrefix {
+    actors: Actors,
+    #[serde(default, rename = "description")]
+    _description: String,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +165,10 @@ impl Registry {
                 self.grants.entry(name).or_default().push(grant);
             }
         }
+        for (prefix, AddedPrefix { actors, .. }) in file.prefixes {
+            let lane = Lane::add(&prefix).map_err(|why| format!("prefix {}: {why}", quote(&prefix)))?;
+            self.prefixes.entry(lane).or_default().push(actors);
+        }
         for (action, schema) in file.details {
             let fault = |what: &str| format!("details of {action}: {what}");
             let name = ActionName::parse(&action).map_err(|why| fault(&why))?;
@@ -158,6 +176,16 @@ impl Registry {
             self.details.insert(name, validator);
         }
         Ok(())
+    }
+
+    /// The lanes of the prefixes that the files add.
+    pub fn added_lanes(&self) -> impl Iterator<Item = Lane> + '_ {
+        self.prefixes.keys().copied()
+    }
+
+    /// Whether an actor may publish under a prefix that a file adds.
+    pub(crate) fn may_publish(&self, lane: Lane, actor: &str, agents: &Agents) -> bool {
+        self.prefixes.get(&lane).is_some_and(|lists| lists.iter().any(|actors| actors.admit(actor, agents)))
     }
 
     /// How many actions are known; a pattern counts once.

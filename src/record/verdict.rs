@@ -6,7 +6,8 @@ use crate::record::kinds::{Record, readable_record_id};
 use crate::record::message::Message;
 use crate::record::reject::{Reason, Rejection, quote};
 use crate::record::rules::Rules;
-use crate::record::subject::{Subject, Table};
+use crate::record::subject::Subject;
+use crate::record::table::Table;
 
 /// What becomes of a message: one of these two, always.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! Reads messages again by their sequences, from the stream itself. It creates, queries and moves no consumer.
 
 use crate::nats::api::{Api, ApiError, if_any};
+use crate::record::lane::Lane;
 use crate::record::message::{Incarnation, Message};
 use crate::record::sequences::{Span, Spans};
-use crate::record::subject::{Lane, Subject};
+use crate::record::subject::Subject;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use std::collections::VecDeque;
 

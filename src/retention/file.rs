@@ -5,7 +5,7 @@
 //! kill finds its own work, and no run can overwrite another run's file.
 
 use crate::record::digest::{Hash, hex, sha256};
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};

@@ -8,7 +8,7 @@ use crate::record::message::{Headers, Message};
 use crate::record::own_streams::MIGRATIONS;
 use crate::record::reject::{Reason, Rejection};
 use crate::record::row::Row;
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::findings::{Finding, Findings, shown};
 use crate::verify::fingerprint::{Fingerprint, Key};
 use crate::verify::rates::Rates;

@@ -2,7 +2,7 @@
 
 use crate::record::decimal::Decimal;
 use crate::record::row::{ExpectedValue, Pricing, RecordFacts, Row, columns, home};
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::findings::{Finding, shown};
 use crate::verify::rates::Rates;
 use crate::verify::stored::{RowKey, Values};

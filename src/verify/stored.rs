@@ -3,7 +3,7 @@
 use crate::record::digest::Hash;
 use crate::record::leaf::Disposition;
 use crate::record::message::Incarnation;
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::removal::Removal;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};

@@ -3,9 +3,10 @@
 
 use crate::http::api_token::ApiToken;
 use crate::record::digest::{hex, sha256};
+use crate::record::lane::Lane;
 use crate::record::receipt::{Receipt, Status, own_id};
 use crate::record::reject::Reason;
-use crate::record::subject::{Lane, Table};
+use crate::record::table::Table;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};

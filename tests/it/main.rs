@@ -57,6 +57,9 @@ mod owners;
 
 mod positions;
 
+/// Prefixes that registry files add.
+mod prefixes;
+
 /// kill -9 at every instant that matters.
 mod kills;
 

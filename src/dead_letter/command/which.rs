@@ -6,8 +6,9 @@ use crate::dead_letter::queries as dead_letters;
 use crate::dead_letter::queries::{Filter, Leaves, LetterSummary};
 use crate::dead_letter::resolution::LetterState;
 use crate::postgres::connections::Connections;
+use crate::record::lane::Lane;
 use crate::record::reject::Reason;
-use crate::record::subject::{Lane, safe_token};
+use crate::record::subject::safe_token;
 use std::collections::VecDeque;
 
 /// The filters that every command has.

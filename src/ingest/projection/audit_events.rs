@@ -5,7 +5,8 @@ use crate::ingest::projection::{DifferingColumns, Ids, InsertAttempt, Keyed, Row
 use crate::record::event::AuditEvent;
 use crate::record::message::Headers;
 use crate::record::stored_id::ContentFingerprint;
-use crate::record::subject::{Subject, Table};
+use crate::record::subject::Subject;
+use crate::record::table::Table;
 use sqlx::PgConnection;
 use std::borrow::Cow;
 use std::collections::HashMap;

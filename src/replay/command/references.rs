@@ -6,8 +6,8 @@ use crate::ingest::coverage;
 use crate::nats::api::Api;
 use crate::nats::stream_state::StreamState;
 use crate::postgres::connections::Connections;
+use crate::record::lane::Lane;
 use crate::record::sequences::{Span, Spans};
-use crate::record::subject::Lane;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Where older records of the lanes that others refer to are looked for.
@@ -87,7 +87,7 @@ impl<'a> Referred<'a> {
 
     /// The first message of those lanes that stands in the stream where custody has a gap.
     async fn missing(&self, stream_state: &StreamState, gaps: &Spans, sequence: i64) -> Result<Option<String>, String> {
-        for lane in Lane::ALL.iter().copied().filter_map(Lane::refers_to) {
+        for lane in Lane::BUILT_IN.into_iter().filter_map(Lane::refers_to) {
             let mut next = 0;
             for gap in gaps.iter() {
                 if next < gap.first() {

@@ -6,8 +6,9 @@ use crate::ingest::position::Positions as _;
 use crate::ingest::positions::LanePositions;
 use crate::nats::api::Api;
 use crate::nats::stream_state::StreamState;
+use crate::record::lane::Lane;
 use crate::record::message::Message;
-use crate::record::subject::{Lane, Subject};
+use crate::record::subject::Subject;
 
 /// What the positions of the lanes say.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl Floor {
         stream_state: &StreamState,
     ) -> Result<Self, Failure> {
         let mut floor = Self { sequence: stream_state.last, held_back_by: None, served: Vec::new() };
-        for &lane in Lane::ALL {
+        for lane in Lane::all() {
             let position = positions.reliable_position(&stream_state.incarnation, lane).await;
             let position = position.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
             if position == 0 && !config.lanes.contains(&lane) {

@@ -2,9 +2,9 @@
 
 use crate::ingest::coverage::{CoveredEpoch, Proof};
 use crate::ingest::positions::Gap;
+use crate::record::lane::Lane;
 use crate::record::message::utc_text;
 use crate::record::sequences::{Span, Spans};
-use crate::record::subject::Lane;
 use crate::replay::command::engine::Replayed;
 use crate::replay::command::ranges;
 use crate::replay::reconcile::look::{Lacking, Reconciliation};

@@ -5,7 +5,7 @@ use crate::command::Failure;
 use crate::command::progress::{ProgressLine, pace};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::days::Days;
 use crate::verify::entry::{Background, Checked};

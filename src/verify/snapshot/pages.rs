@@ -4,7 +4,7 @@
 use crate::postgres::remedy::DatabaseError;
 use crate::record::fields::as_uuid;
 use crate::record::leaf::Disposition;
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Finding;

@@ -13,7 +13,7 @@ use crate::record::leaf::Disposition;
 use crate::record::message::{Headers, Message};
 use crate::record::row::{ExpectedValue, Pricing, Row, columns};
 use crate::record::rules::Rules;
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::rates::Rates;
 use crate::verify::repaired::{Repaired, event_id, incarnation};
 use crate::verify::rows::{Charge, table_name};

@@ -1,7 +1,7 @@
 //! The checks of whole tables, which run after all entries were checked: they find rows that no entry accounts for.
 
 use crate::postgres::remedy::DatabaseError;
-use crate::record::subject::Table;
+use crate::record::table::Table;
 use crate::verify::days::{Days, Part, Sums};
 use crate::verify::findings::{Finding, Findings, shown};
 use crate::verify::fingerprint::{Fingerprint, Key};

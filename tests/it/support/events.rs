@@ -12,7 +12,9 @@ pub(crate) const LANES: [&str; 15] = [
 ];
 
 /// The lanes of the audit events.
-pub(crate) const AUDIT_LANES: &[&str] = LANES.split_at(11).0;
+const AUDIT_LANES: &[&str] = LANES.split_at(11).0;
+/// The lanes whose records are no audit events.
+pub(crate) const OTHER_LANES: &[&str] = LANES.split_at(11).1;
 
 /// The field that names a record of this lane.
 pub(crate) fn id_field(lane: &str) -> &'static str {
@@ -222,6 +224,7 @@ fn timestamp(n: u64) -> String {
 /// Who writes on a lane, and what.
 fn usual(lane: &str) -> (&'static str, &'static str, &'static str, Option<Value>) {
     match lane {
+        "AUD" => ("VRA-CFO", "AUDIT_FINISHED", "SUCCESS", None),
         "EXEC" => ("BRM-CTO", "EXECUTION_STARTED", "SUCCESS", None),
         "VOTE" => ("RXY-CEO", "VOTE_RECORDED", "APPROVED", Some(vote(["APPROVED", "APPROVED", "REJECTED", "ABSTAIN"]))),
         "PROP" => ("SRN-CIO", "PROPOSAL_SUBMITTED", "SUCCESS", Some(json!({"title": "Übergröße ≥ 3 € 🚀"}))),

@@ -2,7 +2,7 @@
 //! every dead letter, the tree, and what the consumers still hold.
 
 use super::dead_letters::check_dead_letters;
-use super::events::{AUDIT_LANES, Expectation, id_field, spec_hash};
+use super::events::{Expectation, OTHER_LANES, id_field, spec_hash};
 use super::published::{Publication, Published};
 use super::tables::check_tables;
 use super::tree::check_tree;
@@ -297,7 +297,7 @@ fn check_dispositions(pairs: &Pairs<'_>, faults: &mut Faults) {
 
 /// Each recorded entry has one row, field by field, and there is no other row.
 fn check_rows(entries: &[Entry], rows: &HashMap<i64, AuditRow>, faults: &mut Faults) {
-    let is_audit = |entry: &&Entry| entry.lane().is_some_and(|lane| AUDIT_LANES.contains(&lane));
+    let is_audit = |entry: &&Entry| entry.lane().is_some_and(|lane| !OTHER_LANES.contains(&lane));
     let recorded: Vec<&Entry> = entries.iter().filter(is_audit).filter(|it| it.disposition == "recorded").collect();
     let claimed: BTreeSet<i64> = recorded.iter().filter_map(|entry| entry.row_id).collect();
     faults.unless(claimed.len() == recorded.len() && rows.len() == recorded.len(), || {
