@@ -142,3 +142,7 @@ fn block_on_threads(command: impl Future<Output = Result<(), Failure>>) -> Resul
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Failure::new(Exit::Failed, error))?.block_on(command)
 }
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -121,11 +121,11 @@ async fn live(daemon: Arc<Daemon>, mut signals: mpsc::Receiver<Signal>) -> Resul
                     let _ = reload.try_send(());
                 }
                 Some(Signal::Stop) if daemon.stop.is_cancelled() => {
-                    return Err(Failure::new(Exit::Failed, "told to stop twice: what was held is read again"));
+                    return Err(Failure::new(Exit::Failed, "told to stop twice: what was in flight is read again"));
                 }
                 Some(Signal::Stop) | None => {
-                    tracing::info!("stopping: settling what is held");
-                    systemd::stopping("settling what is held", daemon.stop_time_max());
+                    tracing::info!("stopping: settling what is in flight");
+                    systemd::stopping("settling what is in flight", daemon.stop_time_max());
                     daemon.stop.cancel();
                 }
             },
@@ -243,7 +243,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs a pipeline for each lane, and the outbox, until all have settled what they held.
+    /// Runs a pipeline for each lane, and the outbox, until all have settled what is in flight.
     async fn run_lanes(self: Arc<Self>, connection: &Connection, stop: &CancellationToken) -> Result<(), Failure> {
         let api = Api::new(connection);
         let mut loops = JoinSet::new();
@@ -295,7 +295,7 @@ impl Daemon {
                 },
                 Some(deadline) => {
                     let Ok(joined) = tokio::time::timeout_at(deadline, loops.join_next()).await else {
-                        let what = "shutdown.deadline has passed: what is still held is read again";
+                        let what = "shutdown.deadline has passed: what is still in flight is read again";
                         return Err(Failure::new(Exit::Failed, what));
                     };
                     joined

@@ -52,7 +52,7 @@ impl Backoff {
     }
 }
 
-/// The wait before a client's attempt to reconnect: it doubles from 20 ms to [`DEPENDENCY_WAIT_MAX`].
+/// The wait before a client's attempt to reconnect: it doubles from 20 ms to `DEPENDENCY_WAIT_MAX`.
 pub fn reconnect_wait(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(10);
     (Duration::from_millis(20) * 2_u32.pow(doublings)).min(DEPENDENCY_WAIT_MAX)

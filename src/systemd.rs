@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 /// What somebody wants of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Settle what is held, and end. The second time: end at once.
+    /// Settle what is in flight, and end. The second time: end at once.
     Stop,
     /// Read registry, agents and credentials again.
     Reload,

@@ -242,8 +242,8 @@ impl<P: Positions> Binder<'_, P> {
             return Err(Interrupt::StreamChanged);
         }
         let Some((sequence, server_time_ns)) = cursor.last else { return Ok(()) };
-        let held = self.api.message_at(&cursor.incarnation, sequence).await?;
-        if held.is_some_and(|held| held.server_time_ns != server_time_ns) {
+        let found = self.api.message_at(&cursor.incarnation, sequence).await?;
+        if found.is_some_and(|found| found.server_time_ns != server_time_ns) {
             return Err(Interrupt::StreamChanged);
         }
         Ok(())

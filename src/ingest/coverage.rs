@@ -54,7 +54,7 @@ pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<Cover
         .run("reading the epochs", async |connection| {
             let epochs = sqlx::query_as(
                 "select p.epoch, p.stream_created_ns, p.regressions,
-                held.first, held.last,
+                covered.first, covered.last,
                 (select max(last_sequence) from ledger.reconciled as r where r.epoch = p.epoch) as proven
             from ledger.epoch as p
             cross join lateral (
@@ -70,7 +70,7 @@ pub async fn epochs(connections: &Connections, stream: &str) -> Result<Vec<Cover
                     where b.epoch = p.epoch and b.lane = known.lane and b.layer = known.layer
                     order by first_sequence desc limit 1
                 ) as highest
-            ) as held
+            ) as covered
             where p.stream = $1
             order by p.epoch",
             )
@@ -117,18 +117,18 @@ async fn missing_of(connections: &Connections, epoch: i32, span: Span) -> Result
         .run("looking for gaps", async |connection| {
             let (last, firsts, lasts): (Option<i64>, Vec<i64>, Vec<i64>) = sqlx::query_as(
                 "with
-            held as (
-                select held.sequence
+            covered as (
+                select covered.sequence
                 from ledger.batches_of_epoch($1, $2, $3) as place (first_leaf)
                 cross join lateral (
                     select sequences from ledger.batch where batch.first_leaf = place.first_leaf offset 0
                 ) as batch
-                cross join lateral unnest(batch.sequences) as held (sequence)
-                where held.sequence between $2 and $3
+                cross join lateral unnest(batch.sequences) as covered (sequence)
+                where covered.sequence between $2 and $3
             ),
             neighbours as (
                 select sequence, lag(sequence, 1, $2 - 1) over (order by sequence) as before
-                from held
+                from covered
             )
             select max(sequence),
                 coalesce(array_agg(before + 1 order by sequence) filter (where sequence > before + 1), '{}'),
@@ -154,7 +154,7 @@ async fn missing_of(connections: &Connections, epoch: i32, span: Span) -> Result
 pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) -> Result<Option<i64>, DatabaseError> {
     connections.run("looking for the last entry", async |connection| {
         let highest = sqlx::query_scalar(
-            "select max(held.sequence)
+            "select max(covered.sequence)
             from unnest($1::integer[]) as wanted (epoch)
             cross join lateral ledger.layers_of(wanted.epoch) as known
             cross join lateral (
@@ -162,8 +162,8 @@ pub async fn highest(connections: &Connections, epochs: &[i32], through: i64) ->
                 where b.epoch = wanted.epoch and b.lane = known.lane and b.layer = known.layer and b.first_sequence <= $2
                 order by first_sequence desc limit 1
             ) as last
-            cross join lateral unnest(last.sequences) as held (sequence)
-            where held.sequence <= $2",
+            cross join lateral unnest(last.sequences) as covered (sequence)
+            where covered.sequence <= $2",
         )
         .bind(epochs)
         .bind(through)
@@ -210,22 +210,22 @@ pub async fn are_covered(
     connections
         .run("comparing messages", async |connection| {
             let messages: Vec<&Message> = messages.iter().collect();
-            let held = known(connection, epochs, &messages).await?;
-            Ok(held)
+            let covered = known(connection, epochs, &messages).await?;
+            Ok(covered)
         })
         .await
 }
 
 async fn known(connection: &mut PgConnection, epochs: &[i32], messages: &[&Message]) -> Result<Vec<bool>, sqlx::Error> {
     sqlx::query_scalar(
-        "with held as (
+        "with covered as (
             select entry.sequence, entry.server_time_ns, entry.payload_sha256
             from unnest($1::integer[]) as wanted (epoch)
             cross join lateral ledger.batches_holding(wanted.epoch, $2) as place (first_leaf)
             cross join lateral (select * from ledger.entry where entry.first_leaf = place.first_leaf offset 0) as entry
             where entry.sequence in (select unnest($2)) and entry.payload_sha256 is not null
         )
-        select (sequence, server_time_ns, payload_sha256) in (select sequence, server_time_ns, payload_sha256 from held)
+        select (sequence, server_time_ns, payload_sha256) in (select sequence, server_time_ns, payload_sha256 from covered)
         from unnest($2::bigint[], $3::bigint[], $4::bytea[])
             with ordinality as read (sequence, server_time_ns, payload_sha256, position)
         order by position",

@@ -343,8 +343,8 @@ const INSERT_BATCHES: &str = "
         select
         from overlapped
         cross join lateral (select sequences from ledger.batch where batch.first_leaf = overlapped.first_leaf offset 0) as batch
-        cross join unnest(batch.sequences) as held (sequence)
-        where is_by_sequence and held.sequence = any($13)
+        cross join unnest(batch.sequences) as covered (sequence)
+        where is_by_sequence and covered.sequence = any($13)
         limit 1
     ),
     moved as (

@@ -26,7 +26,7 @@ pub struct LaneContext<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// Runs until the source is told to stop and what it held is settled. If the store fails then, what is held stays
+/// Runs until the source is told to stop and what is in flight is settled. If the store fails then, what is in flight stays
 /// in the stream, and is read again.
 pub async fn run<S: Source, D: Store, C: ReceiptNotifier>(
     mut source: S,

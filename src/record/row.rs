@@ -66,58 +66,10 @@ impl Pricing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row<'a> {
     pub record_id: Cow<'a, str>,
-    /// What each of [`columns`] must hold.
+    /// What each of [`RecordRows::columns`] must hold.
     pub values: Vec<ExpectedValue<'a>>,
     /// How the columns that are [`ExpectedValue::Priced`] are found.
     pub pricing: Option<Pricing>,
-}
-
-/// The table that holds the rows of these records: those of a day's sums are single usages.
-pub const fn home(table: Table) -> &'static str {
-    match table {
-        Table::TokenLedger => "token_usage",
-        other => other.name(),
-    }
-}
-
-/// The columns that follow from a record, besides the key.
-pub const fn columns(table: Table) -> &'static [&'static str] {
-    match table {
-        Table::AuditEvents => &[
-            "event_id",
-            "actor",
-            "action",
-            "outcome",
-            "details",
-            "task_id",
-            "timestamp",
-            "integrity_hash",
-            "created_at",
-            "timestamp_text",
-        ],
-        Table::TokenLedger => &[
-            "agent_name",
-            "usage_id",
-            "usage_id_given",
-            "date",
-            "tokens_input",
-            "tokens_output",
-            "model_tier",
-            "model_used",
-            "task_id",
-            "operation_type",
-            "timestamp_text",
-            "cost_given",
-            "cost_usd",
-            "input_rate_id",
-            "output_rate_id",
-        ],
-        Table::DecisionTrails => &["trail_id", "council_vote", "proposal", "outcome", "ledger_ref", "created_at"],
-        Table::EconomicMetrics => &["metric_key", "metric_value", "period", "set_by", "created_at", "published_ns"],
-        Table::ToolUsageLedger => {
-            &["agent_id", "venture_id", "tool_id", "tokens_consumed", "cost_usd", "execution_ms", "created_at"]
-        }
-    }
 }
 
 /// The deepest nesting that any configuration has allowed.

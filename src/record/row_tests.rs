@@ -29,8 +29,8 @@ fn message(subject: &str, payload: impl Into<bytes::Bytes>) -> Message {
 fn row(message: &Message) -> BTreeMap<&'static str, ExpectedValue<'_>> {
     let row = Row::of(message, COMMITTED_AT_US, None).expect("a good record");
     let table = Subject::parse(&message.subject).expect("a lane").lane.table();
-    assert_eq!(row.values.len(), columns(table).len());
-    columns(table).iter().copied().zip(row.values).collect()
+    assert_eq!(row.values.len(), table.rows().columns.len());
+    table.rows().columns.iter().copied().zip(row.values).collect()
 }
 
 fn said(text: &str) -> ExpectedValue<'_> {

@@ -13,7 +13,7 @@ use crate::verify::findings::{Finding, Findings, shown};
 use crate::verify::fingerprint::{Fingerprint, Key};
 use crate::verify::rates::Rates;
 use crate::verify::removal::{Authorities, Removal};
-use crate::verify::rows::{Charge, compare, table_name};
+use crate::verify::rows::{Charge, compare};
 use crate::verify::stored::{DeadLetterRow, EntryRow, EpochRow, Epochs, ErasureRow, Page, RowKey};
 use std::collections::BTreeMap;
 
@@ -181,7 +181,7 @@ impl Looking<'_> {
     /// Bytes that were given up by the authority of the Architect.
     fn look_at_erasure(&mut self, erased: &ErasureRow) {
         let entry = self.entry;
-        let table = entry.table.map_or("no table", table_name);
+        let table = entry.table.map_or("no table", |table| table.rows().name());
         let key = entry.record_id.clone().unwrap_or_default();
         let removal = self.page.removals.get(&(table.to_owned(), key.clone()));
         let why = match removal {
@@ -378,7 +378,7 @@ impl Looking<'_> {
             Some(Err(_)) => {}
             None => {
                 let says = format!("is there, and leaf {} that made it was erased", entry.leaf_index);
-                self.into.findings.add(Finding::new(table_name(table), &key, "id", says));
+                self.into.findings.add(Finding::new(table.rows().name(), &key, "id", says));
             }
         }
     }
@@ -386,7 +386,7 @@ impl Looking<'_> {
     /// The row is not there.
     fn look_at_removal(&mut self, table: Table, key: &RowKey) {
         let entry = self.entry;
-        let name = table_name(table);
+        let name = table.rows().name();
         let by_key = match table {
             Table::AuditEvents | Table::DecisionTrails => entry.record_id.clone().unwrap_or_default(),
             _ => key.to_string(),

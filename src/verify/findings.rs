@@ -1,6 +1,7 @@
 //! The differences that a verification finds: each names its table, its row and its field. All are counted, and the
 //! first ones are kept.
 
+use crate::record::table::Table;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +25,7 @@ impl Finding {
 
     /// Whether the tree or custody is at fault, and not what can be made anew from it or stands beside it.
     pub fn is_of_custody(&self) -> bool {
-        !BESIDE_CUSTODY.contains(&self.table.as_str())
+        !is_beside_custody(&self.table)
     }
 
     pub fn to_json(&self) -> Value {
@@ -32,18 +33,14 @@ impl Finding {
     }
 }
 
-/// What custody can make anew, and three tables that nothing is made from.
-const BESIDE_CUSTODY: [&str; 9] = [
-    "audit_events",
-    "decision_trails",
-    "economic_metrics",
-    "tool_usage_ledger",
-    "token_ledger",
-    "ledger.token_usage",
-    "ledger.budget_alert",
-    "ledger.migration",
-    "ledger.resolution",
-];
+/// Tables that nothing is made from.
+const UNUSED_BY_CUSTODY: [&str; 3] = ["ledger.budget_alert", "ledger.migration", "ledger.resolution"];
+
+/// Whether custody can make the table's rows anew, or nothing is made from them.
+fn is_beside_custody(table: &str) -> bool {
+    let is_made = |of: &Table| of.rows().name() == table || of.name() == table;
+    Table::ALL.iter().any(is_made) || UNUSED_BY_CUSTODY.contains(&table)
+}
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,6 @@
 
 use crate::verify::entry::Checked;
 use crate::verify::findings::{Finding, Findings};
-use crate::verify::rows::table_name;
 use crate::verify::stored::Epochs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -42,7 +41,7 @@ impl VerifyReport {
             self.remarks.push(format!("ledger.epoch id {number} ({}) has no entry", epoch.incarnation));
         }
         for (table, rows) in &checked.rows {
-            self.rows.insert(table_name(*table), rows.count);
+            self.rows.insert(table.rows().name(), rows.count);
         }
         self.rows.insert("ledger.dead_letter", checked.dead_letters.count);
         self.duplicates = checked.duplicates;

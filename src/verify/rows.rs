@@ -1,19 +1,11 @@
 //! Compares a row with the record that produced it, column by column, each by its meaning.
 
 use crate::record::decimal::Decimal;
-use crate::record::row::{ExpectedValue, Pricing, RecordFacts, Row, columns, home};
+use crate::record::row::{ExpectedValue, Pricing, RecordFacts, Row};
 use crate::record::table::Table;
 use crate::verify::findings::{Finding, shown};
 use crate::verify::rates::Rates;
 use crate::verify::stored::{RowKey, Values};
-
-/// The name of a record's table in the database.
-pub fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::TokenLedger => "ledger.token_usage",
-        other => home(other),
-    }
-}
 
 /// Compares a row with what its record must have made. `ventures` are those that there are.
 pub fn compare(
@@ -24,9 +16,9 @@ pub fn compare(
     ventures: &[String],
     charge: Charge<'_>,
 ) -> Vec<Finding> {
-    let name = table_name(table);
+    let name = table.rows().name();
     let mut findings = Vec::new();
-    for ((column, expected), found) in columns(table).iter().zip(&row.values).zip(found.iter()) {
+    for ((column, expected), found) in table.rows().columns.iter().zip(&row.values).zip(found.iter()) {
         let wanted = match expected {
             ExpectedValue::Text(wanted) if found == wanted.as_deref() => continue,
             ExpectedValue::Number(wanted) if is_number(found, wanted.as_ref()) => continue,
@@ -82,7 +74,7 @@ impl Charge<'_> {
     /// The cost follows from the two rates that the row names, and these were those of its tier at that time.
     pub fn check(self, key: &RowKey, pricing: &Pricing, found: &Values) -> Vec<Finding> {
         let value = |name: &str| {
-            let index = columns(Table::TokenLedger).iter().position(|column| *column == name);
+            let index = Table::TokenLedger.rows().columns.iter().position(|column| *column == name);
             index.and_then(|index| found.get(index))
         };
         let differ = |field: &str, says: String| Finding::new("ledger.token_usage", key, field, says);
@@ -165,7 +157,7 @@ mod tests {
     fn charged(tier: Option<&str>, cost: &str, input: &str, output: &str) -> Vec<String> {
         let pricing = Pricing { tier: tier.map(str::to_owned), tokens_input: 1, tokens_output: 2 };
         let mut found = Values::default();
-        (3..columns(Table::TokenLedger).len()).for_each(|_| found.push(None));
+        (3..Table::TokenLedger.rows().columns.len()).for_each(|_| found.push(None));
         for text in [cost, input, output] {
             found.push(Some(text));
         }

@@ -18,6 +18,7 @@ use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::message::Incarnation;
 use crate::record::own_streams::{ERASURES, EXPORTS};
+use crate::record::table::Table;
 use crate::verify::checkpoint::Signer;
 use crate::verify::entry::Background;
 use crate::verify::fingerprint::Key;
@@ -58,6 +59,13 @@ struct Shape {
     resolutions: bool,
     /// The table itself, or the daemon's door to it where the role may not look past its policies.
     tool_usage: &'static str,
+}
+
+impl Shape {
+    /// Where the rows of a table's records are read.
+    fn stored_in(&self, table: Table) -> &'static str {
+        if table == Table::ToolUsageLedger { self.tool_usage } else { table.rows().stored_in }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! Refused webhook calls: counted by caller, logged at a bounded rate, and kept until they are written to the database.
 //!
-//! Anybody can cause refusals, so [`CALLERS_MAX`] bounds memory and log lines, whatever arrives.
+//! Anybody can cause refusals, so `CALLERS_MAX` bounds memory and log lines, whatever arrives.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ pub struct RefusedCall {
     /// One of [`STATUSES`].
     pub status: u16,
     pub webhook: &'static str,
-    /// The caller's address. `None` stands for every caller beyond [`CALLERS_MAX`].
+    /// The caller's address. `None` stands for every caller beyond `CALLERS_MAX`.
     pub address: Option<IpAddr>,
 }
 

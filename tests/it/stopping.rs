@@ -48,7 +48,7 @@ async fn what_is_on_its_way_at_a_sigterm_is_stored_once() {
     published.publish(&world.publisher, next_event("EXEC").good()).await;
     delivered.happened().await;
     daemon.sigterm();
-    daemon.says("settling what is held").await;
+    daemon.says("settling what is in flight").await;
     world.nats_proxy().release();
     assert_eq!(daemon.wait_exit().await, 0);
     // It may be left to the next owner; it is stored once.
@@ -65,7 +65,7 @@ async fn a_second_sigterm_ends_it_at_once() {
     published.publish_all(&world.publisher, good_events(50)).await;
     held.happened().await;
     daemon.sigterm();
-    daemon.says("settling what is held").await;
+    daemon.says("settling what is in flight").await;
     assert!(daemon.is_running());
     daemon.sigterm();
     assert_eq!(daemon.wait_exit_within(Duration::from_secs(5)).await, 1);

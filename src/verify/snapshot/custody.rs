@@ -46,12 +46,12 @@ const LAYERS: &str = "
 
 /// Sequences that two batches of different layers of a lane have.
 const TWICE: &str = "
-    select upper.first_leaf, min(held.sequence), count(*) over ()
+    select upper.first_leaf, min(covered.sequence), count(*) over ()
     from ledger.batch as upper
     join ledger.batch as lower
         on lower.epoch = upper.epoch and lower.lane = upper.lane and lower.layer < upper.layer
             and lower.first_sequence <= upper.last_sequence and lower.last_sequence >= upper.first_sequence
-    cross join lateral (select unnest(upper.sequences) intersect select unnest(lower.sequences)) as held (sequence)
+    cross join lateral (select unnest(upper.sequences) intersect select unnest(lower.sequences)) as covered (sequence)
     where upper.layer > 0
     group by upper.first_leaf
     order by upper.first_leaf

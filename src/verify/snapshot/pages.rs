@@ -9,7 +9,6 @@ use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Finding;
 use crate::verify::removal::Removal;
-use crate::verify::rows::table_name;
 use crate::verify::snapshot::batches::{BATCHES, DEAD_LETTERS, ERASED, read_dead_letters, read_erased, unfold};
 use crate::verify::snapshot::{Shape, Snapshot, answer};
 use crate::verify::stored::{EntryRow, Page, RowKey, SubtreeRow, Values};
@@ -229,7 +228,7 @@ async fn read_rows(
     page: &mut Page,
 ) -> Result<(), DatabaseError> {
     let query = sqlx::query(AssertSqlSafe(rows_query(shape, table)));
-    let query = if table == Table::ToolUsageLedger {
+    let query = if table.rows().has_uuid {
         query.bind(keys.iter().filter_map(|key| as_uuid(&key.to_string())).collect::<Vec<_>>())
     } else {
         let number = |key: &RowKey| if let RowKey::Number(number) = key { Some(*number) } else { None };
@@ -259,31 +258,19 @@ fn read_row(row: &PgRow, table: Table) -> Result<(RowKey, Values), sqlx::Error> 
 
 /// The key of a row, which [`key_of`] selects first.
 pub(crate) fn read_key(row: &PgRow, table: Table) -> Result<RowKey, sqlx::Error> {
-    match table {
-        Table::ToolUsageLedger => row.try_get(0).map(RowKey::Name),
-        _ => row.try_get(0).map(RowKey::Number),
-    }
+    if table.rows().has_uuid { row.try_get(0).map(RowKey::Name) } else { row.try_get(0).map(RowKey::Number) }
 }
 
 /// How the key of a table's rows is selected.
 pub(crate) const fn key_of(table: Table) -> &'static str {
-    match table {
-        Table::ToolUsageLedger => "id::text",
-        _ => "id::bigint",
-    }
+    if table.rows().has_uuid { "id::text" } else { "id::bigint" }
 }
 
 /// All columns that follow from a record, as text.
 fn rows_query(shape: &Shape, table: Table) -> String {
-    let columns: Vec<String> =
-        crate::record::row::columns(table).iter().map(|column| format!("\"{column}\"::text")).collect();
-    let (from, ids) = match table {
-        Table::ToolUsageLedger => (shape.tool_usage, "uuid"),
-        Table::TokenLedger => ("ledger.token_usage", "bigint"),
-        Table::AuditEvents => ("public.audit_events", "bigint"),
-        Table::DecisionTrails => ("public.decision_trails", "bigint"),
-        Table::EconomicMetrics => ("public.economic_metrics", "bigint"),
-    };
+    let rows = table.rows();
+    let columns: Vec<String> = rows.columns.iter().map(|column| format!("\"{column}\"::text")).collect();
+    let (from, ids) = (shape.stored_in(table), rows.id_type());
     format!("select {}, {} from {from} where id = any($1::{ids}[])", key_of(table), columns.join(", "))
 }
 
@@ -320,7 +307,7 @@ async fn read_removals(reader: &mut PgConnection, page: &mut Page) -> Result<(),
         let is_gone = entry.was(Disposition::Recorded)
             && key.as_ref().is_none_or(|key| !page.rows.contains_key(&(table, key.clone())));
         if is_gone || entry.erased.is_some() {
-            tables.push(table_name(table));
+            tables.push(table.rows().name());
             keys.push(match table {
                 Table::AuditEvents | Table::DecisionTrails => entry.record_id.clone(),
                 _ => key.map(|key| key.to_string()),

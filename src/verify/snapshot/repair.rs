@@ -11,12 +11,12 @@ use crate::postgres::failure::CommitFailure;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::leaf::Disposition;
 use crate::record::message::{Headers, Message};
-use crate::record::row::{ExpectedValue, Pricing, Row, columns};
+use crate::record::row::{ExpectedValue, Pricing, Row};
 use crate::record::rules::Rules;
 use crate::record::table::Table;
 use crate::verify::rates::Rates;
 use crate::verify::repaired::{Repaired, event_id, incarnation};
-use crate::verify::rows::{Charge, table_name};
+use crate::verify::rows::Charge;
 use crate::verify::snapshot::pages::{PAGE_BATCHES, page};
 use crate::verify::snapshot::{Shape, answer, rates, shape};
 use crate::verify::stored::{EntryRow, Epochs, Page, RowKey, Values};
@@ -111,7 +111,7 @@ impl Repairer<'_> {
         let mut repaired = Vec::new();
         // In the order in which every commit takes its tables, and before the tree's head, so that nobody waits in a circle.
         for (table, entries) in by_table {
-            let guards = self.lower_guards(stored_in(table)).await?;
+            let guards = self.lower_guards(table.rows().stored_in).await?;
             for entry in entries {
                 match self.row(page, table, entry).await? {
                     Ok(row) => repaired.extend(Some(row).filter(Repaired::is_change)),
@@ -164,7 +164,7 @@ impl Repairer<'_> {
         let old = self.delete(table, &key, &values).await?;
         let new = self.insert(table, &key, &values).await?;
         let leaf_index = Some(entry.leaf_index);
-        Ok(Ok(Repaired { table: table_name(table), key, leaf_index, old, new: Some(new) }))
+        Ok(Ok(Repaired { table: table.rows().name(), key, leaf_index, old, new: Some(new) }))
     }
 
     async fn value(&mut self, expected: &ExpectedValue<'_>) -> Result<Option<String>, DatabaseError> {
@@ -200,7 +200,8 @@ impl Repairer<'_> {
             let id = |back: usize| found.get(found.len().checked_sub(back)?)?.parse::<i64>().ok();
             Some([id(2)?, id(1)?])
         });
-        let model = columns(Table::TokenLedger).iter().zip(&row.values).find(|(column, _)| **column == "model_used");
+        let model =
+            Table::TokenLedger.rows().columns.iter().zip(&row.values).find(|(column, _)| **column == "model_used");
         let model =
             model.and_then(|(_, value)| if let ExpectedValue::Text(model) = value { model.as_deref() } else { None });
         let tier = || pricing.tier.clone().or_else(|| (self.context.tier_of)(model?));
@@ -219,16 +220,16 @@ impl Repairer<'_> {
         key: &str,
         values: &[Option<String>],
     ) -> Result<Option<String>, DatabaseError> {
-        let (id_type, own) = own_key(table);
+        let (id_type, own) = (table.rows().id_type(), table.rows().own_key);
         let named: Vec<String> =
             own.iter().zip(2..).map(|(column, place)| format!("it.\"{column}\"::text = ${place}")).collect();
         let named = if named.is_empty() { "false".to_owned() } else { named.join(" and ") };
         let statement = format!(
             "delete from {} as it where it.id = $1::text::{id_type} or {named} returning to_jsonb(it)::text",
-            stored_in(table)
+            table.rows().stored_in
         );
         let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(key);
-        for (column, value) in columns(table).iter().zip(values) {
+        for (column, value) in table.rows().columns.iter().zip(values) {
             if own.contains(column) {
                 query = query.bind(value);
             }
@@ -241,11 +242,14 @@ impl Repairer<'_> {
         let types = sqlx::query_as(
             "select attname::text, format_type(atttypid, null) from pg_attribute where attrelid = to_regclass($1) and attnum > 0",
         );
-        let types: Vec<(String, String)> = answer(types.bind(stored_in(table)).fetch_all(&mut *self.session)).await?;
+        let types: Vec<(String, String)> =
+            answer(types.bind(table.rows().stored_in).fetch_all(&mut *self.session)).await?;
         let type_of =
             |column: &str| types.iter().find(|(name, _)| name == column).map_or("text", |(_, kind)| kind.as_str());
-        let names: Vec<String> = columns(table).iter().map(|column| format!("\"{column}\"")).collect();
-        let casts: Vec<String> = columns(table)
+        let names: Vec<String> = table.rows().columns.iter().map(|column| format!("\"{column}\"")).collect();
+        let casts: Vec<String> = table
+            .rows()
+            .columns
             .iter()
             .zip(2..)
             .map(|(column, place)| format!("${place}::text::{}", type_of(column)))
@@ -255,7 +259,7 @@ impl Repairer<'_> {
             names.join(", "),
             type_of("id"),
             casts.join(", "),
-            table = stored_in(table),
+            table = table.rows().stored_in,
         );
         let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(key);
         for value in values {
@@ -405,26 +409,4 @@ fn message(context: &RepairContext<'_>, entry: &EntryRow) -> Option<Message> {
         headers: Headers::from_stored(entry.headers.clone()),
         payload: entry.payload.clone()?,
     })
-}
-
-/// Where the rows of a table's records are written.
-const fn stored_in(table: Table) -> &'static str {
-    match table {
-        Table::AuditEvents => "public.audit_events",
-        Table::TokenLedger => "ledger.token_usage",
-        Table::DecisionTrails => "public.decision_trails",
-        Table::EconomicMetrics => "public.economic_metrics",
-        Table::ToolUsageLedger => "public.tool_usage_ledger",
-    }
-}
-
-/// The type of a table's id, and the columns by which a record is known besides it.
-const fn own_key(table: Table) -> (&'static str, &'static [&'static str]) {
-    match table {
-        Table::AuditEvents => ("bigint", &["event_id"]),
-        Table::TokenLedger => ("bigint", &["agent_name", "usage_id", "usage_id_given"]),
-        Table::DecisionTrails => ("bigint", &["trail_id"]),
-        Table::EconomicMetrics => ("bigint", &[]),
-        Table::ToolUsageLedger => ("uuid", &[]),
-    }
 }

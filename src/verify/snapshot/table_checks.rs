@@ -1,13 +1,13 @@
 //! The checks of whole tables, which run after all entries were checked: they find rows that no entry accounts for.
 
 use crate::postgres::remedy::DatabaseError;
+use crate::record::lane::Lane;
 use crate::record::table::Table;
 use crate::verify::days::{Days, Part, Sums};
 use crate::verify::findings::{Finding, Findings, shown};
 use crate::verify::fingerprint::{Fingerprint, Key};
 use crate::verify::migrations::Migration;
 use crate::verify::removal::Removal;
-use crate::verify::rows::table_name;
 use crate::verify::snapshot::pages::{key_of, read_key};
 use crate::verify::snapshot::{Snapshot, answer};
 use crate::verify::stored::RowKey;
@@ -38,28 +38,26 @@ const CLAIMS: &str = "
     cross join lateral unnest(batch.subjects, batch.dispositions, batch.record_ids, batch.row_ids)
         with ordinality as item (subject, disposition, record_id, row_id, position)";
 
-/// Lanes whose records are in other tables than `audit_events`.
-const OTHER_LANES: &str = "'TOKENS', 'TRAIL', 'METRIC', 'USAGE'";
+/// Which entries are recorded in a table, by their lanes: registry files add lanes of audit events alone.
+fn recorded_in(table: Table) -> String {
+    let other = Lane::BUILT_IN.into_iter().filter(|lane| lane.table() != Table::AuditEvents);
+    let (of_table, of_others): (Vec<Lane>, Vec<Lane>) = other.partition(|lane| lane.table() == table);
+    let (is, lanes) = if of_table.is_empty() { ("not in", of_others) } else { ("in", of_table) };
+    let lanes: Vec<String> = lanes.iter().map(|lane| format!("'{lane}'")).collect();
+    format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) {is} ({})", lanes.join(", "))
+}
 
 impl Snapshot {
     fn claimed(&self, claimed: ClaimedRows) -> (&'static str, &'static str, &'static str, String) {
-        let lane = |name: &str| format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) = '{name}'");
         match claimed {
             ClaimedRows::DeadLetters => {
                 ("ledger.dead_letter", "leaf_index", "leaf_index", "entry.disposition = 'x'".to_owned())
             }
             ClaimedRows::Erased => ("ledger.erased", "leaf_index", "leaf_index", "true".to_owned()),
-            ClaimedRows::Rows(table) => match table {
-                Table::AuditEvents => {
-                    let lanes =
-                        format!("entry.disposition = 'r' and split_part(entry.subject, '.', 2) not in ({OTHER_LANES})");
-                    ("public.audit_events", "id", "row_id", lanes)
-                }
-                Table::TokenLedger => ("ledger.token_usage", "id", "row_id", lane("TOKENS")),
-                Table::DecisionTrails => ("public.decision_trails", "id", "row_id", lane("TRAIL")),
-                Table::EconomicMetrics => ("public.economic_metrics", "id", "row_id", lane("METRIC")),
-                Table::ToolUsageLedger => (self.shape.tool_usage, "id", "record_id", lane("USAGE")),
-            },
+            ClaimedRows::Rows(table) => {
+                let claim = if table.rows().has_uuid { "record_id" } else { "row_id" };
+                (self.shape.stored_in(table), "id", claim, recorded_in(table))
+            }
         }
     }
 
@@ -93,7 +91,7 @@ impl Snapshot {
     pub async fn unclaimed(&self, claimed: ClaimedRows, findings: &mut Findings) -> Result<(), DatabaseError> {
         let (table, id, claim, claims) = self.claimed(claimed);
         let name = match claimed {
-            ClaimedRows::Rows(table) => table_name(table),
+            ClaimedRows::Rows(table) => table.rows().name(),
             ClaimedRows::DeadLetters | ClaimedRows::Erased => table,
         };
         let orphans = format!(
