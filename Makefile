@@ -15,7 +15,7 @@ help:
 	@echo 'make test         all tests, on real servers that they start and stop themselves'
 	@echo 'make test-matrix  the same on PostgreSQL 15 and 18, each with nats-server 2.10 and the newest'
 	@echo 'make test-n8n     the workflows of README.md and docs/publish.md in a real n8n from npm, 3 GB'
-	@echo 'make fuzz         the judging, for five minutes, and the readers of src/tlog; needs a nightly toolchain and cargo-fuzz'
+	@echo 'make fuzz         the judging, for five minutes, and the readers of crates/tlog; needs a nightly toolchain and cargo-fuzz'
 	@echo 'make test-package the Debian package on a clean machine of its own, with a real systemd; as root'
 	@echo 'make test-alerts  the alert rules; needs promtool, which comes with Prometheus'
 	@echo 'make build        target/release/ledgerd'

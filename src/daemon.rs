@@ -7,12 +7,11 @@ pub(crate) mod refusals;
 mod reload;
 pub(crate) mod webhooks;
 
-use crate::command::{Exit, Failure, connect, rules};
-use crate::daemon::meet::Meeting;
-
 use crate::budget::status::Alert;
 use crate::budget::stream::AlertStream;
+use crate::command::{Exit, Failure, connect, rules};
 use crate::config::Config;
+use crate::daemon::meet::Meeting;
 use crate::dead_letter::stream::DeadLetterStream;
 use crate::health::Health;
 use crate::http::api_token::ApiTokens;
@@ -26,8 +25,7 @@ use crate::log::anchor::Anchor;
 use crate::log::announce::CheckpointSubject;
 use crate::log::cosign::Witnesses;
 use crate::log::queries::LogStore;
-use crate::log::signer;
-use crate::log::signer::{Pace, Released, SignerContext};
+use crate::log::signer::{self, Pace, Released, SignerContext};
 use crate::log::{http_client, witnesses};
 use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::Api;

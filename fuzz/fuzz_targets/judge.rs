@@ -7,13 +7,14 @@
 #![no_main]
 
 use bytes::Bytes;
-use ledgerd::domain::agents::Agents;
-use ledgerd::domain::event::integrity_hash;
-use ledgerd::domain::message::{Headers, Incarnation, Message};
-use ledgerd::domain::record::Record;
-use ledgerd::domain::registry::Registry;
-use ledgerd::domain::reject::DETAIL_BYTES_MAX;
-use ledgerd::domain::rules::{Rules, Settings, Verdict};
+use ledgerd::record::agents::Agents;
+use ledgerd::record::event::integrity_hash;
+use ledgerd::record::kinds::Record;
+use ledgerd::record::message::{Headers, Incarnation, Message};
+use ledgerd::record::registry::Registry;
+use ledgerd::record::reject::DETAIL_BYTES_MAX;
+use ledgerd::record::rules::{RuleSettings, Rules};
+use ledgerd::record::verdict::Verdict;
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
 
@@ -25,7 +26,12 @@ fn rules(lenient: bool) -> Rules {
     Rules {
         agents: Agents::parse(include_str!("../../registry/agent_schema.yaml"), &extra).expect("the shipped agents"),
         registry: Registry::parse(&[include_str!("../../registry/actions.yaml")]).expect("the shipped registry"),
-        settings: Settings { any_event_id: lenient, stamp_missing_timestamp: lenient, distinct_repeated_ids: lenient, ..Settings::default() },
+        settings: RuleSettings {
+            any_event_id: lenient,
+            stamp_missing_timestamp: lenient,
+            distinct_repeated_ids: lenient,
+            ..RuleSettings::default()
+        },
     }
 }
 

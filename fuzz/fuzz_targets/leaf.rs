@@ -4,10 +4,10 @@
 
 #![no_main]
 
-use ledgerd::domain::evidence::Evidence;
-use ledgerd::domain::leaf_fields::LeafFields;
-use tlog::receipt::ProofFile;
+use ledgerd::log::evidence::Evidence;
+use ledgerd::record::leaf_fields::LeafFields;
 use libfuzzer_sys::fuzz_target;
+use tlog::receipt::ProofFile;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(fields) = LeafFields::decode(input) {

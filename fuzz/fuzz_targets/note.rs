@@ -5,12 +5,12 @@
 
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
 use tlog::checkpoint::{Checkpoint, Log, SignedCheckpoint};
 use tlog::cosignature;
 use tlog::key::KeyName;
 use tlog::note::{self, Note, NoteError, Signature};
-use libfuzzer_sys::fuzz_target;
-use std::sync::LazyLock;
 
 /// A key whose signature is in no seed.
 static KEY: LazyLock<note::SignerKey> = LazyLock::new(|| {

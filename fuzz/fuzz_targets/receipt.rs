@@ -5,13 +5,13 @@
 
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
 use tlog::checkpoint::Log;
 use tlog::cosignature::Quorum;
 use tlog::key::KeyName;
 use tlog::note::SignerKey;
 use tlog::receipt::ProofFile;
-use libfuzzer_sys::fuzz_target;
-use std::sync::LazyLock;
 
 static LOG: LazyLock<Log> = LazyLock::new(|| {
     let name = KeyName::parse("example.com/behind-the-sofa").expect("a name");

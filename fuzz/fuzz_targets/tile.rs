@@ -4,8 +4,8 @@
 
 #![no_main]
 
-use tlog::tile::{Tile, Width, decode_bundle, decode_hashes, encode_bundle, encode_hashes};
 use libfuzzer_sys::fuzz_target;
+use tlog::tile::{Tile, Width, decode_bundle, decode_hashes, encode_bundle, encode_hashes};
 
 fuzz_target!(|input: (u64, &[u8])| {
     let (number, bytes) = input;

@@ -5,14 +5,14 @@
 
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
 use tlog::checkpoint::{Checkpoint, Log, SignedCheckpoint};
 use tlog::key::KeyName;
 use tlog::note::SignerKey;
 use tlog::proof::ConsistencyProof;
 use tlog::tree::TreeHead;
 use tlog::witness::{AddCheckpoint, CosignRefusal};
-use libfuzzer_sys::fuzz_target;
-use std::sync::LazyLock;
 
 static KEY: LazyLock<SignerKey> = LazyLock::new(|| {
     let name = KeyName::parse("example.com/behind-the-sofa").expect("a name");

@@ -70,7 +70,7 @@ impl QueuedBatch {
 }
 
 impl CommitQueue {
-    /// Waits in the queue, until the place is dropped or withdrawn, or the rows are taken along by somebody.
+    /// Waits in the queue, until the entry is dropped or withdrawn, or the rows are taken along by somebody.
     pub(crate) fn join(&self, rows: &Arc<Vec<Judged>>, references: References) -> QueueEntry<'_> {
         let (sender, answer) = oneshot::channel();
         let bytes = rows.iter().map(|row| row.message.payload.len()).sum();

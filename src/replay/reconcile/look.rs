@@ -7,8 +7,7 @@ use crate::command::{Exit, Failure};
 use crate::replay::reconcile::floor::Floor;
 
 use crate::config::Config;
-use crate::ingest::coverage;
-use crate::ingest::coverage::{CoveredEpoch, Proof};
+use crate::ingest::coverage::{self, CoveredEpoch, Proof};
 use crate::ingest::divergence::DivergenceSearch;
 use crate::ingest::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
 use crate::nats::api::Api;
