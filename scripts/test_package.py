@@ -145,8 +145,8 @@ def clean_debian(place):
 def build(version):
     subprocess.run([CHECKOUT / "scripts" / "package", "--deb-version", version], check=True, cwd=CHECKOUT, stdout=subprocess.DEVNULL)
     # Its next run removes what the last one made.
-    made = PACKAGES / f"ledgerd_{version}_{output_of('dpkg', '--print-architecture')}.deb"
-    return shutil.copy(made, RUN / made.name)
+    names = [f"{program}_{version}_{output_of('dpkg', '--print-architecture')}.deb" for program in ("ledgerd", "ledgerd-witness")]
+    return [shutil.copy(PACKAGES / name, RUN / name) for name in names]
 
 
 class Ledger:
@@ -218,6 +218,29 @@ def upgrade_that_does_not_start(machine, package):
     check(machine.state("ledgerd") == "active", "it starts again when the operator has seen to it")
 
 
+def witness(machine, package):
+    """The witness, which is best on a machine of its own: it needs nothing of the other package."""
+    shutil.copy(package, machine.root / "root" / package.name)
+    machine.run("dpkg", "--install", f"/root/{package.name}")
+    check(machine.state("ledgerd-witness") == "inactive", "the witness is not started without its key")
+    check("add-checkpoint" in machine.run("ledgerd-witness", "serve", "--help"), "it says what it does")
+    key = machine.run("ledgerd-witness", "keygen", "--name", "witness.example", "--out", "/etc/credstore/ledgerd.witness-key").strip()
+    check(key.startswith("witness.example+"), "keygen prints its verifier key")
+    log = machine.run("ledgerd", "keygen", "--name", "example.com/ledger", "--out", "/root/log-key").strip()
+    machine.write("etc/ledgerd/witness.env", f"LISTEN=127.0.0.1:9465\nLOGS=--log {log}\n")
+    machine.run("systemctl", "enable", "--now", "ledgerd-witness", checked=False)
+    if machine.state("ledgerd-witness") != "active":
+        raise Trouble(f"it does not start:\n{machine.run('journalctl', '--no-pager', '--lines=30', checked=False)}")
+    check(True, "the witness starts under its unit, and says that it is ready")
+
+
+def purge_witness(machine):
+    machine.run("dpkg", "--purge", "ledgerd-witness")
+    check(machine.state("ledgerd-witness") in ("inactive", "unknown"), "the witness is stopped before it goes")
+    check((machine.root / "etc/credstore/ledgerd.witness-key").exists(), "its key, which the operator made, stays")
+    (machine.root / "etc/ledgerd/witness.env").unlink()
+
+
 def purge(machine):
     machine.run("dpkg", "--purge", "ledgerd")
     check(machine.state("ledgerd") in ("inactive", "unknown"), "it is stopped before it goes")
@@ -234,7 +257,7 @@ def main():
     remove_leftovers(RUN)
     RUN.mkdir(parents=True)
     say("building two versions of the package")
-    first, second = build("0.1.0-1"), build("0.1.0-2")
+    (first, first_witness), (second, _) = build("0.1.0-1"), build("0.1.0-2")
     stopped = []
     try:
         postgres = Postgres(RUN)
@@ -254,8 +277,10 @@ def main():
         upgrade_that_does_not_start(machine, second)
         ledger.record("EXECUTION_COMPLETED")
         check(True, "so is what is published after the upgrade")
+        witness(machine, first_witness)
+        purge_witness(machine)
         purge(machine)
-        say("the package installs, starts, upgrades and purges")
+        say("the packages install, start, upgrade and purge")
     finally:
         for server in reversed(stopped):
             server.stop()

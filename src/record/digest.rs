@@ -2,8 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-/// A SHA-256.
-pub type Hash = [u8; 32];
+pub use tlog::tree::Hash;
 
 /// SHA-256 of any bytes.
 pub fn sha256(bytes: &[u8]) -> Hash {
