@@ -45,35 +45,35 @@ enum Command {
     /// Run the daemon: take, judge, commit, acknowledge
     Run,
     /// Make the streams and consumers that are missing
-    Setup(setup::Arguments),
+    Setup(setup::SetupArguments),
     /// Print the NATS accounts of the registered agents, each with what it may do, for the server's configuration
     NatsAccounts,
     /// Bring the database to this program's schema; run it as the owner of the database
-    Migrate(migrate::Arguments),
+    Migrate(migrate::MigrateArguments),
     /// Look at both servers and say, line by line, what is right and what is not
     Check,
     /// Publish one audit event
-    Emit(emit::Arguments),
+    Emit(emit::EmitArguments),
     /// Show what the ledger holds, and how far each lane has come
     Status,
     /// Write the file that proves a record to others, without database or network
-    Prove(prove::Arguments),
+    Prove(prove::ProveArguments),
     /// Check such a file; asks neither database nor network
-    VerifyProof(verify_proof::Arguments),
+    VerifyProof(verify_proof::VerifyProofArguments),
     /// Recompute everything from custody, and name each difference
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Read the stream again, after an outage or into a new database: what is stored already is known
-    Replay(replay::Arguments),
+    Replay(replay::ReplayArguments),
     /// Prove that every acknowledged sequence of the stream is in the ledger, or that the stream itself has removed it
-    Reconcile(reconcile::Arguments),
+    Reconcile(reconcile::ReconcileArguments),
     /// Look at dead letters, publish them again, or let them rest
-    Dlq(dlq::Arguments),
+    Dlq(dlq::DlqArguments),
     /// Make the key that signs the log's checkpoints, and print its public half
-    Keygen(keygen::Arguments),
+    Keygen(keygen::KeygenArguments),
     /// Print the newest signed checkpoint, or declare that the log begins anew
-    Checkpoint(checkpoint::Arguments),
+    Checkpoint(checkpoint::CheckpointArguments),
     /// Archive and then remove what is past its retention: days of `token_ledger`, rows of `economic_metrics`
-    Retention(retention::Arguments),
+    Retention(retention::RetentionArguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell

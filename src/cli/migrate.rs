@@ -13,7 +13,7 @@ use serde_json::json;
 use std::collections::HashSet;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct MigrateArguments {
     /// Grant the daemon's privileges, and no more, to this role
     #[arg(long, value_name = "ROLE")]
     grant: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     roles: bool,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &MigrateArguments, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 2)?;
     let before = schema::state(&connections).await?;
     if let schema::SchemaState::Ahead(_) | schema::SchemaState::Altered(_) = &before {

@@ -13,7 +13,7 @@ use crate::record::lane::Lane;
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct SetupArguments {
     /// Also change what differs from the shipped definitions
     #[arg(long)]
     apply: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     defaults: bool,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &SetupArguments, as_json: bool) -> Result<(), Failure> {
     let api = connect::nats(config).await?;
     let mode = if arguments.apply { Mode::Apply } else { Mode::Create };
     let names = Names::from(&config.nats);

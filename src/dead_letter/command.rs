@@ -11,13 +11,13 @@ use crate::config::Config;
 use crate::postgres::schema;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct DlqArguments {
     #[command(subcommand)]
-    command: Command,
+    command: DlqCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum DlqCommand {
     /// List dead letters, the newest first
     List(show::ListArguments),
     /// Show one dead letter with its headers and bytes, and what was decided about it
@@ -26,20 +26,20 @@ enum Command {
         reference: String,
     },
     /// Publish dead letters again, each once; run it again to finish what was cut short
-    Requeue(requeue::Arguments),
+    Requeue(requeue::RequeueArguments),
     /// Let dead letters rest
-    Discard(discard::Arguments),
+    Discard(discard::DiscardArguments),
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &DlqArguments, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 1)?;
     if let Some(complaint) = schema::state(&connections).await?.complaint() {
         return Err(Failure::new(Exit::Configuration, complaint));
     }
     match &arguments.command {
-        Command::List(arguments) => show::list(&connections, arguments, as_json).await,
-        Command::Show { reference } => show::show(&connections, reference, as_json).await,
-        Command::Requeue(arguments) => Box::pin(requeue::run(config, arguments, as_json)).await,
-        Command::Discard(arguments) => Box::pin(discard::run(config, arguments, as_json)).await,
+        DlqCommand::List(arguments) => show::list(&connections, arguments, as_json).await,
+        DlqCommand::Show { reference } => show::show(&connections, reference, as_json).await,
+        DlqCommand::Requeue(arguments) => Box::pin(requeue::run(config, arguments, as_json)).await,
+        DlqCommand::Discard(arguments) => Box::pin(discard::run(config, arguments, as_json)).await,
     }
 }

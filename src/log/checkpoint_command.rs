@@ -12,13 +12,13 @@ use tlog::checkpoint::{self, SignedCheckpoint};
 use tlog::note::SignerKey;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CheckpointArguments {
     /// Declare that what was signed and is no longer in the database is lost for good, and why: the log goes on under a new name
     #[arg(long, value_name = "REASON")]
     new_epoch: Option<String>,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &CheckpointArguments, as_json: bool) -> Result<(), Failure> {
     let key = config.checkpoint.key().map_err(|why| Failure::new(Exit::Configuration, why))?;
     let key = key.ok_or_else(|| {
         Failure::new(

@@ -12,7 +12,7 @@ use tlog::note::SignerKey;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The verifier key that is printed is for everybody who checks: publish it where nobody can \
     change it together with the ledger.\n\nExample:\n  ledgerd keygen --name example.com/ledger --out /etc/credstore/ledgerd.signing-key")]
-pub(crate) struct Arguments {
+pub(crate) struct KeygenArguments {
     /// The log's name, best a URL without its scheme: the first line of each checkpoint
     #[arg(long)]
     name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 
 const SEED_BYTES: usize = 32;
 
-pub(crate) fn run(arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &KeygenArguments, as_json: bool) -> Result<(), Failure> {
     let usage = |error| Failure::new(Exit::Usage, format!("--name {}: {error}", arguments.name));
     let name = KeyName::parse(&arguments.name).map_err(usage)?;
     let mut seed = [0; SEED_BYTES];

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 #[command(
     after_help = "The file is in the format c2sp.org/tlog-proof@v1. Check it with `ledgerd verify-proof FILE --key VKEY`."
 )]
-pub(crate) struct Arguments {
+pub(crate) struct ProveArguments {
     /// The record's own name: its `event_id`, `trail_id`, `usage_id`, `metric_key` or `id`
     #[arg(required_unless_present = "index")]
     record_id: Option<String>,
@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const LISTED_MAX: i64 = 1000;
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &ProveArguments, as_json: bool) -> Result<(), Failure> {
     let log = LogStore(connect::database(config, 1)?);
     let found = find(&log, arguments).await?;
     if arguments.list {
@@ -72,7 +72,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
     Ok(())
 }
 
-async fn find(log: &LogStore, arguments: &Arguments) -> Result<Vec<EntrySummary>, Failure> {
+async fn find(log: &LogStore, arguments: &ProveArguments) -> Result<Vec<EntrySummary>, Failure> {
     let Some(record_id) = &arguments.record_id else { return Ok(Vec::new()) };
     let lane = arguments.lane.map(Lane::prefix);
     let found = log.entries_of(record_id, lane, LISTED_MAX).await?;
@@ -177,7 +177,7 @@ async fn prove(
 }
 
 /// Returns the file's name; `None`: standard output.
-fn write(receipt: &ProofFile, arguments: &Arguments, index: u64) -> Result<Option<PathBuf>, Failure> {
+fn write(receipt: &ProofFile, arguments: &ProveArguments, index: u64) -> Result<Option<PathBuf>, Failure> {
     let path = arguments.out.clone().unwrap_or_else(|| {
         let name = arguments.record_id.as_deref().map_or_else(|| index.to_string(), safe_token);
         PathBuf::from(format!("{name}.tlog-proof"))

@@ -22,7 +22,7 @@ use tlog::tree::leaf_hash;
 #[command(
     after_help = "Exit codes: 0 what the proof shows is in the log; 3 it is not, or the file is no proof; 64 usage."
 )]
-pub(crate) struct Arguments {
+pub(crate) struct VerifyProofArguments {
     /// The proof; `-` is standard input
     file: PathBuf,
     /// The log's verifier key, from a source that is not the log's operator
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     lane: Option<Lane>,
 }
 
-pub(crate) fn run(arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &VerifyProofArguments, as_json: bool) -> Result<(), Failure> {
     let threshold = arguments.witnesses_min.unwrap_or(arguments.witnesses.len());
     let quorum = Quorum::new(arguments.witnesses.clone(), threshold);
     let quorum = quorum.map_err(|error| Failure::new(Exit::Usage, format!("--witness: {error}")))?;
@@ -84,7 +84,7 @@ struct Proven {
 }
 
 /// The order matters for the reason alone: whatever is wrong, nothing is proven.
-fn judge(file: &[u8], arguments: &Arguments, quorum: &Quorum) -> Result<Proven, String> {
+fn judge(file: &[u8], arguments: &VerifyProofArguments, quorum: &Quorum) -> Result<Proven, String> {
     let receipt = ProofFile::parse(file).map_err(|error| format!("the file is no proof: {error}"))?;
     let extra = receipt.unauthenticated_extra();
     let extra = extra.ok_or("the proof shows no entry: it has no extra data, so there is nothing to compare")?;
@@ -97,7 +97,7 @@ fn judge(file: &[u8], arguments: &Arguments, quorum: &Quorum) -> Result<Proven, 
 }
 
 /// Anybody may publish what bears another record's name: on another lane, or to be rejected.
-fn is_about(fields: &LeafFields, arguments: &Arguments) -> Result<(), String> {
+fn is_about(fields: &LeafFields, arguments: &VerifyProofArguments) -> Result<(), String> {
     let lane = Subject::parse(&fields.subject).map(|subject| subject.lane);
     if let Some(expected) = arguments.lane.filter(|expected| lane != Some(*expected)) {
         return Err(format!(

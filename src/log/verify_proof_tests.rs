@@ -67,8 +67,8 @@ fn evidence() -> Evidence {
     Evidence { leaf: fields().encode(), headers: Some(b"A: b\r\n".to_vec()), payload: Some(PAYLOAD.to_vec()) }
 }
 
-fn arguments(event_id: Option<&str>) -> Arguments {
-    Arguments {
+fn arguments(event_id: Option<&str>) -> VerifyProofArguments {
+    VerifyProofArguments {
         file: PathBuf::new(),
         key: log_key("example.com/ledger", 1).verifier().clone(),
         witnesses: Vec::new(),
@@ -82,7 +82,7 @@ fn arguments(event_id: Option<&str>) -> Arguments {
 #[test]
 fn what_only_bears_the_name_is_another_record() {
     let event = || arguments(Some(ID));
-    let record = |lane| Arguments { record_id: Some(ID.to_owned()), lane, ..arguments(None) };
+    let record = |lane| VerifyProofArguments { record_id: Some(ID.to_owned()), lane, ..arguments(None) };
     let usage = LeafFields { subject: "ledger.TOKENS.WRK-001".to_owned(), ..fields() };
     let rejected = LeafFields { disposition: Disposition::Rejected, ..fields() };
     assert_eq!(is_about(&fields(), &event()), Ok(()));
@@ -98,7 +98,7 @@ fn quorum(seeds: &[u8], threshold: usize) -> Quorum {
     Quorum::new(seeds.iter().map(|seed| witness_key(*seed).verifier().clone()).collect(), threshold).expect("a quorum")
 }
 
-fn why(file: &str, arguments: &Arguments, quorum: &Quorum) -> String {
+fn why(file: &str, arguments: &VerifyProofArguments, quorum: &Quorum) -> String {
     judge(file.as_bytes(), arguments, quorum).map(drop).expect_err("not proven")
 }
 

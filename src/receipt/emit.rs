@@ -20,7 +20,7 @@ use tokio::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "event_id, timestamp and integrity_hash are filled in where they are absent.\n\nExample:\n  \
     ledgerd emit --actor BRM-CTO --action EXECUTION_STARTED --outcome SUCCESS --lane EXEC --details '{\"steps\": 4}'")]
-pub(crate) struct Arguments {
+pub(crate) struct EmitArguments {
     /// "-": read one event, a JSON object, from standard input, as is done without any argument; other arguments take
     /// precedence over its fields
     #[arg(value_parser = ["-"], hide_possible_values = true)]
@@ -62,7 +62,7 @@ fn patience(text: &str) -> Result<Duration, String> {
     if duration <= PATIENCE_MAX { Ok(duration) } else { Err("at most 1h".to_owned()) }
 }
 
-pub(crate) async fn run(config: &Config, arguments: Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: EmitArguments, as_json: bool) -> Result<(), Failure> {
     let usage = |why: String| Failure::new(Exit::Usage, why);
     let mut event = read_event(&arguments).map_err(usage)?;
     let lane = fill(&mut event, arguments.lane, crate::clock::unix_ns()).map_err(usage)?;
@@ -166,7 +166,7 @@ fn must_be_an_audit_lane(lane: Lane) -> Result<Lane, String> {
     ))
 }
 
-fn read_event(arguments: &Arguments) -> Result<Map<String, Value>, String> {
+fn read_event(arguments: &EmitArguments) -> Result<Map<String, Value>, String> {
     let mut event = Map::new();
     let says_nothing = arguments.actor.is_none() && arguments.action.is_none() && arguments.outcome.is_none();
     if arguments.input.is_some() || (says_nothing && !std::io::stdin().is_terminal()) {

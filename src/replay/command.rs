@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ReplayArguments {
     /// Begin at this sequence of the stream [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     from_sequence: Option<i64>,
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &ReplayArguments, as_json: bool) -> Result<(), Failure> {
     let custody = connect::database(config, 1)?;
     if let Some(complaint) = schema::state(&custody).await?.complaint() {
         return Err(Failure::new(Exit::Configuration, complaint));
@@ -114,8 +114,8 @@ async fn advance(
 }
 
 /// What the operator asks for, up to the stream's end as it is now.
-async fn span(api: &Api, stream_state: &StreamState, arguments: &Arguments) -> Result<Option<Span>, Failure> {
-    let Arguments { from_time, to_time, .. } = arguments;
+async fn span(api: &Api, stream_state: &StreamState, arguments: &ReplayArguments) -> Result<Option<Span>, Failure> {
+    let ReplayArguments { from_time, to_time, .. } = arguments;
     let from_ns = from_time.as_deref().map(|text| stream_ns("from-time", text)).transpose()?;
     let to_ns = to_time.as_deref().map(|text| stream_ns("to-time", text)).transpose()?;
     if let (Some(from), Some(to)) = (from_time, to_time)

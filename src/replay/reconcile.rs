@@ -21,7 +21,7 @@ use report::ReconcileReport;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ReconcileArguments {
     /// Look at everything again, and not only at what was not proven yet
     #[arg(long)]
     all: bool,
@@ -30,14 +30,14 @@ pub(crate) struct Arguments {
     repair: bool,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &ReconcileArguments, as_json: bool) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     until_told(&stop, Box::pin(reconcile(config, arguments, &stop, as_json))).await
 }
 
 async fn reconcile(
     config: &Config,
-    arguments: &Arguments,
+    arguments: &ReconcileArguments,
     stop: &CancellationToken,
     as_json: bool,
 ) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Arguments {
+pub(crate) struct RetentionArguments {
     /// Say what would be archived and removed, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -26,13 +26,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER|URL")]
     to: Option<String>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<RetentionCommand>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum RetentionCommand {
     /// Delete from a permanent table what an audit event of the Architect names
-    Erase(erase::Arguments),
+    Erase(erase::EraseArguments),
 }
 
 impl From<RetentionError> for Failure {
@@ -46,8 +46,8 @@ impl From<RetentionError> for Failure {
     }
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
-    if let Some(Command::Erase(arguments)) = &arguments.command {
+pub(crate) async fn run(config: &Config, arguments: &RetentionArguments, as_json: bool) -> Result<(), Failure> {
+    if let Some(RetentionCommand::Erase(arguments)) = &arguments.command {
         return erase::run(config, arguments, as_json).await;
     }
     // One connection removes, the other records.

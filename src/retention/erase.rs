@@ -15,7 +15,7 @@ use serde_json::json;
 #[command(after_help = "The Architect publishes the authorisation first:\n  \
     ledgerd emit --actor ARCHITECT --action DELETION_AUTHORIZED --outcome APPROVED \\\n    \
     --details '{\"table\": \"audit_events\", \"ids\": [\"SEC-WRK-001-1708451234568\"], \"reason\": \"it holds a password\"}'")]
-pub(crate) struct Arguments {
+pub(crate) struct EraseArguments {
     /// The `event_id` of the `DELETION_AUTHORIZED`
     #[arg(long, value_name = "EVENT_ID")]
     authorized_by: String,
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &EraseArguments, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
     let connections = ledger.connections();
     let mut session = if arguments.dry_run {

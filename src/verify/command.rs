@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tlog::note::VerifierKey;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct VerifyArguments {
     /// Only the specification's hash, of events from this moment on (ISO 8601; UTC where it names no offset)
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
@@ -47,14 +47,14 @@ const ROUNDS_MAX: usize = 3;
 /// More sessions than this help no server.
 const JOBS_MAX: usize = 16;
 
-pub(crate) fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn run(config: &Config, arguments: &VerifyArguments, as_json: bool) -> Result<(), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(JOBS_MAX);
     let jobs = arguments.jobs.map_or(cores, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(jobs).enable_all().build();
     runtime.map_err(|error| Failure::new(Exit::Failed, error))?.block_on(verify(config, arguments, jobs, as_json))
 }
 
-async fn verify(config: &Config, arguments: &Arguments, jobs: usize, as_json: bool) -> Result<(), Failure> {
+async fn verify(config: &Config, arguments: &VerifyArguments, jobs: usize, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 2)?;
     check_tables(&connections).await?;
     if arguments.from.is_some() || arguments.to.is_some() {
@@ -98,7 +98,7 @@ async fn check_tables(connections: &Connections) -> Result<(), Failure> {
 }
 
 /// Whose signature counts: of the key that is named, or of the log's own where this is its machine.
-fn signer(config: &Config, arguments: &Arguments) -> Result<Signer, Failure> {
+fn signer(config: &Config, arguments: &VerifyArguments) -> Result<Signer, Failure> {
     if let Some(key) = &arguments.key {
         let key = VerifierKey::parse(key).map_err(|error| Failure::new(Exit::Usage, format!("--key: {error}")))?;
         return Ok(Signer::of(key));
@@ -108,7 +108,7 @@ fn signer(config: &Config, arguments: &Arguments) -> Result<Signer, Failure> {
 }
 
 /// What was signed, as it is known outside the database.
-fn known_roots(config: &Config, arguments: &Arguments, signer: &Signer) -> Result<Vec<KnownRoot>, Failure> {
+fn known_roots(config: &Config, arguments: &VerifyArguments, signer: &Signer) -> Result<Vec<KnownRoot>, Failure> {
     let mut roots = Vec::new();
     for file in &arguments.checkpoint {
         let note = std::fs::read_to_string(file).map_err(|error| unusable(file, error))?;

@@ -13,7 +13,7 @@ use tlog::key::KeyName;
     after_help = "The verifier key that is printed is for the log's operator, and for everybody who checks.\n\nExample:\n  \
     ledgerd-witness keygen --name witness.example --out /etc/credstore/ledgerd.witness-key"
 )]
-pub(crate) struct Arguments {
+pub(crate) struct KeygenArguments {
     /// The witness's name, best a URL without its scheme
     #[arg(long)]
     name: String,
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 
 const SEED_BYTES: usize = 32;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
     let usage = |error| Failure::new(Exit::Usage, format!("--name {}: {error}", arguments.name));
     let name = KeyName::parse(&arguments.name).map_err(usage)?;
     let mut seed = [0; SEED_BYTES];

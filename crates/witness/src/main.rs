@@ -14,9 +14,9 @@ use std::process::ExitCode;
 /// A witness of transparency logs: it cosigns a log's checkpoints as long as each grew out of the one before.
 #[derive(Debug, Parser)]
 #[command(name = "ledgerd-witness", version, after_help = EXIT_CODES)]
-struct Arguments {
+struct WitnessArguments {
     #[command(subcommand)]
-    command: Command,
+    command: WitnessCommand,
 }
 
 const EXIT_CODES: &str =
@@ -25,11 +25,11 @@ const EXIT_CODES: &str =
 Exit codes: 0 done; 1 failed; 64 usage; 78 the key or the state cannot be used.";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum WitnessCommand {
     /// Serve POST /add-checkpoint (c2sp.org/tlog-witness)
-    Serve(serve::Arguments),
+    Serve(serve::ServeArguments),
     /// Make the key that cosigns, and print its public half
-    Keygen(keygen::Arguments),
+    Keygen(keygen::KeygenArguments),
     /// Print the manual page
     #[command(hide = true)]
     Man,
@@ -58,7 +58,7 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match WitnessArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
@@ -66,9 +66,9 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Keygen(arguments) => keygen::run(&arguments),
-        Command::Man => clap_mangen::Man::new(Arguments::command())
+        WitnessCommand::Serve(arguments) => serve::run(arguments),
+        WitnessCommand::Keygen(arguments) => keygen::run(&arguments),
+        WitnessCommand::Man => clap_mangen::Man::new(WitnessArguments::command())
             .render(&mut std::io::stdout())
             .map_err(|error| Failure::new(Exit::Failed, error)),
     };

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ServeArguments {
     /// Where to serve POST /add-checkpoint
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
     listen: SocketAddr,
@@ -35,7 +35,7 @@ const SERVING_TIME_MAX: Duration = Duration::from_secs(5);
 /// What is left to do then takes no time, but the machine may be busy.
 const ENDING_TIME_MAX: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
     start_logging()?;
     let key = read_key(&arguments.key_file)?;
     let witness = Witness::open(key, arguments.logs, &arguments.state);

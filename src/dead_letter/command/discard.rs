@@ -14,7 +14,7 @@ use crate::ingest::store::Ledger;
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct DiscardArguments {
     #[command(flatten)]
     selection: Selection,
     /// Who decides
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     why: String,
 }
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &DiscardArguments, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
     let mut walk = arguments.selection.walk(ledger.connections(), &[LetterState::Open]).await?;
     if !arguments.selection.dry_run {
@@ -66,7 +66,7 @@ pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -
 /// Discards one; the inner error says why it may not be.
 async fn discard(
     ledger: &Ledger,
-    arguments: &Arguments,
+    arguments: &DiscardArguments,
     letter: &LetterSummary,
 ) -> Result<Result<(), String>, Failure> {
     let connections = ledger.connections();

@@ -25,7 +25,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct RequeueArguments {
     #[command(flatten)]
     selection: Selection,
     /// Who decides
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
 /// No stream takes more.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
-pub(crate) async fn run(config: &Config, arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, arguments: &RequeueArguments, as_json: bool) -> Result<(), Failure> {
     if arguments.payload.is_some() && !arguments.selection.names_one() {
         return Err(Failure::new(Exit::Usage, "--payload is for one dead letter"));
     }
@@ -103,7 +103,7 @@ enum Done {
 struct Requeuing<'a> {
     ledger: &'a Ledger,
     stream: RecordStream,
-    arguments: &'a Arguments,
+    arguments: &'a RequeueArguments,
     replacement: Option<Vec<u8>>,
 }
 
