@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(key) = note::VerifierKey::parse(text) {
         assert_eq!(key.to_string(), text);
     }
-    if let Ok(key) = cosignature::VerifierKey::parse(text) {
+    if let Ok(key) = cosignature::WitnessVerifierKey::parse(text) {
         assert_eq!(key.to_string(), text);
     }
     if let Ok(key) = note::SignerKey::parse(text) {

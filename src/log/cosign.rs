@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 use tlog::checkpoint::{Origin, SignedCheckpoint};
-use tlog::cosignature::{VerifierKey, collect};
+use tlog::cosignature::{WitnessVerifierKey, collect};
 use tlog::plan::ConsistencyPlan;
 use tlog::tree::TreeHead;
 use tlog::witness::{AddCheckpoint, STALE_CONTENT_TYPE};
@@ -57,7 +57,7 @@ pub enum NotCosigned {
 #[derive(Debug)]
 pub struct WitnessEndpoint {
     url: String,
-    key: VerifierKey,
+    key: WitnessVerifierKey,
     /// The size of the tree that it has cosigned last, as far as we know.
     latest: Mutex<Option<(Origin, u64)>>,
 }
@@ -73,7 +73,8 @@ impl WitnessEndpoint {
         if !url.starts_with("https://") && !url.starts_with("http://") {
             return Err(format!("expected a URL that begins with https:// or http://, found {url}"));
         }
-        let key = VerifierKey::parse(key.trim()).map_err(|error| format!("the verifier key of {url}: {error}"))?;
+        let key =
+            WitnessVerifierKey::parse(key.trim()).map_err(|error| format!("the verifier key of {url}: {error}"))?;
         Ok(Self { url: format!("{}/add-checkpoint", url.trim_end_matches('/')), key, latest: Mutex::new(None) })
     }
 
@@ -81,7 +82,7 @@ impl WitnessEndpoint {
         self.key.name().as_str()
     }
 
-    pub fn key(&self) -> &VerifierKey {
+    pub fn key(&self) -> &WitnessVerifierKey {
         &self.key
     }
 
@@ -174,7 +175,7 @@ impl<P: WitnessClient> Witnesses<P> {
         Self { all, client, patience }
     }
 
-    pub fn keys(&self) -> Vec<VerifierKey> {
+    pub fn keys(&self) -> Vec<WitnessVerifierKey> {
         self.all.iter().map(|witness| witness.key.clone()).collect()
     }
 

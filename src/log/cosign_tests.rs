@@ -53,9 +53,9 @@ fn log_key() -> SignerKey {
     SignerKey::from_seed(KeyName::parse("example.com/ledger").expect("a name"), &[1; 32]).expect("a key")
 }
 
-fn witness_key(seed: u8) -> cosignature::SignerKey {
+fn witness_key(seed: u8) -> cosignature::WitnessSignerKey {
     let name = KeyName::parse(&format!("witness{seed}.example")).expect("a name");
-    cosignature::SignerKey::from_seed(name, &[seed; 32]).expect("a key")
+    cosignature::WitnessSignerKey::from_seed(name, &[seed; 32]).expect("a key")
 }
 
 fn witness(seed: u8) -> WitnessEndpoint {

@@ -10,7 +10,7 @@ use crate::record::leaf_fields::{LeafFields, LeafRejection};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 use tlog::checkpoint::SignedCheckpoint;
-use tlog::cosignature::VerifierKey;
+use tlog::cosignature::WitnessVerifierKey;
 use tlog::note::{Note, Signature};
 use tlog::plan::Hashes;
 use tlog::tile::HashRange;
@@ -246,7 +246,7 @@ impl LogStore {
     pub async fn keep_cosignatures(
         &self,
         checkpoint: &SignedCheckpoint,
-        witnesses: &[VerifierKey],
+        witnesses: &[WitnessVerifierKey],
     ) -> Result<(), DatabaseError> {
         let added: Vec<&Signature> = checkpoint
             .note()

@@ -29,8 +29,8 @@ pub(crate) struct VerifyProofArguments {
     #[arg(long, value_name = "VKEY", value_parser = note::VerifierKey::parse)]
     key: note::VerifierKey,
     /// The verifier key of a witness; may be given several times
-    #[arg(long = "witness", value_name = "VKEY", value_parser = cosignature::VerifierKey::parse)]
-    witnesses: Vec<cosignature::VerifierKey>,
+    #[arg(long = "witness", value_name = "VKEY", value_parser = cosignature::WitnessVerifierKey::parse)]
+    witnesses: Vec<cosignature::WitnessVerifierKey>,
     /// How many of these witnesses must have cosigned [default: all]
     #[arg(long, value_name = "N")]
     witnesses_min: Option<usize>,
@@ -123,13 +123,13 @@ fn is_about(fields: &LeafFields, arguments: &VerifyProofArguments) -> Result<(),
 }
 
 impl Proven {
-    fn cosigned(&self, witnesses: &[cosignature::VerifierKey]) -> Vec<(String, String)> {
+    fn cosigned(&self, witnesses: &[cosignature::WitnessVerifierKey]) -> Vec<(String, String)> {
         let found = cosignatures(&self.verified.checkpoint, witnesses).unwrap_or_default();
         let at = |seconds: u64| utc_text(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
         found.iter().map(|one| (one.witness.name().to_string(), at(one.at.posix_seconds()))).collect()
     }
 
-    fn value(&self, witnesses: &[cosignature::VerifierKey]) -> Value {
+    fn value(&self, witnesses: &[cosignature::WitnessVerifierKey]) -> Value {
         let Self { fields, evidence, verified } = self;
         let checkpoint = verified.checkpoint.checkpoint();
         let cosigned = self.cosigned(witnesses);
@@ -152,7 +152,7 @@ impl Proven {
         })
     }
 
-    fn print(&self, witnesses: &[cosignature::VerifierKey]) {
+    fn print(&self, witnesses: &[cosignature::WitnessVerifierKey]) {
         let Self { fields, evidence, verified } = self;
         let checkpoint = verified.checkpoint.checkpoint();
         let cosigned = self.cosigned(witnesses);

@@ -15,9 +15,9 @@ fn log_key(name: &str, seed: u8) -> note::SignerKey {
     note::SignerKey::from_seed(KeyName::parse(name).expect("a name"), &[seed; 32]).expect("a key")
 }
 
-fn witness_key(seed: u8) -> cosignature::SignerKey {
+fn witness_key(seed: u8) -> cosignature::WitnessSignerKey {
     let name = KeyName::parse(&format!("witness{seed}.example")).expect("a name");
-    cosignature::SignerKey::from_seed(name, &[seed; 32]).expect("a key")
+    cosignature::WitnessSignerKey::from_seed(name, &[seed; 32]).expect("a key")
 }
 
 fn fields() -> LeafFields {

@@ -96,13 +96,13 @@ struct RegistryFile {
     #[serde(default)]
     details: BTreeMap<String, Value>,
     #[serde(default)]
-    prefixes: BTreeMap<String, AddedPrefix>,
+    prefixes: BTreeMap<String, PrefixEntry>,
 }
 
 /// A prefix of audit events beyond those of LDG-002.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AddedPrefix {
+struct PrefixEntry {
     actors: Actors,
     #[serde(default, rename = "description")]
     _description: String,
@@ -165,7 +165,7 @@ impl Registry {
                 self.grants.entry(name).or_default().push(grant);
             }
         }
-        for (prefix, AddedPrefix { actors, .. }) in file.prefixes {
+        for (prefix, PrefixEntry { actors, .. }) in file.prefixes {
             let lane = Lane::add(&prefix).map_err(|why| format!("prefix {}: {why}", quote(&prefix)))?;
             self.prefixes.entry(lane).or_default().push(actors);
         }

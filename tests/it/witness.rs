@@ -29,9 +29,9 @@ use tlog::tree::{Frontier, Hash, leaf_hash};
 use tlog::witness::AddCheckpoint;
 use tokio::net::TcpStream;
 
-fn witness_key(seed: u8) -> cosignature::SignerKey {
+fn witness_key(seed: u8) -> cosignature::WitnessSignerKey {
     let name = KeyName::parse(&format!("witness{seed}.example")).expect("a name");
-    cosignature::SignerKey::from_seed(name, &[seed; 32]).expect("a key")
+    cosignature::WitnessSignerKey::from_seed(name, &[seed; 32]).expect("a key")
 }
 
 /// A running `ledgerd-witness`, with a folder that outlives it.

@@ -7,9 +7,9 @@ use crate::note::{NoteError, Signature};
 /// The signature type of signed-note that stands for these cosignatures.
 pub const COSIGNATURE_V1: u8 = 0x04;
 
-pub type SignerKey = key::SignerKey<COSIGNATURE_V1>;
-/// The public half of a [`SignerKey`].
-pub type VerifierKey = key::VerifierKey<COSIGNATURE_V1>;
+pub type WitnessSignerKey = key::TypedSignerKey<COSIGNATURE_V1>;
+/// The public half of a [`WitnessSignerKey`].
+pub type WitnessVerifierKey = key::TypedVerifierKey<COSIGNATURE_V1>;
 
 /// Seconds since 1970, as POSIX counts them: from 1 to 2^63 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ impl Timestamp {
     }
 }
 
-impl Verifier for VerifierKey {
+impl Verifier for WitnessVerifierKey {
     fn name(&self) -> &KeyName {
         self.name()
     }
@@ -55,7 +55,7 @@ fn signed_message(text: &str, at: Timestamp) -> String {
 
 /// Cosigns a checkpoint: at that time it is the largest that the witness has seen of the log, and it grew out of those before.
 /// [`crate::witness::Accepted`] is the one who may say so.
-pub(crate) fn cosign(checkpoint: &SignedCheckpoint, key: &SignerKey, at: Timestamp) -> Signature {
+pub(crate) fn cosign(checkpoint: &SignedCheckpoint, key: &WitnessSignerKey, at: Timestamp) -> Signature {
     let ed25519 = key.sign_message(signed_message(checkpoint.text(), at).as_bytes());
     let signature = [at.0.to_be_bytes().as_slice(), &ed25519].concat();
     Signature::new(key.name().clone(), key.verifier().id(), signature)
@@ -63,7 +63,7 @@ pub(crate) fn cosign(checkpoint: &SignedCheckpoint, key: &SignerKey, at: Timesta
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cosignature<'a> {
-    pub witness: &'a VerifierKey,
+    pub witness: &'a WitnessVerifierKey,
     pub at: Timestamp,
 }
 
@@ -71,7 +71,7 @@ pub struct Cosignature<'a> {
 /// an error.
 pub fn cosignatures<'a>(
     checkpoint: &'a SignedCheckpoint,
-    witnesses: &'a [VerifierKey],
+    witnesses: &'a [WitnessVerifierKey],
 ) -> Result<Vec<Cosignature<'a>>, NoteError> {
     let mut found: Vec<Cosignature<'a>> = Vec::new();
     for (signature, witness) in checkpoint.note().verified_by(witnesses)? {
@@ -86,7 +86,11 @@ pub fn cosignatures<'a>(
 
 /// Takes a witness's answer to `add-checkpoint`, signature lines, and adds to the checkpoint what known witnesses signed. Other
 /// lines are ignored; an invalid one is an error, and nothing is added. Returns how many were added.
-pub fn collect(checkpoint: &mut SignedCheckpoint, answer: &str, witnesses: &[VerifierKey]) -> Result<usize, NoteError> {
+pub fn collect(
+    checkpoint: &mut SignedCheckpoint,
+    answer: &str,
+    witnesses: &[WitnessVerifierKey],
+) -> Result<usize, NoteError> {
     let mut cosigned = checkpoint.clone();
     let mut added = 0;
     for line in Signature::parse_lines(answer)? {
@@ -104,7 +108,7 @@ pub fn collect(checkpoint: &mut SignedCheckpoint, answer: &str, witnesses: &[Ver
 /// How many of which witnesses a verifier asks for.
 #[derive(Clone, Debug)]
 pub struct Quorum {
-    witnesses: Vec<VerifierKey>,
+    witnesses: Vec<WitnessVerifierKey>,
     threshold: usize,
 }
 
@@ -141,7 +145,7 @@ impl Quorum {
     pub const NONE: Quorum = Quorum { witnesses: Vec::new(), threshold: 0 };
 
     /// `threshold` of these witnesses. As c2sp.org/tlog-policy has it, no two may share a public key, under whatever names.
-    pub fn new(witnesses: Vec<VerifierKey>, threshold: usize) -> Result<Self, QuorumError> {
+    pub fn new(witnesses: Vec<WitnessVerifierKey>, threshold: usize) -> Result<Self, QuorumError> {
         for (index, witness) in witnesses.iter().enumerate() {
             if witnesses[..index].iter().any(|other| other.public_key() == witness.public_key()) {
                 return Err(QuorumError::SameKeyTwice { name: witness.name().clone() });

@@ -14,8 +14,8 @@ fn log() -> note::SignerKey {
     note::SignerKey::from_seed(name("example.com/ledger"), &[1; 32]).expect("a key")
 }
 
-fn witness(number: u8) -> SignerKey {
-    SignerKey::from_seed(name(&format!("witness.example/w{number}")), &[number; 32]).expect("a key")
+fn witness(number: u8) -> WitnessSignerKey {
+    WitnessSignerKey::from_seed(name(&format!("witness.example/w{number}")), &[number; 32]).expect("a key")
 }
 
 fn at(seconds: u64) -> Timestamp {
@@ -72,7 +72,7 @@ fn a_public_logs_checkpoint_is_opened_and_its_witness_counts() {
     let log = Log::of_key(note::VerifierKey::parse(PUBLIC_LOG).expect("a key"));
     let signed = SignedCheckpoint::parse(PUBLIC.as_bytes(), &log).expect("the log's");
     assert_eq!((signed.head().size, signed.to_string().as_str()), (1_432_088_532, PUBLIC));
-    let quorum = Quorum::new(vec![VerifierKey::parse(PUBLIC_WITNESS).expect("a key")], 1).expect("reachable");
+    let quorum = Quorum::new(vec![WitnessVerifierKey::parse(PUBLIC_WITNESS).expect("a key")], 1).expect("reachable");
     assert_eq!(quorum.reached(&signed).expect("cosigned")[0].at, at(0x6a12_2120));
 
     let forged = PUBLIC.replace("1432088532", "1432088533");
@@ -155,7 +155,7 @@ fn a_quorum_counts_keys() {
 
     let unreachable = Quorum::new(known.clone(), 4).expect_err("only three");
     assert_eq!(unreachable, QuorumError::Unreachable { threshold: 4, witnesses: 3 });
-    let alias = SignerKey::from_seed(name("alias"), &[3; 32]).expect("a key").verifier().clone();
+    let alias = WitnessSignerKey::from_seed(name("alias"), &[3; 32]).expect("a key").verifier().clone();
     let doubled = Quorum::new([known, vec![alias]].concat(), 2).expect_err("one key, two names");
     assert_eq!(doubled, QuorumError::SameKeyTwice { name: name("alias") });
 }
@@ -164,6 +164,6 @@ fn a_quorum_counts_keys() {
 #[test]
 fn a_logs_signature_is_no_cosignature() {
     let signed = checkpoint();
-    let same_secret = SignerKey::from_seed(name("example.com/ledger"), &[1; 32]).expect("a key");
+    let same_secret = WitnessSignerKey::from_seed(name("example.com/ledger"), &[1; 32]).expect("a key");
     assert_eq!(cosignatures(&signed, &[same_secret.verifier().clone()]), Ok(Vec::new()));
 }

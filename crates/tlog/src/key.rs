@@ -99,13 +99,13 @@ pub trait Verifier {
 
 /// The public half of a key, which signs what the byte `TYPE` stands for.
 #[derive(Clone, PartialEq, Eq)]
-pub struct VerifierKey<const TYPE: u8> {
+pub struct TypedVerifierKey<const TYPE: u8> {
     name: KeyName,
     id: KeyId,
     point: VerifyingKey,
 }
 
-impl<const TYPE: u8> VerifierKey<TYPE> {
+impl<const TYPE: u8> TypedVerifierKey<TYPE> {
     /// The key under its name. `public_key` is RFC 8032's encoding.
     pub fn new(name: KeyName, public_key: &[u8; 32]) -> Result<Self, KeyError> {
         if name.as_str().len() > KEY_NAME_BYTES_MAX {
@@ -145,31 +145,31 @@ impl<const TYPE: u8> VerifierKey<TYPE> {
     }
 }
 
-impl<const TYPE: u8> fmt::Display for VerifierKey<TYPE> {
-    /// As [`VerifierKey::parse`] reads it.
+impl<const TYPE: u8> fmt::Display for TypedVerifierKey<TYPE> {
+    /// As [`TypedVerifierKey::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}+{}", self.name, self.id, encode_typed(TYPE, self.public_key()))
     }
 }
 
-impl<const TYPE: u8> fmt::Debug for VerifierKey<TYPE> {
+impl<const TYPE: u8> fmt::Debug for TypedVerifierKey<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifierKey({self})")
+        write!(f, "TypedVerifierKey({self})")
     }
 }
 
-/// The secret half of a key. It has no text but the one that [`SignerKey::secret_text`] is asked for.
+/// The secret half of a key. It has no text but the one that [`TypedSignerKey::secret_text`] is asked for.
 #[derive(Clone)]
-pub struct SignerKey<const TYPE: u8> {
+pub struct TypedSignerKey<const TYPE: u8> {
     secret: SigningKey,
-    verifier: VerifierKey<TYPE>,
+    verifier: TypedVerifierKey<TYPE>,
 }
 
-impl<const TYPE: u8> SignerKey<TYPE> {
+impl<const TYPE: u8> TypedSignerKey<TYPE> {
     /// The key that these 32 bytes are the seed of (RFC 8032 §5.1.5). The caller takes them from a source of randomness.
     pub fn from_seed(name: KeyName, seed: &[u8; SECRET_KEY_LENGTH]) -> Result<Self, KeyError> {
         let secret = SigningKey::from_bytes(seed);
-        let verifier = VerifierKey::new(name, secret.verifying_key().as_bytes())?;
+        let verifier = TypedVerifierKey::new(name, secret.verifying_key().as_bytes())?;
         Ok(Self { secret, verifier })
     }
 
@@ -186,9 +186,9 @@ impl<const TYPE: u8> SignerKey<TYPE> {
         Self::from_seed(name, self.secret.as_bytes())
     }
 
-    /// The secret, as [`SignerKey::parse`] reads it.
+    /// The secret, as [`TypedSignerKey::parse`] reads it.
     pub fn secret_text(&self) -> String {
-        let VerifierKey { name, id, .. } = &self.verifier;
+        let TypedVerifierKey { name, id, .. } = &self.verifier;
         format!("{SECRET_PREFIX}{name}+{id}+{}", encode_typed(TYPE, self.secret.as_bytes()))
     }
 
@@ -196,7 +196,7 @@ impl<const TYPE: u8> SignerKey<TYPE> {
         &self.verifier.name
     }
 
-    pub fn verifier(&self) -> &VerifierKey<TYPE> {
+    pub fn verifier(&self) -> &TypedVerifierKey<TYPE> {
         &self.verifier
     }
 
@@ -205,9 +205,9 @@ impl<const TYPE: u8> SignerKey<TYPE> {
     }
 }
 
-impl<const TYPE: u8> fmt::Debug for SignerKey<TYPE> {
+impl<const TYPE: u8> fmt::Debug for TypedSignerKey<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SignerKey({})", self.verifier)
+        write!(f, "TypedSignerKey({})", self.verifier)
     }
 }
 

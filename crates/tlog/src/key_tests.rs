@@ -14,7 +14,7 @@ fn published_keys_are_read_and_written() {
     for text in [EXAMPLE, GO_PUBLIC, "TEST+7997405c+AQcC+FTVKf0jlTdHDY3rbevmnKxxPjigCXlVtGe6RIr6"] {
         assert_eq!(note::VerifierKey::parse(text).expect("a key").to_string(), text);
     }
-    let witness = cosignature::VerifierKey::parse(WITNESS).expect("a key");
+    let witness = cosignature::WitnessVerifierKey::parse(WITNESS).expect("a key");
     assert_eq!((witness.to_string().as_str(), witness.name().as_str()), (WITNESS, "remora.n621.de"));
     let key = note::SignerKey::parse(GO_SECRET).expect("a key");
     assert_eq!(key.secret_text(), GO_SECRET);
@@ -26,8 +26,8 @@ fn published_keys_are_read_and_written() {
 fn a_key_is_of_one_type() {
     let expected = |expected, found| KeyError::AnotherType { expected, found };
     assert_eq!(note::VerifierKey::parse(WITNESS).expect_err("a witness's"), expected(1, 4));
-    assert_eq!(cosignature::VerifierKey::parse(GO_PUBLIC).expect_err("a log's"), expected(4, 1));
-    assert_eq!(cosignature::SignerKey::parse(GO_SECRET).expect_err("a log's"), expected(4, 1));
+    assert_eq!(cosignature::WitnessVerifierKey::parse(GO_PUBLIC).expect_err("a log's"), expected(4, 1));
+    assert_eq!(cosignature::WitnessSignerKey::parse(GO_SECRET).expect_err("a log's"), expected(4, 1));
 }
 
 #[test]
@@ -85,10 +85,10 @@ proptest! {
     #[test]
     fn keys_are_read_as_they_are_written(name in "[a-z./é]{1,20}", seed: [u8; 32]) {
         let name = KeyName::parse(&name).expect("a name");
-        let key = cosignature::SignerKey::from_seed(name.clone(), &seed).expect("a key");
-        let again = cosignature::SignerKey::parse(&key.secret_text()).expect("a key");
+        let key = cosignature::WitnessSignerKey::from_seed(name.clone(), &seed).expect("a key");
+        let again = cosignature::WitnessSignerKey::parse(&key.secret_text()).expect("a key");
         prop_assert_eq!(again.verifier(), key.verifier());
-        prop_assert_eq!(&cosignature::VerifierKey::parse(&key.verifier().to_string()).expect("a key"), key.verifier());
+        prop_assert_eq!(&cosignature::WitnessVerifierKey::parse(&key.verifier().to_string()).expect("a key"), key.verifier());
         let log = note::SignerKey::from_seed(name, &seed).expect("a key");
         prop_assert_eq!(log.verifier().public_key(), key.verifier().public_key());
         prop_assert_ne!(log.verifier().id(), key.verifier().id());

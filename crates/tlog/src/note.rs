@@ -14,9 +14,9 @@ pub const SIGNATURES_MAX: usize = 100;
 pub const ED25519: u8 = 0x01;
 
 /// A key that signs notes, such as a log's.
-pub type SignerKey = key::SignerKey<ED25519>;
+pub type SignerKey = key::TypedSignerKey<ED25519>;
 /// The public half of a [`SignerKey`].
-pub type VerifierKey = key::VerifierKey<ED25519>;
+pub type VerifierKey = key::TypedVerifierKey<ED25519>;
 
 impl Verifier for VerifierKey {
     fn name(&self) -> &KeyName {

@@ -137,7 +137,7 @@ fn a_receipt_proves_one_leaf_at_one_index_of_one_log() {
 fn a_receipt_carries_its_witnesses() {
     let witness = |seed| {
         let name = KeyName::parse(&format!("witness{seed}.example")).expect("a name");
-        cosignature::SignerKey::from_seed(name, &[seed; 32]).expect("a key")
+        cosignature::WitnessSignerKey::from_seed(name, &[seed; 32]).expect("a key")
     };
     let known: Vec<_> = [3, 4].map(|seed| witness(seed).verifier().clone()).to_vec();
     let mut signed = checkpoint(4);

@@ -161,7 +161,7 @@ impl Accepted {
     }
 
     /// The cosignature, whose line is the answer's body (200). The caller has stored the checkpoint.
-    pub fn cosign(&self, key: &cosignature::SignerKey, at: Timestamp) -> Signature {
+    pub fn cosign(&self, key: &cosignature::WitnessSignerKey, at: Timestamp) -> Signature {
         cosign(&self.checkpoint, key, at)
     }
 }

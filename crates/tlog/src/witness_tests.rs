@@ -24,9 +24,9 @@ fn key(name: &str, seed: u8) -> SignerKey {
     SignerKey::from_seed(KeyName::parse(name).expect("a name"), &[seed; 32]).expect("a key")
 }
 
-fn witness() -> cosignature::SignerKey {
+fn witness() -> cosignature::WitnessSignerKey {
     let name = KeyName::parse("witness.example/w1").expect("a name");
-    cosignature::SignerKey::from_seed(name, &[9; 32]).expect("a key")
+    cosignature::WitnessSignerKey::from_seed(name, &[9; 32]).expect("a key")
 }
 
 fn head(size: usize) -> TreeHead {

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tlog::checkpoint::{Log, Origin, SignedCheckpoint};
-use tlog::cosignature::{SignerKey, Timestamp};
+use tlog::cosignature::{Timestamp, WitnessSignerKey};
 use tlog::note;
 use tlog::witness::{AddCheckpoint, Authentic, CosignRefusal, STALE_CONTENT_TYPE};
 
 #[derive(Debug)]
 pub(crate) struct Witness {
-    key: SignerKey,
+    key: WitnessSignerKey,
     logs: Vec<Log>,
     state: WitnessMemory,
     /// One request at a time for each log: between the look at its state and the storing, nobody else does either.
@@ -50,7 +50,7 @@ pub(crate) fn parse_log(text: &str) -> Result<(Origin, note::VerifierKey), Strin
 impl Witness {
     /// A witness of these logs, with its state in a folder that exists. A log may have several keys.
     pub(crate) fn open(
-        key: SignerKey,
+        key: WitnessSignerKey,
         known: Vec<(Origin, note::VerifierKey)>,
         folder: &Path,
     ) -> Result<Self, BadState> {

@@ -12,8 +12,8 @@ fn log_key(name: &str) -> note::SignerKey {
     note::SignerKey::from_seed(KeyName::parse(name).expect("a name"), &[1; 32]).expect("a key")
 }
 
-fn witness_key() -> SignerKey {
-    SignerKey::from_seed(KeyName::parse("witness.example").expect("a name"), &[2; 32]).expect("a key")
+fn witness_key() -> WitnessSignerKey {
+    WitnessSignerKey::from_seed(KeyName::parse("witness.example").expect("a name"), &[2; 32]).expect("a key")
 }
 
 fn open(folder: &Path) -> Result<Witness, BadState> {
@@ -55,7 +55,7 @@ fn it_cosigns_growth_and_remembers_it_over_a_restart() {
     let answer = ask(&witness, LEDGER, 0, 3, HONEST);
     assert_eq!(answer.status, 200, "{answer:?}");
     let mut checkpoint = request(LEDGER, 0, 3, HONEST).0;
-    let key: cosignature::VerifierKey = witness_key().verifier().clone();
+    let key: cosignature::WitnessVerifierKey = witness_key().verifier().clone();
     assert_eq!(collect(&mut checkpoint, &answer.body, &[key]), Ok(1));
     assert_eq!(ask(&witness, LEDGER, 3, 9, HONEST).status, 200);
     assert_eq!(ask(&witness, LEDGER, 9, 9, HONEST).status, 200, "the same tree again");

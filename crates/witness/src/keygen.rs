@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use tlog::cosignature::SignerKey;
+use tlog::cosignature::WitnessSignerKey;
 use tlog::key::KeyName;
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
     let mut seed = [0; SEED_BYTES];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::new(Exit::Failed, format!("the system gives no randomness: {error}")))?;
-    let key = SignerKey::from_seed(name, &seed).map_err(usage)?;
+    let key = WitnessSignerKey::from_seed(name, &seed).map_err(usage)?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&arguments.out);
     let written = file.and_then(|mut file| {
         writeln!(file, "{}", key.secret_text())?;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tlog::checkpoint::Origin;
-use tlog::cosignature::SignerKey;
+use tlog::cosignature::WitnessSignerKey;
 use tlog::note::VerifierKey;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -69,12 +69,13 @@ async fn serve(listen: SocketAddr, witness: Witness) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_key(path: &Path) -> Result<SignerKey, Failure> {
+fn read_key(path: &Path) -> Result<WitnessSignerKey, Failure> {
     let wrong = |why: &dyn std::fmt::Display| {
         Failure::new(Exit::Configuration, format!("--key-file {}: {why}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    SignerKey::parse(text.trim()).map_err(|error| wrong(&format_args!("{error}; `ledgerd-witness keygen` makes one")))
+    WitnessSignerKey::parse(text.trim())
+        .map_err(|error| wrong(&format_args!("{error}; `ledgerd-witness keygen` makes one")))
 }
 
 /// Text for people on a terminal, JSON for machines otherwise.
