@@ -6,6 +6,7 @@ use crate::support::ledger::check_ledger;
 use crate::support::process::scratch_folder;
 use crate::support::published::Published;
 use crate::support::world::World;
+use crate::support::{SOON, eventually, when};
 use tempfile::TempDir;
 
 const FILE: &str = "
@@ -92,4 +93,25 @@ async fn a_prefix_that_setup_has_not_applied_yet_holds_up_no_other_lane() {
     published.publish(&world.publisher, event("EXEC", "BRM-CTO", 1).good()).await;
     check_ledger(&world, &published).await;
     daemon.says("stream LEDGER differs from nats/").await;
+}
+
+/// Whoever publishes under it before the daemon has the file must not be rejected for that.
+#[tokio::test]
+async fn what_comes_under_a_prefix_before_the_daemon_knows_it_waits_in_the_stream() {
+    let (mut world, _folder) = amended(FILE).await;
+    world.ledgerd_ok(&["setup", "--apply"]).await;
+    let file = world.environment.remove(SETTING).expect("it was set");
+    let mut daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish(&world.publisher, event("AUD", "VRA-CFO", 1).good()).await;
+    published.publish(&world.publisher, event("EXEC", "BRM-CTO", 2).good()).await;
+    let counted = "select count(*) from ledger.counted where through = 2";
+    eventually("both are counted", SOON, async || when(world.database.count(counted).await == 1, String::new)).await;
+    assert_eq!(world.database.count("select count(*) from ledger.entry where subject like 'ledger.AUD.%'").await, 0);
+    daemon.sigterm();
+    daemon.wait_exit().await;
+
+    world.environment.insert(SETTING.to_owned(), file);
+    let _daemon = world.daemon().await;
+    check_ledger(&world, &published).await;
 }
