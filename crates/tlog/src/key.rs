@@ -154,7 +154,7 @@ impl<const TYPE: u8> fmt::Display for TypedVerifierKey<TYPE> {
 
 impl<const TYPE: u8> fmt::Debug for TypedVerifierKey<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TypedVerifierKey({self})")
+        write!(f, "VerifierKey({self})")
     }
 }
 
@@ -207,7 +207,7 @@ impl<const TYPE: u8> TypedSignerKey<TYPE> {
 
 impl<const TYPE: u8> fmt::Debug for TypedSignerKey<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TypedSignerKey({})", self.verifier)
+        write!(f, "SignerKey({})", self.verifier)
     }
 }
 
