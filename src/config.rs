@@ -308,6 +308,7 @@ impl SettingsReader {
 
     fn lanes(&self) -> Result<Vec<Lane>, ConfigError> {
         let key = "pipeline.lanes";
+        // Settings may name them, so they are read first.
         let added = self.added_lanes()?;
         let mut lanes = if self.is_default(key) { added } else { Vec::new() };
         for name in self.list(key)? {

@@ -206,7 +206,7 @@ impl Daemon {
             headers_timeout: http.headers_timeout,
         };
         if webhooks.is_some() && own_address.or(http.listen).is_none() {
-            let why = "webhooks.tokens lets somebody in, and there is no door: set webhooks.listen, or http.listen";
+            let why = "webhooks.tokens lets somebody in, and nothing listens: set webhooks.listen, or http.listen";
             return Err(Failure::new(Exit::Configuration, why));
         }
         if let (Some(address), Some(webhooks)) = (own_address, webhooks.clone()) {

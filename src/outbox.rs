@@ -53,7 +53,7 @@ impl fmt::Display for Undelivered {
     }
 }
 
-/// What the outbox needs besides its doors.
+/// What the outbox needs besides its queue and its sink.
 #[derive(Debug)]
 pub struct Outbox<'a> {
     /// Its name, for the dependencies.

@@ -23,6 +23,8 @@ pub(crate) struct SetupArguments {
 }
 
 pub(crate) async fn run(config: &Config, arguments: &SetupArguments, as_json: bool) -> Result<(), Failure> {
+    // A registry file that cannot be read adds no prefix, and its subject would be taken from the stream.
+    rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
     let api = connect::nats(config).await?;
     let mode = if arguments.apply { Mode::Apply } else { Mode::Create };
     let names = Names::from(&config.nats);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What a lane needs besides its doors.
+/// What a lane needs besides its source, its store and its notifier.
 #[derive(Debug)]
 pub struct LaneContext<'a> {
     pub name: &'a str,

@@ -57,7 +57,7 @@ struct Shape {
     checkpoints: bool,
     /// Decisions about dead letters.
     resolutions: bool,
-    /// The table itself, or the daemon's door to it where the role may not look past its policies.
+    /// The table itself, or the daemon's view of it where the role may not look past its policies.
     tool_usage: &'static str,
 }
 

@@ -74,6 +74,18 @@ async fn the_accounts_of_its_actors_import_it_and_no_others_do() {
 }
 
 #[tokio::test]
+async fn setup_takes_no_subject_away_because_a_file_cannot_be_read() {
+    let (mut world, folder) = amended(FILE).await;
+    world.ledgerd_ok(&["setup", "--apply"]).await;
+    let missing = folder.path().join("elsewhere.yaml").display().to_string();
+    world.operator.insert(SETTING.to_owned(), missing);
+    let output = world.ledgerd(&["setup", "--apply"]).await;
+    assert_eq!(output.status.code(), Some(78), "{}", text_of(&output));
+    assert!(text_of(&output).contains("elsewhere.yaml"), "{}", text_of(&output));
+    world.publisher.publish("ledger.AUD.VRA-CFO", event("AUD", "VRA-CFO", 1).payload()).await;
+}
+
+#[tokio::test]
 async fn a_prefix_that_is_none_is_refused_by_name() {
     for (prefix, why) in [("EXEC", "specification's own"), ("aud", "1 to 16 of A-Z 0-9"), ("A-B", "1 to 16 of A-Z 0-9")]
     {
