@@ -8,6 +8,7 @@ mod setup;
 mod status;
 
 use crate::command::{Exit, Failure, output};
+use crate::console::command as console;
 use crate::dead_letter::command as dlq;
 use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
 use crate::receipt::emit;
@@ -74,6 +75,8 @@ enum Command {
     Checkpoint(checkpoint::CheckpointArguments),
     /// Archive and then remove what is past its retention: days of `token_ledger`, rows of `economic_metrics`
     Retention(retention::RetentionArguments),
+    /// Serve the console: pages for people, and the API for programs
+    Console(console::ConsoleArguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -126,6 +129,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
+        Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }

@@ -2,12 +2,14 @@
 //! key, the value and its source.
 
 mod checkpoint;
+mod console;
 mod http;
 mod profile;
 mod reader;
 mod webhooks;
 
 pub use checkpoint::Checkpoints;
+pub use console::ConsoleSettings;
 pub use http::Http;
 pub use profile::{Change, Profile};
 pub use webhooks::WebhookSettings;
@@ -59,6 +61,7 @@ pub struct Config {
     pub http: Http,
     /// Who may write over HTTP.
     pub webhooks: Option<WebhookSettings>,
+    pub console: ConsoleSettings,
     pub log: LogSettings,
     /// How long a lane may stand still before it is told.
     pub stall_tell_after: Duration,
@@ -218,6 +221,7 @@ impl SettingsReader {
             batch_bytes_max: self.number("pipeline.batch_bytes_max", 64 * 1024, 64 * 1024 * 1024)?,
             http: self.http()?,
             webhooks: self.webhooks()?,
+            console: self.console()?,
             log: LogSettings {
                 format: self.one_of(
                     "log.format",

@@ -10,9 +10,11 @@
 pub mod record;
 
 pub mod budget;
+pub mod console;
 pub mod dead_letter;
 pub mod ingest;
 pub mod log;
+pub mod query;
 pub mod receipt;
 pub mod replay;
 pub mod retention;

@@ -74,6 +74,15 @@ pub(crate) fn database(config: &Config, connections_max: usize) -> Result<Connec
         .map_err(|why| Failure::new(Exit::Configuration, format!("database.url cannot be used: {why}")))
 }
 
+/// The same with the login of the console, where it has one of its own.
+pub(crate) fn reader(config: &Config, connections_max: usize) -> Result<Connections, Failure> {
+    let Some(url) = &config.console.database_url else { return database(config, connections_max) };
+    let limits =
+        ConnectionLimits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
+    Connections::new(url, limits, connections_max)
+        .map_err(|why| Failure::new(Exit::Configuration, format!("console.database_url cannot be used: {why}")))
+}
+
 /// The positions of the lanes, for a command that owns none.
 pub(crate) fn positions(config: &Config) -> Result<LanePositions, Failure> {
     Ok(LanePositions::new(database(config, 1)?, String::new()))

@@ -126,3 +126,6 @@ mod verify_repairs;
 
 /// The check of the whole ledger: it passes what the daemon did, and finds any damage.
 mod check_finds;
+
+/// The console.
+mod console;

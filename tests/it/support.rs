@@ -8,6 +8,7 @@ pub(crate) mod world;
 
 pub(crate) mod busy;
 pub(crate) mod certificates;
+pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod events;
 pub(crate) mod forge;

@@ -1,0 +1,11 @@
+//! The console: `ledgerd console` shows the record to people, programs and agents. It reads with a login of its own, and the
+//! daemon knows nothing of it.
+
+mod api;
+mod assets;
+pub(crate) mod command;
+mod fault;
+mod layout;
+mod pages;
+mod router;
+mod site;

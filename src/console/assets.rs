@@ -1,0 +1,22 @@
+//! The files that pages refer to. They are inside the program, and come from nowhere else.
+
+use crate::console::site::Shared;
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+const STYLE: &str = include_str!("assets/console.css");
+const SCRIPT: &str = include_str!("assets/console.js");
+const ICON: &str = include_str!("assets/icon.svg");
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/assets/console.css", get(async || asset("text/css; charset=utf-8", STYLE)))
+        .route("/assets/console.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/assets/icon.svg", get(async || asset("image/svg+xml", ICON)))
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-cache")], text)
+}

@@ -1,0 +1,11 @@
+//! The pages for people, one file for each screen.
+
+mod timeline;
+
+use crate::console::site::Shared;
+use axum::Router;
+use axum::routing::get;
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/timeline", get(timeline::show))
+}

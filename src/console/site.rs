@@ -1,0 +1,12 @@
+//! What every page and answer of the console is made from.
+
+use crate::query::Reader;
+use std::sync::Arc;
+
+/// The state of the console.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) reader: Reader,
+}
+
+pub(crate) type Shared = Arc<Site>;
