@@ -4,6 +4,7 @@
 mod api;
 mod assets;
 pub(crate) mod command;
+mod elements;
 mod fault;
 mod layout;
 mod pages;

@@ -1,5 +1,6 @@
 //! The screen *Timeline*: what agents did, the newest first.
 
+use crate::console::elements::{agent, empty, outcome, task, time};
 use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
 use crate::console::site::Shared;
@@ -12,18 +13,18 @@ pub(crate) async fn show(State(site): State<Shared>, Query(filter): Query<Timeli
     let content = html! {
         h1 { "Timeline" }
         @if lines.is_empty() {
-            p .empty { "Nothing is recorded yet. " code { "ledgerd emit" } " publishes an event." }
+            (empty(&html! { "Nothing is recorded yet. " code { "ledgerd emit" } " publishes an event." }))
         } @else {
             table {
                 thead { tr { th { "Time" } th { "Agent" } th { "Action" } th { "Outcome" } th { "Task" } } }
                 tbody {
                     @for line in &lines {
                         tr {
-                            td { time datetime=(line.timestamp) { (line.timestamp) } }
-                            td { (line.actor) }
+                            td { (time(&line.timestamp)) }
+                            td { (agent(&line.actor)) }
                             td { (line.action) }
-                            td { (line.outcome) }
-                            td { (line.task_id.as_deref().unwrap_or("")) }
+                            td { (outcome(&line.outcome)) }
+                            td { @if let Some(id) = &line.task_id { (task(id)) } }
                         }
                     }
                 }
