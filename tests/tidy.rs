@@ -50,6 +50,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("config", "retention::file", "settings are read into the types that use them"),
     ("ingest", "budget", "a day and its alert are written in the commit that causes them"),
     ("verify", "log::anchor", "the checkpoints that were signed bind what is verified"),
+    ("verify", "log::witnesses", "and so does what the witnesses cosigned"),
 ];
 
 /// Where each foreign crate may be named.

@@ -121,6 +121,9 @@ mod witness;
 /// Everything rewritten consistently, old states, and the specification's own hash.
 mod verify_rewrites;
 
+/// Anchors and witnesses bind the database.
+mod verify_outside;
+
 /// Damaged rows are made anew from custody.
 mod verify_repairs;
 

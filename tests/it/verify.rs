@@ -458,6 +458,7 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
         ("insert into tool_usage_ledger (id, agent_id, tool_id) select '11111111-2222-4333-8444-555555555555', agent_id, tool_id from tool_usage_ledger limit 1",
             "tool_usage_ledger 11111111-2222-4333-8444-555555555555: id"),
         ("insert into token_ledger (agent_name, date, total_tokens_input) values ('RXY-CEO', '2026-02-21', 7)", "token_ledger RXY-CEO/2026-02-21: total_tokens_input"),
+        ("insert into token_ledger (agent_name, date) values ('RXY-CEO', '2026-03-01')", "token_ledger RXY-CEO/2026-03-01: agent_name"),
         ("insert into ledger.token_usage (agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, cost_usd, cost_given)
             values ('RXY-CEO', 'x', true, '2026-02-20', 1, 1, 1, true)", "ledger.token_usage "),
         ("delete from ledger.resolution where action = 'DISCARDED'", "ledger.resolution 2: id"),
