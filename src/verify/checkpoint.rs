@@ -36,6 +36,10 @@ impl Signer {
         Self(Some(key))
     }
 
+    pub fn key(&self) -> Option<&VerifierKey> {
+        self.0.as_ref()
+    }
+
     pub fn is_known(&self) -> bool {
         self.0.is_some()
     }

@@ -58,7 +58,10 @@ impl Outside {
     pub(crate) fn of(config: &Config, arguments: &OutsideArguments) -> Result<Self, Failure> {
         let signer = signer(config, arguments)?;
         let threshold = arguments.witnesses_min.unwrap_or(arguments.witnesses.len());
-        let quorum = Quorum::new(arguments.witnesses.clone(), threshold);
+        let quorum = Quorum::new(arguments.witnesses.clone(), threshold).and_then(|quorum| match signer.key() {
+            Some(key) => quorum.beside(key),
+            None => Ok(quorum),
+        });
         let quorum = quorum.map_err(|error| Failure::new(Exit::Usage, format!("--witness: {error}")))?;
         let configured = witnesses::keys(config)?;
         let witnesses = arguments.witnesses.iter().cloned().chain(configured).collect();

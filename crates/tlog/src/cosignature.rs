@@ -2,7 +2,7 @@
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::key::{self, KeyId, KeyName, Verifier};
-use crate::note::{Note, NoteError, Signature};
+use crate::note::{Note, NoteError, Signature, VerifierKey};
 
 /// The signature type of signed-note that stands for these cosignatures.
 pub const COSIGNATURE_V1: u8 = 0x04;
@@ -132,6 +132,12 @@ pub enum QuorumError {
         /// The name of the second.
         name: KeyName,
     },
+    /// The log cannot vouch for itself.
+    #[error("expected the keys of witnesses, and {name} has the log's own key")]
+    LogsOwnKey {
+        /// The name under which it was given.
+        name: KeyName,
+    },
     /// Too few cosigned it.
     #[error("expected the cosignatures of {threshold} known witnesses, found {found}")]
     TooFew {
@@ -159,6 +165,14 @@ impl Quorum {
             return Err(QuorumError::Unreachable { threshold, witnesses: witnesses.len() });
         }
         Ok(Self { witnesses, threshold })
+    }
+
+    /// The same, where none of the witnesses has the log's own key.
+    pub fn beside(self, log: &VerifierKey) -> Result<Self, QuorumError> {
+        match self.witnesses.iter().find(|witness| witness.public_key() == log.public_key()) {
+            Some(own) => Err(QuorumError::LogsOwnKey { name: own.name().clone() }),
+            None => Ok(self),
+        }
     }
 
     /// The cosignatures of these witnesses, if they are enough.
