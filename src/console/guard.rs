@@ -49,10 +49,11 @@ fn is_of_a_program(request: &Request) -> bool {
 /// this machine, and would then read what is served here; the name in `Host` is still its own.
 fn is_for_this_machine(request: &Request) -> bool {
     let is_proxied = ["forwarded", "x-forwarded-for", "x-forwarded-host"];
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let mut hosts = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or("")).peekable();
     let authority = request.uri().authority().map(Authority::as_str);
     !is_proxied.iter().any(|name| request.headers().contains_key(*name))
-        && host.is_some_and(is_loopback_name)
+        && hosts.peek().is_some()
+        && hosts.all(is_loopback_name)
         && authority.is_none_or(is_loopback_name)
 }
 
