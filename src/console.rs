@@ -7,6 +7,7 @@ pub(crate) mod command;
 mod elements;
 mod fault;
 mod layout;
+mod live;
 mod pages;
 mod router;
 mod site;

@@ -2,6 +2,7 @@
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
+use crate::console::live::Live;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::query::Reader;
@@ -24,13 +25,17 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments) -> Resul
     let listener = bounded_listener::bind(address).map_err(|error| {
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
-    let site = Arc::new(Site { reader: Reader(connect::reader(config, CONNECTIONS_MAX)?) });
+    let stop = CancellationToken::new();
+    let site = Arc::new(Site {
+        reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
+        live: Live::new(stop.clone()),
+    });
+    tokio::spawn(Live::run(site.clone()));
     let limits = Limits {
         connections_max: config.http.connections_max,
         connections_per_address_max: config.http.connections_per_address_max,
         headers_timeout: config.http.headers_timeout,
     };
-    let stop = CancellationToken::new();
     let serving = bounded_listener::serve(listener, router(site), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));

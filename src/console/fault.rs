@@ -2,8 +2,10 @@
 
 use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
+use crate::query::BadQuestion;
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::extract::rejection::QueryRejection;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use serde::Serialize;
@@ -15,6 +17,15 @@ pub(crate) enum Fault {
     /// There is nothing at this address.
     #[error("there is no such page")]
     NoSuchPage,
+    /// The question itself is wrong.
+    #[error("{0}")]
+    BadQuestion(#[from] BadQuestion),
+    /// The query of the address cannot be read.
+    #[error("the query cannot be read: {0}")]
+    Query(#[from] QueryRejection),
+    /// As many watch as may.
+    #[error("as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new")]
+    TooManyStreams,
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -24,8 +35,22 @@ impl Fault {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
-            Self::Database(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadQuestion(_) | Self::Query(_) => StatusCode::BAD_REQUEST,
+            Self::Database(_) | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+}
+
+/// How long to wait before the same is asked again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+impl Fault {
+    /// What passes by itself says when to come again.
+    fn waiting(&self, mut answer: Response) -> Response {
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        answer
     }
 }
 
@@ -37,7 +62,7 @@ impl IntoResponse for Fault {
             p .error role="alert" { (self) }
             p { a href="/" { "To the overview" } }
         };
-        (self.status(), page("Error", Screen::Other, &content)).into_response()
+        self.waiting((self.status(), page("Error", Screen::Other, &content)).into_response())
     }
 }
 
@@ -68,6 +93,7 @@ impl IntoResponse for Problem {
         let title = status.canonical_reason().unwrap_or("Error");
         let details =
             ProblemDetails { kind: "about:blank", title, status: status.as_u16(), detail: self.0.to_string() };
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(details)).into_response()
+        let answer = (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(details)).into_response();
+        self.0.waiting(answer)
     }
 }

@@ -7,5 +7,8 @@ use axum::Router;
 use axum::routing::get;
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show))
+    Router::new()
+        .route("/timeline", get(timeline::show))
+        .route("/timeline.csv", get(timeline::export))
+        .route("/timeline/live", get(timeline::live))
 }
