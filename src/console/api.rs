@@ -1,5 +1,6 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
+mod search;
 mod timeline;
 
 use crate::console::fault::{Fault, Problem};
@@ -18,7 +19,10 @@ struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline::timeline))
-        .routes(routes!(timeline::live)).split_for_parts()
+        .routes(routes!(timeline::live))
+        .routes(routes!(search::search))
+        .routes(routes!(search::task))
+        .routes(routes!(search::proposal)).split_for_parts()
 }
 
 pub(crate) fn router() -> Router<Shared> {

@@ -4,7 +4,7 @@ use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
 use crate::query::BadQuestion;
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
@@ -20,9 +20,15 @@ pub(crate) enum Fault {
     /// The question itself is wrong.
     #[error("{0}")]
     BadQuestion(#[from] BadQuestion),
+    /// No record has this id.
+    #[error("no record has this id; /search looks for an id of any kind")]
+    NotRecorded,
     /// The query of the address cannot be read.
     #[error("the query cannot be read: {0}")]
     Query(#[from] QueryRejection),
+    /// The path of the address cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Path(#[from] PathRejection),
     /// As many watch as may.
     #[error("as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new")]
     TooManyStreams,
@@ -34,8 +40,8 @@ pub(crate) enum Fault {
 impl Fault {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage => StatusCode::NOT_FOUND,
-            Self::BadQuestion(_) | Self::Query(_) => StatusCode::BAD_REQUEST,
+            Self::NoSuchPage | Self::NotRecorded => StatusCode::NOT_FOUND,
+            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Database(_) | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -1,5 +1,7 @@
 //! The pages for people, one file for each screen.
 
+mod search;
+mod story;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -11,4 +13,7 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/timeline", get(timeline::show))
         .route("/timeline.csv", get(timeline::export))
         .route("/timeline/live", get(timeline::live))
+        .route("/task/{id}", get(story::of_task))
+        .route("/proposal/{id}", get(story::of_proposal))
+        .route("/search", get(search::show))
 }
