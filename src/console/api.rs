@@ -1,9 +1,10 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
-use crate::console::fault::{Fault, Problem, ProblemDetails};
+mod search;
+mod timeline;
+
+use crate::console::fault::{Fault, Problem};
 use crate::console::site::Shared;
-use crate::query::timeline::{TimelineFilter, TimelineLine};
-use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
@@ -17,22 +18,16 @@ pub(crate) const PREFIX: &str = "/api/v1";
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline)).split_for_parts()
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(timeline::timeline))
+        .routes(routes!(timeline::live))
+        .routes(routes!(search::search))
+        .routes(routes!(search::task))
+        .routes(routes!(search::proposal))
+        .split_for_parts()
 }
 
 pub(crate) fn router() -> Router<Shared> {
     let (router, description) = described();
     router.route("/openapi.json", get(async || Json(description))).fallback(async || Problem(Fault::NoSuchPage))
-}
-
-/// What agents did, the newest first.
-#[utoipa::path(
-    get, path = "/timeline", params(TimelineFilter),
-    responses((status = 200, body = Vec<TimelineLine>), (status = 503, body = ProblemDetails))
-)]
-async fn timeline(
-    State(site): State<Shared>,
-    Query(filter): Query<TimelineFilter>,
-) -> Result<Json<Vec<TimelineLine>>, Problem> {
-    Ok(Json(site.reader.timeline(&filter).await?))
 }

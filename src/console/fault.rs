@@ -3,7 +3,9 @@
 use crate::console::access::Refusal;
 use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
+use crate::query::BadQuestion;
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
@@ -34,6 +36,23 @@ pub(crate) enum Fault {
     /// The request was meant for another server.
     #[error("{0}")]
     Misdirected(&'static str),
+    /// The question itself is wrong.
+    #[error("{0}")]
+    BadQuestion(#[from] BadQuestion),
+    /// No record has this id.
+    #[error("no record has this id; /search looks for an id of any kind")]
+    NotRecorded,
+    /// The query of the address cannot be read.
+    #[error("the query cannot be read: {0}")]
+    Query(#[from] QueryRejection),
+    /// The path of the address cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Path(#[from] PathRejection),
+    /// As many watch as may.
+    #[error(
+        "as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new"
+    )]
+    TooManyStreams,
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -42,13 +61,14 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NotRecorded => StatusCode::NOT_FOUND,
             Self::Request { status, .. } => *status,
+            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Database(_) | Self::NoRandomness => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) | Self::NoRandomness | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -57,6 +77,8 @@ impl Fault {
         let header = match self.status() {
             StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"ledgerd\"")),
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+            // What passes by itself says when to come again.
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "5")),
             _ => None,
         };
         header.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect()

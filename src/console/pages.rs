@@ -1,6 +1,8 @@
 //! The pages for people, one file for each screen.
 
 pub(crate) mod login;
+mod search;
+mod story;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -8,5 +10,12 @@ use axum::Router;
 use axum::routing::{get, post};
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show)).route("/logout", post(login::sign_out))
+    Router::new()
+        .route("/logout", post(login::sign_out))
+        .route("/timeline", get(timeline::show))
+        .route("/timeline.csv", get(timeline::export))
+        .route("/timeline/live", get(timeline::live))
+        .route("/task/{id}", get(story::of_task))
+        .route("/proposal/{id}", get(story::of_proposal))
+        .route("/search", get(search::show))
 }
