@@ -1,10 +1,11 @@
 //! `ledgerd console`: serves the pages and the API until it is told to stop.
 
-use crate::command::{Exit, Failure, connect, output};
+use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::query::Reader;
+use crate::query::stream::StreamView;
 use crate::systemd::{self, Signal};
 use crate::telemetry;
 use bounded_listener::Limits;
@@ -24,7 +25,13 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments) -> Resul
     let listener = bounded_listener::bind(address).map_err(|error| {
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
-    let site = Arc::new(Site { reader: Reader(connect::reader(config, CONNECTIONS_MAX)?) });
+    let rules = rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
+    let site = Arc::new(Site {
+        reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
+        config: config.clone(),
+        agents: rules.agents,
+        stream: StreamView::new(config),
+    });
     let limits = Limits {
         connections_max: config.http.connections_max,
         connections_per_address_max: config.http.connections_per_address_max,

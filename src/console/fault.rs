@@ -15,6 +15,9 @@ pub(crate) enum Fault {
     /// There is nothing at this address.
     #[error("there is no such page")]
     NoSuchPage,
+    /// What was asked for by name is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -23,7 +26,7 @@ pub(crate) enum Fault {
 impl Fault {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Database(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
