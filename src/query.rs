@@ -1,8 +1,11 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+pub(crate) mod lanes;
 pub(crate) mod line;
+pub(crate) mod money;
 pub(crate) mod search;
 pub(crate) mod story;
+pub(crate) mod stream;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;

@@ -31,8 +31,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retention", &["command", "config", "ingest", "postgres", "record"]),
     ("verify", &["command", "config", "ingest", "postgres", "record"]),
     ("webhook", &["http", "metrics", "postgres", "record"]),
-    ("query", &["command", "config", "log", "postgres", "record"]),
-    ("console", &["clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"]),
+    ("query", &["budget", "clock", "command", "config", "ingest", "log", "nats", "postgres", "record", "webhook"]),
+    (
+        "console",
+        &["budget", "clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"],
+    ),
     ("daemon", EVERYTHING),
     ("cli", EVERYTHING),
     ("lib", &[]),

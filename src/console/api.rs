@@ -1,5 +1,6 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
+mod money;
 mod search;
 mod timeline;
 
@@ -24,6 +25,10 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(search::search))
         .routes(routes!(search::task))
         .routes(routes!(search::proposal))
+        .routes(routes!(money::budgets))
+        .routes(routes!(money::budget))
+        .routes(routes!(money::history))
+        .routes(routes!(money::calls))
         .split_for_parts()
 }
 

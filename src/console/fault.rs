@@ -53,6 +53,9 @@ pub(crate) enum Fault {
         "as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new"
     )]
     TooManyStreams,
+    /// What was asked for by name is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -61,7 +64,7 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NotRecorded => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NotRecorded | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Request { status, .. } => *status,
             Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
