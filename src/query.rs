@@ -1,5 +1,7 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+pub(crate) mod published;
+pub(crate) mod record;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;

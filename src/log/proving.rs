@@ -41,12 +41,7 @@ pub enum ProveError {
 
 impl LogStore {
     /// The proof of an entry. It waits so long for a checkpoint that covers the entry.
-    pub async fn prove(
-        &self,
-        index: u64,
-        without_content: bool,
-        patience: Duration,
-    ) -> Result<EntryProof, ProveError> {
+    pub async fn prove(&self, index: u64, without_content: bool, patience: Duration) -> Result<EntryProof, ProveError> {
         let entry = self.entry(index).await?.ok_or(ProveError::NoEntry { index })?;
         let evidence = evidence(&entry, without_content)?;
         let checkpoint = self.covering(index, patience).await?;
