@@ -129,3 +129,4 @@ mod check_finds;
 
 /// The console.
 mod console;
+mod console_access;
