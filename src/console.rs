@@ -15,4 +15,5 @@ mod pages;
 mod router;
 mod sessions;
 mod site;
+pub(crate) mod verifier;
 mod visitor;

@@ -72,7 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("async_nats", &["budget", "dead_letter", "ingest", "log", "nats", "receipt"]),
     ("nkeys", &["nats"]),
-    ("base64", &["dead_letter", "nats", "verify", "webhook"]),
+    ("base64", &["console", "dead_letter", "nats", "verify", "webhook"]),
     ("object_store", &["retention"]),
     ("reqwest", &["log"]),
     ("rustls", &["log", "retention"]),

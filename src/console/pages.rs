@@ -1,6 +1,8 @@
 //! The pages for people, one file for each screen.
 
 pub(crate) mod login;
+mod published;
+mod record;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -8,5 +10,9 @@ use axum::Router;
 use axum::routing::{get, post};
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show)).route("/logout", post(login::sign_out))
+    Router::new()
+        .route("/timeline", get(timeline::show))
+        .route("/record/{leaf_index}", get(record::show))
+        .route("/event/{event_id}", get(record::by_event))
+        .route("/logout", post(login::sign_out))
 }

@@ -1,6 +1,7 @@
 //! What every page and answer of the console is made from.
 
 use crate::console::access::Access;
+use crate::log::queries::LogStore;
 use crate::query::Reader;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) reader: Reader,
+    pub(crate) log: LogStore,
     pub(crate) access: Access,
 }
 
