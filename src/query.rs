@@ -3,6 +3,8 @@
 pub(crate) mod lanes;
 pub(crate) mod line;
 pub(crate) mod money;
+pub(crate) mod published;
+pub(crate) mod record;
 pub(crate) mod search;
 pub(crate) mod story;
 pub(crate) mod stream;

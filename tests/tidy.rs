@@ -31,7 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retention", &["command", "config", "ingest", "postgres", "record"]),
     ("verify", &["command", "config", "ingest", "postgres", "record"]),
     ("webhook", &["http", "metrics", "postgres", "record"]),
-    ("query", &["budget", "clock", "command", "config", "ingest", "log", "nats", "postgres", "record", "webhook"]),
+    (
+        "query",
+        &["budget", "clock", "command", "config", "ingest", "log", "nats", "postgres", "record", "verify", "webhook"],
+    ),
     (
         "console",
         &["budget", "clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"],
@@ -76,7 +79,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("async_nats", &["budget", "dead_letter", "ingest", "log", "nats", "receipt"]),
     ("nkeys", &["nats"]),
-    ("base64", &["dead_letter", "nats", "verify", "webhook"]),
+    ("base64", &["console", "dead_letter", "nats", "verify", "webhook"]),
     ("object_store", &["retention"]),
     ("reqwest", &["log"]),
     ("rustls", &["log", "retention"]),

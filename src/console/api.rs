@@ -1,6 +1,7 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
 mod money;
+mod records;
 mod search;
 mod timeline;
 
@@ -29,6 +30,8 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(money::budget))
         .routes(routes!(money::history))
         .routes(routes!(money::calls))
+        .routes(routes!(records::record))
+        .routes(routes!(records::proof))
         .split_for_parts()
 }
 

@@ -1,6 +1,8 @@
 //! The pages for people, one file for each screen.
 
 pub(crate) mod login;
+mod published;
+mod record;
 mod search;
 mod story;
 mod timeline;
@@ -18,4 +20,6 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/task/{id}", get(story::of_task))
         .route("/proposal/{id}", get(story::of_proposal))
         .route("/search", get(search::show))
+        .route("/record/{leaf_index}", get(record::show))
+        .route("/event/{event_id}", get(record::by_event))
 }
