@@ -1,6 +1,7 @@
 //! The daemon's HTTP server: `/livez`, `/readyz` and `/metrics`, the pages of the log, and the webhooks.
 
 pub mod api_token;
+pub mod client;
 
 use crate::health::Health;
 use crate::metrics::Metrics;

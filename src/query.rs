@@ -1,5 +1,6 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+pub(crate) mod notifications;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;
