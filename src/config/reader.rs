@@ -177,6 +177,9 @@ impl SettingsReader {
             ValueKind::Array(array) => array,
             _ => return Err(expected()),
         };
+        if !array.iter().all(|value| matches!(value.kind, ValueKind::Table(_))) {
+            return Err(expected());
+        }
         Ok(array.into_iter().map(|value| SettingsTable { value, place: place.clone() }).collect())
     }
 
@@ -220,23 +223,24 @@ pub(crate) struct SettingsTable {
 impl SettingsTable {
     /// Parses the whole table. `at` names it in an error, which repeats no value: it may be a secret.
     pub(crate) fn parse<T: serde::de::DeserializeOwned>(&self, at: &str) -> Result<T, ConfigError> {
-        self.value.clone().try_deserialize().map_err(|error| {
-            ConfigError(match error {
-                config::ConfigError::Type { expected, key, .. } => {
-                    let key = key.map(|key| format!(".{key}")).unwrap_or_default();
-                    format!("{at}{key}{}: it must be {expected}", self.place)
-                }
-                config::ConfigError::Message(what) => format!("{at}{}: {what}", self.place),
-                config::ConfigError::At { error, key, .. } => {
-                    let key = key.map(|key| format!(".{key}")).unwrap_or_default();
-                    match *error {
-                        config::ConfigError::Message(what) => format!("{at}{key}{}: {what}", self.place),
-                        _ => format!("{at}{key}{}: it cannot be read", self.place),
-                    }
-                }
-                _ => format!("{at}{}: it cannot be read", self.place),
-            })
-        })
+        self.value.clone().try_deserialize().map_err(|error| self.fault(at, error))
+    }
+
+    fn fault(&self, at: &str, error: config::ConfigError) -> ConfigError {
+        let place = &self.place;
+        let below = |key: Option<String>| key.map(|key| format!("{at}.{key}")).unwrap_or_else(|| at.to_owned());
+        match error {
+            config::ConfigError::At { error, key, .. } => self.fault(&below(key), *error),
+            config::ConfigError::Type { expected, key, .. } => {
+                ConfigError(format!("{}{place}: it must be {expected}", below(key)))
+            }
+            config::ConfigError::NotFound(key) => ConfigError(format!("{}{place}: it is not set", below(Some(key)))),
+            // Others repeat the value.
+            config::ConfigError::Message(what) if what.starts_with("unknown field") => {
+                ConfigError(format!("{at}{place}: {what}"))
+            }
+            _ => ConfigError(format!("{at}{place}: it cannot be read")),
+        }
     }
 }
 
