@@ -228,7 +228,7 @@ impl SettingsTable {
 
     fn fault(&self, at: &str, error: config::ConfigError) -> ConfigError {
         let place = &self.place;
-        let below = |key: Option<String>| key.map(|key| format!("{at}.{key}")).unwrap_or_else(|| at.to_owned());
+        let below = |key: Option<String>| key.map_or_else(|| at.to_owned(), |key| format!("{at}.{key}"));
         match error {
             config::ConfigError::At { error, key, .. } => self.fault(&below(key), *error),
             config::ConfigError::Type { expected, key, .. } => {

@@ -1,5 +1,6 @@
 //! The pages for people, one file for each screen.
 
+mod notifications;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -7,5 +8,5 @@ use axum::Router;
 use axum::routing::get;
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show))
+    Router::new().route("/timeline", get(timeline::show)).route("/notifications", get(notifications::show))
 }
