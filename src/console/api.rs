@@ -1,6 +1,7 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
 mod money;
+mod notifications;
 mod records;
 mod search;
 mod timeline;
@@ -32,6 +33,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(money::calls))
         .routes(routes!(records::record))
         .routes(routes!(records::proof))
+        .routes(routes!(notifications::notifications))
         .split_for_parts()
 }
 

@@ -1,6 +1,7 @@
 //! The pages for people, one file for each screen.
 
 pub(crate) mod login;
+mod notifications;
 mod published;
 mod record;
 mod search;
@@ -22,4 +23,5 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/search", get(search::show))
         .route("/record/{leaf_index}", get(record::show))
         .route("/event/{event_id}", get(record::by_event))
+        .route("/notifications", get(notifications::show))
 }

@@ -133,3 +133,8 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+
+/// Webhooks out: targets are told, each once for all they can see, whatever happens.
+mod notify;
+/// Receivers that are away, slow, or say no.
+mod notify_faults;

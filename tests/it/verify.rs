@@ -377,7 +377,9 @@ async fn a_change_of_any_column_of_any_table_is_found_and_named() {
             -- Not ours; what a witness says, for those who trust it; what `reconcile --all` proves anew; and what is no evidence.
             and table_name not in ('agent_registry', 'tool_registry', 'ventures', 'cosignature', 'reconciled', 'refusal',
                 -- Where the daemon goes on.
-                'position', 'gap', 'counted', 'identity')
+                'position', 'gap', 'counted', 'identity',
+                -- What was told to others.
+                'notice', 'notify_target', 'notify_position', 'notification')
         order by table_schema, table_name, ordinal_position",
     )
     .await;
