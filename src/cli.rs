@@ -15,6 +15,7 @@ use crate::receipt::emit;
 use crate::replay::command as replay;
 use crate::replay::reconcile;
 use crate::retention::command as retention;
+use crate::schema::command as schema;
 use crate::verify::command as verify;
 use crate::{config::Config, daemon};
 use clap::{Parser, Subcommand};
@@ -77,6 +78,8 @@ enum Command {
     Retention(retention::RetentionArguments),
     /// Serve the console: pages for people, and the API for programs
     Console(console::ConsoleArguments),
+    /// Print the schemas of the records, and the descriptions of the subjects and of the API
+    Schema(schema::SchemaArguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -130,6 +133,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments)),
+        Command::Schema(arguments) => schema::run(&config()?, &arguments),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }

@@ -1,7 +1,7 @@
 //! The console: `ledgerd console` shows the record to people, programs and agents. It reads with a login of its own, and the
 //! daemon knows nothing of it.
 
-mod api;
+pub(crate) mod api;
 mod assets;
 pub(crate) mod command;
 mod elements;

@@ -13,11 +13,16 @@ use utoipa_axum::routes;
 pub(crate) const PREFIX: &str = "/api/v1";
 
 #[derive(OpenApi)]
-#[openapi(info(title = "ledgerd", description = "Questions about the record. Nothing here writes."))]
+#[openapi(servers((url = "/api/v1")), info(title = "ledgerd", description = "Questions about the record. Nothing here writes."))]
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline)).split_for_parts()
+}
+
+/// The description that is served as `/openapi.json`.
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
+    described().1
 }
 
 pub(crate) fn router() -> Router<Shared> {
