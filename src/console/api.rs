@@ -1,5 +1,7 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
+mod description;
+
 use crate::console::fault::{Fault, Problem, ProblemDetails};
 use crate::console::site::Shared;
 use crate::query::timeline::{TimelineFilter, TimelineLine};
@@ -17,7 +19,10 @@ pub(crate) const PREFIX: &str = "/api/v1";
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline)).split_for_parts()
+    let (router, mut description) =
+        OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline)).split_for_parts();
+    description::complete(&mut description);
+    (router, description)
 }
 
 /// The description that is served as `/openapi.json`.

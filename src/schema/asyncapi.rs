@@ -138,7 +138,7 @@ fn dead_letters() -> Sent {
                 "Ledger-Subject": text(), "Ledger-Received-At": timestamp(), "Ledger-Rejected-At": timestamp(),
             },
         },
-        "payload": true,
+        "payload": { "description": "Any bytes." },
     });
     Sent {
         name: "DeadLetter",

@@ -90,12 +90,22 @@ pub(crate) fn uuid() -> Value {
     json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$" })
 }
 
-/// An ISO 8601 date and time, in the extended or the basic form. That a month has so many days is more than a pattern says.
+/// An ISO 8601 date and time, in the extended or the basic form. Which years have a 29th of February is more than a pattern says.
 pub(crate) fn timestamp() -> Value {
-    const DATE: &str = "([+-][0-9]{6}|[0-9]{4})(-(0[1-9]|1[0-2])-|(0[1-9]|1[0-2]))(0[1-9]|[12][0-9]|3[01])";
+    const YEAR: &str = "([+-][0-9]{6}|[0-9]{4})";
     const TIME: &str = "([01][0-9]|2[0-3])(:?[0-5][0-9](:?([0-5][0-9]|60)([.,][0-9]{1,9})?)?)?";
     const OFFSET: &str = "([Zz]|[+-]([01][0-9]|2[0-5])(:?[0-5][0-9](:?[0-5][0-9]([.,][0-9]{1,9})?)?)?)?";
-    let mut schema = text_like(&format!("^{DATE}[Tt]{TIME}{OFFSET}$"), TIMESTAMP_CHARS_MAX);
+    let days = |hyphen: &str| {
+        let months = [
+            ("0[13578]|1[02]", "0[1-9]|[12][0-9]|3[01]"),
+            ("0[469]|11", "0[1-9]|[12][0-9]|30"),
+            ("02", "0[1-9]|[12][0-9]"),
+        ];
+        let months = months.map(|(month, day)| format!("{hyphen}({month}){hyphen}({day})"));
+        months.join("|")
+    };
+    let pattern = format!("^{YEAR}({}|{})[Tt]{TIME}{OFFSET}$", days("-"), days(""));
+    let mut schema = text_like(&pattern, TIMESTAMP_CHARS_MAX);
     schema["examples"] = json!(["2026-02-20T17:47:14.568Z"]);
     schema
 }

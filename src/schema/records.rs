@@ -65,8 +65,8 @@ pub(crate) fn definitions(rules: &Rules, at: Definitions) -> Map<String, Value> 
 /// What is judged besides.
 const COMMENT: &str = "A schema says which records can be stored. The ledger also judges what takes more than the record: \
     that its text is strict JSON in UTF-8, within the limits of bytes and nesting, with no key twice and no number that a double \
-    cannot hold; that the actor is the last token of the subject, and that its lane is the one of the event_id; that a month has \
-    such a day; that integrity_hash is the hash, that a trail_id names its proposal_id, that threshold_met says what the votes \
+    cannot hold; that the actor is the last token of the subject, and that its lane is the one of the event_id; that the year \
+    has a 29th of February; that integrity_hash is the hash, that a trail_id names its proposal_id, that threshold_met says what the votes \
     say, and that a period is the month of its metric_key; that what it refers to is there; and that its id has no other content.";
 
 /// One kind as a document of its own, or all.
