@@ -132,8 +132,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
-        Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments)),
         Command::Schema(arguments) => schema::run(&config()?, &arguments),
+        Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments, file.as_deref())),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }

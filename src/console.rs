@@ -1,12 +1,18 @@
 //! The console: `ledgerd console` shows the record to people, programs and agents. It reads with a login of its own, and the
 //! daemon knows nothing of it.
 
+mod access;
 pub(crate) mod api;
 mod assets;
 pub(crate) mod command;
 mod elements;
+mod failed_logins;
 mod fault;
+mod form;
+mod guard;
 mod layout;
 mod pages;
 mod router;
+mod sessions;
 mod site;
+mod visitor;

@@ -1,7 +1,8 @@
-//! The section `[console]`: the listen address of the console, and the login that it reads with.
+//! The section `[console]`: the listen address of the console, who is let in, and the login that it reads with.
 
 use crate::config::ConfigError;
 use crate::config::reader::SettingsReader;
+use crate::http::console_token::ConsoleTokens;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -10,6 +11,8 @@ use std::net::SocketAddr;
 pub struct ConsoleSettings {
     /// Where it is served.
     pub listen: SocketAddr,
+    /// Who is let in. Nobody in particular: everybody on this machine reads.
+    pub tokens: ConsoleTokens,
     /// A reader's login. Holds a password, perhaps; `None`: that of `[database]`.
     pub database_url: Option<String>,
 }
@@ -23,8 +26,17 @@ impl fmt::Debug for ConsoleSettings {
 impl SettingsReader {
     pub(crate) fn console(&self) -> Result<ConsoleSettings, ConfigError> {
         let key = "console.listen";
+        let listen = self.listen(key)?.ok_or_else(|| self.fault(key, "an address and port, such as 127.0.0.1:9465"))?;
+        let expected = |why: &str| format!("a list of \"SHA256 ROLE NAME\", where ROLE is read or operate ({why})");
+        let tokens = ConsoleTokens::parse(&self.list("console.tokens")?)
+            .map_err(|why| self.fault("console.tokens", &expected(&why)))?;
+        if tokens.is_empty() && !listen.ip().to_canonical().is_loopback() {
+            return Err(self
+                .fault(key, "a loopback address, such as 127.0.0.1:9465, unless console.tokens lists who is let in"));
+        }
         Ok(ConsoleSettings {
-            listen: self.listen(key)?.ok_or_else(|| self.fault(key, "an address and port, such as 127.0.0.1:9465"))?,
+            listen,
+            tokens,
             database_url: self.secret(
                 "console.database_url",
                 Some("console.database_url_file"),

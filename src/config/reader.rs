@@ -100,7 +100,7 @@ impl SettingsReader {
     pub(crate) fn fault(&self, key: &str, expected: &str) -> ConfigError {
         let value = self.value(key);
         // Of a list of hashes, one may be a token by mistake.
-        let shown = if key.ends_with("url") || key == "webhooks.tokens" { "…".to_owned() } else { value.to_string() };
+        let shown = if key.ends_with("url") || key.ends_with(".tokens") { "…".to_owned() } else { value.to_string() };
         ConfigError(format!("{key} = \"{shown}\"{}: it must be {expected}", self.place(&value)))
     }
 

@@ -2,12 +2,14 @@
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
+use crate::console::access::Access;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::query::Reader;
 use crate::systemd::{self, Signal};
 use crate::telemetry;
 use bounded_listener::Limits;
+use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,29 +19,45 @@ pub(crate) struct ConsoleArguments {}
 /// Questions that are being answered at a time.
 const CONNECTIONS_MAX: usize = 8;
 
-pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Option<&Path>) -> Result<(), Failure> {
     telemetry::start(&config.log).map_err(|why| Failure::new(Exit::Configuration, why))?;
     let mut signals = systemd::signals().map_err(|error| Failure::new(Exit::Failed, error))?;
     let address = config.console.listen;
     let listener = bounded_listener::bind(address).map_err(|error| {
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
-    let site = Arc::new(Site { reader: Reader(connect::reader(config, CONNECTIONS_MAX)?) });
+    let access = Access::new(config.console.tokens.clone(), address);
+    let site = Arc::new(Site { reader: Reader(connect::reader(config, CONNECTIONS_MAX)?), access });
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
+    }
     let limits = Limits {
         connections_max: config.http.connections_max,
         connections_per_address_max: config.http.connections_per_address_max,
         headers_timeout: config.http.headers_timeout,
     };
     let stop = CancellationToken::new();
-    let serving = bounded_listener::serve(listener, router(site), limits, stop.clone());
+    let serving = bounded_listener::serve(listener, router(site.clone()), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));
     loop {
         tokio::select! {
             ended = &mut serving => return ended.map_err(|error| Failure::new(Exit::Failed, error)),
-            signal = signals.recv() => if !matches!(signal, Some(Signal::Reload)) {
-                stop.cancel();
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => reload(&site, file),
+                _ => stop.cancel(),
             },
         }
     }
+}
+
+/// Reads the tokens again. What cannot be used changes nothing.
+fn reload(site: &Site, file: Option<&Path>) {
+    systemd::reloading();
+    let config = Config::load(file).map_err(|error| error.to_string());
+    match config.and_then(|config| site.access.set_tokens(config.console.tokens)) {
+        Ok(()) => tracing::info!("reloaded console.tokens"),
+        Err(why) => tracing::error!("reload failed, what was in force stays in force: {why}"),
+    }
+    systemd::ready("serving");
 }

@@ -1,9 +1,10 @@
 //! Why a page or an answer cannot be given: a page for people, and a problem (RFC 9457) for programs.
 
+use crate::console::access::Refusal;
 use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use serde::Serialize;
@@ -15,16 +16,60 @@ pub(crate) enum Fault {
     /// There is nothing at this address.
     #[error("there is no such page")]
     NoSuchPage,
+    /// What the framework refuses: a query that cannot be read, a method that is not there.
+    #[error("{why}")]
+    Request { status: StatusCode, why: String },
+    /// Nobody is named in the request.
+    #[error("this needs a token: send Authorization: Bearer with one that console.tokens lists, or sign in at /login")]
+    NotSignedIn,
+    #[error("the token is not known here: console.tokens lists the hash of each that is")]
+    WrongToken,
+    #[error("too many wrong tokens came from this address: wait for a minute")]
+    TooManyFailures,
+    #[error("the system gives no randomness for a session: try again")]
+    NoRandomness,
+    /// The visitor is known, and may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// The request was meant for another server.
+    #[error("{0}")]
+    Misdirected(&'static str),
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
 }
 
 impl Fault {
-    fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
-            Self::Database(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Request { status, .. } => *status,
+            Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
+            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Database(_) | Self::NoRandomness => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The headers that tell a program what to do about it.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let header = match self.status() {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"ledgerd\"")),
+            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+            _ => None,
+        };
+        header.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect()
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown => Self::NotSignedIn,
+            Refusal::WrongToken => Self::WrongToken,
+            Refusal::TooManyFailures => Self::TooManyFailures,
+            Refusal::NoRandomness => Self::NoRandomness,
         }
     }
 }
@@ -37,9 +82,12 @@ impl IntoResponse for Fault {
             p .error role="alert" { (self) }
             p { a href="/" { "To the overview" } }
         };
-        (self.status(), page("Error", Screen::Other, &content)).into_response()
+        (self.status(), self.headers(), page("Error", Screen::Other, &content)).into_response()
     }
 }
+
+/// The media type of a problem.
+pub(crate) const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// As a problem.
 #[derive(Debug)]
@@ -68,6 +116,7 @@ impl IntoResponse for Problem {
         let title = status.canonical_reason().unwrap_or("Error");
         let details =
             ProblemDetails { kind: "about:blank", title, status: status.as_u16(), detail: self.0.to_string() };
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(details)).into_response()
+        let headers = self.0.headers();
+        (status, headers, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Json(details)).into_response()
     }
 }

@@ -1,5 +1,6 @@
 //! The frame of every page: its head, the way to the other screens, and the search box.
 
+use crate::console::visitor::{VISITOR, Visitor};
 use maud::{DOCTYPE, Markup, html};
 
 /// Which of the screens a page is.
@@ -48,9 +49,22 @@ pub(crate) fn page(title: &str, screen: Screen, content: &Markup) -> Markup {
                         input type="search" name="q" required aria-label="Search by any id"
                             placeholder="any id: event, task, proposal, leaf, reject, trace";
                     }
+                    @if let Ok(Some(form)) = VISITOR.try_with(sign_out) { (form) }
                 }
                 main #content tabindex="-1" { (content) }
             }
         }
     }
+}
+
+/// Who has signed in, and the way out.
+fn sign_out(visitor: &Visitor) -> Option<Markup> {
+    visitor.form_key()?;
+    Some(html! {
+        form .visitor method="post" action="/logout" {
+            (visitor.form_field())
+            span .quiet { (visitor.name) ", " (visitor.role) }
+            button { "Sign out" }
+        }
+    })
 }

@@ -1,11 +1,12 @@
 //! The pages for people, one file for each screen.
 
+pub(crate) mod login;
 mod timeline;
 
 use crate::console::site::Shared;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show))
+    Router::new().route("/timeline", get(timeline::show)).route("/logout", post(login::sign_out))
 }

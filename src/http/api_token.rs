@@ -1,26 +1,19 @@
 //! The API tokens of the webhooks, and the actors that each may write for. Only the hashes of the tokens are known
 //! here.
 
-use crate::record::digest::{Hash, sha256};
+use crate::http::hashed_tokens::{Grant, HashedToken, HashedTokens};
 use crate::record::lengths::ACTOR_CHARS_MAX;
 use std::collections::BTreeSet;
-use std::fmt;
-use subtle::ConstantTimeEq as _;
 
-/// All tokens that are let in.
-#[derive(Clone, Debug, Default)]
-pub struct ApiTokens(Vec<ApiToken>);
+/// All tokens that are let in: `SHA256 ACTOR ACTOR …` or `SHA256 *` each.
+pub type ApiTokens = HashedTokens<AllowedActors>;
 
 /// Whoever has the token with this hash.
-#[derive(Clone)]
-pub struct ApiToken {
-    token_sha256: Hash,
-    actors: AllowedActors,
-}
+pub type ApiToken = HashedToken<AllowedActors>;
 
 /// The actors that a token may write for.
 #[derive(Clone, Debug)]
-enum AllowedActors {
+pub enum AllowedActors {
     /// `*`: the registry alone decides.
     All,
     Named(BTreeSet<String>),
@@ -28,59 +21,10 @@ enum AllowedActors {
 
 const EVERY_ACTOR: &str = "*";
 
-impl fmt::Debug for ApiToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiToken").field("actors", &self.actors).finish_non_exhaustive()
-    }
-}
-
-impl ApiTokens {
-    /// `SHA256 ACTOR ACTOR …` or `SHA256 *` each.
-    ///
-    /// # Errors
-    /// A sentence that does not repeat the text, for it may be a token by mistake.
-    pub fn parse(list: &[String]) -> Result<Self, String> {
-        let mut tokens: Vec<ApiToken> = Vec::new();
-        for (text, place) in list.iter().zip(1..) {
-            let token = ApiToken::parse(text).ok_or_else(|| format!("the token at place {place} is not written so"))?;
-            if token.token_sha256 == sha256(b"") {
-                return Err(format!("the token at place {place} is empty: the hash is that of nothing"));
-            }
-            if tokens.iter().any(|known| known.token_sha256 == token.token_sha256) {
-                return Err(format!("the token at place {place} was there before"));
-            }
-            tokens.push(token);
-        }
-        Ok(Self(tokens))
-    }
-
-    /// Whether nobody is let in.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Who has this token. The time that it takes says nothing about the tokens that there are.
-    pub fn of_token(&self, token: &[u8]) -> Option<&ApiToken> {
-        let presented = sha256(token);
-        let mut found = None;
-        for token in &self.0 {
-            if bool::from(token.token_sha256.ct_eq(&presented)) {
-                found = Some(token);
-            }
-        }
-        found
-    }
-}
-
 impl ApiToken {
-    fn parse(text: &str) -> Option<Self> {
-        let (digits, actors) = text.trim().split_once(' ')?;
-        Some(Self { token_sha256: hash_of_digits(digits)?, actors: AllowedActors::parse(actors)? })
-    }
-
     /// Whether it may write in this actor's name.
     pub fn writes_for(&self, actor: &str) -> bool {
-        match &self.actors {
+        match self.grant() {
             AllowedActors::All => is_actor(actor),
             AllowedActors::Named(actors) => actors.contains(actor),
         }
@@ -88,19 +32,14 @@ impl ApiToken {
 
     /// The actor of a token that names exactly one.
     pub fn only_actor(&self) -> Option<&str> {
-        match &self.actors {
+        match self.grant() {
             AllowedActors::Named(actors) if actors.len() == 1 => actors.first().map(String::as_str),
             _ => None,
         }
     }
-
-    /// A name for it that others cannot guess.
-    pub fn token_sha256(&self) -> &Hash {
-        &self.token_sha256
-    }
 }
 
-impl AllowedActors {
+impl Grant for AllowedActors {
     fn parse(text: &str) -> Option<Self> {
         if text.trim() == EVERY_ACTOR {
             return Some(Self::All);
@@ -116,21 +55,10 @@ fn is_actor(text: &str) -> bool {
     !text.is_empty() && text.len() <= ACTOR_CHARS_MAX && text.bytes().all(is_safe)
 }
 
-fn hash_of_digits(digits: &str) -> Option<Hash> {
-    let mut hash = Hash::default();
-    if digits.len() != hash.len() * 2 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
-    }
-    Some(hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::digest::hex;
+    use crate::record::digest::{hex, sha256};
 
     fn entry(token: &str, actors: &str) -> String {
         format!("{} {actors}", hex(&sha256(token.as_bytes())))

@@ -132,3 +132,4 @@ mod check_finds;
 
 /// The console.
 mod console;
+mod console_access;

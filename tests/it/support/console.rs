@@ -6,7 +6,10 @@ use super::port::free_port;
 use super::process::{Process, scratch_folder};
 use super::{SOON, eventually, when};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+
+pub(crate) const TOKENS: &str = "LEDGERD__CONSOLE__TOKENS";
 
 /// A running `ledgerd console`. Dropping it kills it, and prints the end of its log where the test fails.
 #[derive(Debug)]
@@ -19,9 +22,14 @@ pub(crate) struct Console {
 impl Console {
     /// Starts it with this environment on a port of its own, and waits until it answers.
     pub(crate) async fn start(environment: &Environment) -> Self {
+        Self::start_with(&[], environment).await
+    }
+
+    /// The same with these words before the command, say a `--config` with its file.
+    pub(crate) async fn start_with(options: &[&str], environment: &Environment) -> Self {
         let folder = scratch_folder("console");
         let port = free_port();
-        let mut command = program(&[], environment);
+        let mut command = program(options, environment);
         command.env("LEDGERD__CONSOLE__LISTEN", format!("127.0.0.1:{port}")).arg("console");
         let process = Process::spawn("ledgerd console", command, &folder.path().join("console.log"));
         let mut console = Self { process, port, _folder: folder };
@@ -39,6 +47,24 @@ impl Console {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks it to read its settings again.
+    pub(crate) fn sighup(&mut self) {
+        self.process.signal("HUP");
+    }
+
+    /// Signs in as a person does, with the form of `/login`.
+    pub(crate) async fn sign_in(&self, token: &str) -> Person<'_> {
+        let answer = self.ask("POST", "/login", &[FORM], format!("token={token}&next=/timeline").as_bytes()).await;
+        assert_eq!((answer.status, answer.header("location")), (303, "/timeline"), "{}", answer.text());
+        let cookie = answer.header("set-cookie").split(';').next().expect("a first part").to_owned();
+        Person { console: self, cookie }
     }
 
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
@@ -60,5 +86,46 @@ impl Console {
     pub(crate) async fn api(&self, path: &str) -> Value {
         let text = self.page(&format!("/api/v1{path}")).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
+    }
+}
+
+/// What a form's body is.
+pub(crate) const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+
+/// An entry of `console.tokens`.
+pub(crate) fn token_entry(token: &str, role: &str, name: &str) -> String {
+    let hash: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash} {role} {name}")
+}
+
+/// Somebody who has signed in.
+#[derive(Debug)]
+pub(crate) struct Person<'a> {
+    console: &'a Console,
+    pub(crate) cookie: String,
+}
+
+impl Person<'_> {
+    pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
+        self.console.ask("GET", path, &[("Cookie", &self.cookie)], b"").await
+    }
+
+    /// Sends the form of a page, with the page's own key among the fields.
+    pub(crate) async fn send(&self, page: &str, action: &str, fields: &str) -> HttpAnswer {
+        let key = self.form_key(page).await;
+        self.post(action, &format!("form_key={key}&{fields}")).await
+    }
+
+    /// Sends a form that comes from no page.
+    pub(crate) async fn post(&self, action: &str, body: &str) -> HttpAnswer {
+        self.console.ask("POST", action, &[("Cookie", &self.cookie), FORM], body.as_bytes()).await
+    }
+
+    /// What the forms of a page carry.
+    pub(crate) async fn form_key(&self, page: &str) -> String {
+        let text = self.get(page).await.text();
+        let field = text.split("name=\"form_key\" value=\"").nth(1);
+        let key = field.and_then(|rest| rest.split('"').next());
+        key.unwrap_or_else(|| panic!("{page} has no form with a key: {text}")).to_owned()
     }
 }

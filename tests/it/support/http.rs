@@ -54,7 +54,10 @@ pub(crate) async fn ask_from(
         socket.bind((from, 0).into())?;
         let mut stream: TcpStream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         // 1.0, so that the body comes in one piece.
-        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n", body.len());
+        let mut head = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.push_str("Host: 127.0.0.1\r\n");
+        }
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
