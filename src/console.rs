@@ -11,6 +11,7 @@ mod fault;
 mod form;
 mod guard;
 mod layout;
+mod live;
 mod pages;
 mod router;
 mod sessions;

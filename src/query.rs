@@ -1,5 +1,6 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+pub(crate) mod line;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;
@@ -7,3 +8,17 @@ use crate::postgres::connections::Connections;
 /// Reads the record, and writes nothing.
 #[derive(Debug)]
 pub struct Reader(pub Connections);
+
+/// A question that cannot be asked: which field is wrong, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {what}")]
+pub struct BadQuestion {
+    field: &'static str,
+    what: &'static str,
+}
+
+impl BadQuestion {
+    pub(crate) fn new(field: &'static str, what: &'static str) -> Self {
+        Self { field, what }
+    }
+}

@@ -1,11 +1,10 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
 mod description;
+mod timeline;
 
-use crate::console::fault::{Fault, Problem, ProblemDetails};
+use crate::console::fault::{Fault, Problem};
 use crate::console::site::Shared;
-use crate::query::timeline::{TimelineFilter, TimelineLine};
-use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
@@ -20,7 +19,10 @@ struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
     let (router, mut description) =
-        OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline)).split_for_parts();
+        OpenApiRouter::with_openapi(Description::openapi())
+            .routes(routes!(timeline::timeline))
+            .routes(routes!(timeline::live))
+            .split_for_parts();
     description::complete(&mut description);
     (router, description)
 }
@@ -33,16 +35,4 @@ pub(crate) fn description() -> utoipa::openapi::OpenApi {
 pub(crate) fn router() -> Router<Shared> {
     let (router, description) = described();
     router.route("/openapi.json", get(async || Json(description))).fallback(async || Problem(Fault::NoSuchPage))
-}
-
-/// What agents did, the newest first.
-#[utoipa::path(
-    get, path = "/timeline", params(TimelineFilter),
-    responses((status = 200, body = Vec<TimelineLine>), (status = 503, body = ProblemDetails))
-)]
-async fn timeline(
-    State(site): State<Shared>,
-    Query(filter): Query<TimelineFilter>,
-) -> Result<Json<Vec<TimelineLine>>, Problem> {
-    Ok(Json(site.reader.timeline(&filter).await?))
 }

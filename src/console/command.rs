@@ -3,6 +3,7 @@
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::console::access::Access;
+use crate::console::live::Live;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::query::Reader;
@@ -27,16 +28,21 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
     let access = Access::new(config.console.tokens.clone(), address);
-    let site = Arc::new(Site { reader: Reader(connect::reader(config, CONNECTIONS_MAX)?), access });
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
     }
+    let stop = CancellationToken::new();
+    let site = Arc::new(Site {
+        reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
+        access,
+        live: Live::new(stop.clone()),
+    });
+    tokio::spawn(Live::run(site.clone()));
     let limits = Limits {
         connections_max: config.http.connections_max,
         connections_per_address_max: config.http.connections_per_address_max,
         headers_timeout: config.http.headers_timeout,
     };
-    let stop = CancellationToken::new();
     let serving = bounded_listener::serve(listener, router(site.clone()), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));

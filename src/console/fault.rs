@@ -3,7 +3,9 @@
 use crate::console::access::Refusal;
 use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
+use crate::query::BadQuestion;
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
@@ -34,6 +36,15 @@ pub(crate) enum Fault {
     /// The request was meant for another server.
     #[error("{0}")]
     Misdirected(&'static str),
+    /// The question itself is wrong.
+    #[error("{0}")]
+    BadQuestion(#[from] BadQuestion),
+    /// The query of the address cannot be read.
+    #[error("the query cannot be read: {0}")]
+    Query(#[from] QueryRejection),
+    /// As many watch as may.
+    #[error("as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new")]
+    TooManyStreams,
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -48,7 +59,8 @@ impl Fault {
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Database(_) | Self::NoRandomness => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadQuestion(_) | Self::Query(_) => StatusCode::BAD_REQUEST,
+            Self::Database(_) | Self::NoRandomness | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -74,6 +86,19 @@ impl From<Refusal> for Fault {
     }
 }
 
+/// How long to wait before the same is asked again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+impl Fault {
+    /// What passes by itself says when to come again.
+    fn waiting(&self, mut answer: Response) -> Response {
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        answer
+    }
+}
+
 /// As a page.
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
@@ -82,7 +107,7 @@ impl IntoResponse for Fault {
             p .error role="alert" { (self) }
             p { a href="/" { "To the overview" } }
         };
-        (self.status(), self.headers(), page("Error", Screen::Other, &content)).into_response()
+        self.waiting((self.status(), self.headers(), page("Error", Screen::Other, &content)).into_response())
     }
 }
 
@@ -117,6 +142,7 @@ impl IntoResponse for Problem {
         let details =
             ProblemDetails { kind: "about:blank", title, status: status.as_u16(), detail: self.0.to_string() };
         let headers = self.0.headers();
-        (status, headers, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Json(details)).into_response()
+        let answer = (status, headers, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Json(details)).into_response();
+        self.0.waiting(answer)
     }
 }

@@ -8,5 +8,9 @@ use axum::Router;
 use axum::routing::{get, post};
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show)).route("/logout", post(login::sign_out))
+    Router::new()
+        .route("/timeline", get(timeline::show))
+        .route("/timeline.csv", get(timeline::export))
+        .route("/timeline/live", get(timeline::live))
+        .route("/logout", post(login::sign_out))
 }
