@@ -7,6 +7,7 @@ pub(crate) mod refusals;
 mod reload;
 pub(crate) mod webhooks;
 
+use crate::budget::gate_subject::{self, Gate};
 use crate::budget::status::Alert;
 use crate::budget::stream::AlertStream;
 use crate::command::{Exit, Failure, connect, rules};
@@ -68,6 +69,8 @@ pub(crate) struct Daemon {
     pub(crate) ledger: Ledger,
     dead_letters: LetterQueue<DeadLetter>,
     alerts: LetterQueue<Alert>,
+    /// What agents hear who ask before they spend.
+    gate: Gate,
     /// What publishers are told from.
     receipts: Arc<ReceiptQueries>,
     /// What the pages of the log are read from.
@@ -142,8 +145,14 @@ impl Daemon {
         );
         let metrics = Arc::new(Metrics::new());
         let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
+        let rules = watch::Sender::new(Arc::new(rules));
         Ok(Self {
-            rules: watch::Sender::new(Arc::new(rules)),
+            gate: Gate {
+                connections: connect::database(&config, GATE_CONNECTIONS_MAX)?,
+                rules: rules.subscribe(),
+                budget: config.budget.clone(),
+            },
+            rules,
             tokens: watch::Sender::new(tokens(&config)),
             refusals: Arc::default(),
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
@@ -277,6 +286,8 @@ impl Daemon {
         loops.spawn(async move { daemon.sign_checkpoints(&publisher, &signer_stop).await });
         let (daemon, witness_stop) = (self.clone(), stop.clone());
         loops.spawn(async move { daemon.ask_witnesses(&witness_stop).await });
+        let (daemon, gate_client, gate_stop) = (self.clone(), connection.client.clone(), stop.clone());
+        loops.spawn(async move { gate_subject::serve(&gate_client, &daemon.gate, &gate_stop).await });
         let (daemon, outbox_stop) = (self.clone(), stop.clone());
         let alerts = AlertStream::new(api, &self.config.nats.alerts_stream);
         loops.spawn(async move { daemon.publish_alerts(&alerts, &outbox_stop).await });
@@ -464,6 +475,7 @@ impl Signing {
 /// Readers of the log wait for each other, and never for a commit.
 const LOG_CONNECTIONS_MAX: usize = 2;
 const RECEIPT_CONNECTIONS_MAX: usize = 2;
+const GATE_CONNECTIONS_MAX: usize = 4;
 const POSITION_CONNECTIONS_MAX: usize = 2;
 /// Beyond the patience of whoever asked last.
 const ANSWERING_TIME_MAX: Duration = Duration::from_secs(1);

@@ -1,6 +1,9 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
 pub(crate) mod line;
+pub(crate) mod lanes;
+pub(crate) mod money;
+pub(crate) mod stream;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;

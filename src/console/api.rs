@@ -1,6 +1,7 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
 mod description;
+mod money;
 mod timeline;
 
 use crate::console::fault::{Fault, Problem};
@@ -22,6 +23,10 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(timeline::timeline))
             .routes(routes!(timeline::live))
+            .routes(routes!(money::budgets))
+            .routes(routes!(money::budget))
+            .routes(routes!(money::history))
+            .routes(routes!(money::calls))
             .split_for_parts();
     description::complete(&mut description);
     (router, description)

@@ -1,12 +1,13 @@
 //! `ledgerd console`: serves the pages and the API until it is told to stop.
 
-use crate::command::{Exit, Failure, connect, output};
+use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::console::access::Access;
 use crate::console::live::Live;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::query::Reader;
+use crate::query::stream::StreamView;
 use crate::systemd::{self, Signal};
 use crate::telemetry;
 use bounded_listener::Limits;
@@ -27,6 +28,7 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     let listener = bounded_listener::bind(address).map_err(|error| {
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
+    let rules = rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
     let access = Access::new(config.console.tokens.clone(), address);
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
@@ -36,6 +38,9 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
         reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
         access,
         live: Live::new(stop.clone()),
+        config: config.clone(),
+        agents: rules.agents,
+        stream: StreamView::new(config),
     });
     tokio::spawn(Live::run(site.clone()));
     let limits = Limits {

@@ -45,6 +45,9 @@ pub(crate) enum Fault {
     /// As many watch as may.
     #[error("as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new")]
     TooManyStreams,
+    /// What was asked for by name is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -53,7 +56,7 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Request { status, .. } => *status,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,

@@ -46,6 +46,7 @@ impl Daemon {
             self.ledger.connections(),
             self.dead_letters.connections(),
             self.alerts.connections(),
+            &self.gate.connections,
             &self.receipts.0,
             &self.log.0,
             self.positions.connections(),

@@ -123,7 +123,7 @@ impl Agents {
     }
 
     /// Whether the agent is listed, whatever its status.
-    pub(crate) fn is_registered(&self, sim_id: &str) -> bool {
+    pub fn is_registered(&self, sim_id: &str) -> bool {
         self.by_sim_id.contains_key(sim_id)
     }
 
@@ -141,7 +141,7 @@ impl Agents {
     }
 
     /// The list in which the agent stands: `council`, `subagents`, …
-    pub(crate) fn group(&self, sim_id: &str) -> Option<&str> {
+    pub fn group(&self, sim_id: &str) -> Option<&str> {
         self.by_sim_id.get(sim_id)?.group.as_deref()
     }
 

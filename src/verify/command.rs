@@ -4,13 +4,18 @@ mod repair;
 mod time_range;
 mod whole;
 
-use crate::command::{Exit, Failure, connect, output};
+use crate::command::{Exit, Failure, connect, output, runs};
 use crate::config::Config;
 use crate::log::anchor::Anchor;
 use crate::postgres::connections::Connections;
+use crate::postgres::runs::{Run, Scope};
 use crate::verify::checkpoint::{KnownRoot, Signer};
+use crate::verify::report::VerifyReport;
 use crate::verify::snapshot as audit;
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tlog::note::VerifierKey;
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +67,7 @@ async fn verify(config: &Config, arguments: &VerifyArguments, jobs: usize, as_js
     }
     let signer = signer(config, arguments)?;
     let known_roots = known_roots(config, arguments, &signer)?;
+    let mut began = Instant::now();
     let mut verified = whole::verify(&connections, &known_roots, &signer, jobs).await?;
     let mut repaired = Vec::new();
     // What was made anew may show that something else, which followed from the damage, is wrong: a day from its usage.
@@ -72,9 +78,11 @@ async fn verify(config: &Config, arguments: &VerifyArguments, jobs: usize, as_js
         repaired.extend(
             repair::repair(config, &connections, &verified, arguments.yes || !repaired.is_empty(), as_json).await?,
         );
+        began = Instant::now();
         verified = whole::verify(&connections, &known_roots, &signer, jobs).await?;
     }
     let report = &verified.report;
+    runs::record(&connections, &recorded(report, began.elapsed(), known_roots.len(), repaired.len())).await;
     if as_json {
         let mut report = report.to_json();
         report["repaired"] = repaired.into();
@@ -85,6 +93,26 @@ async fn verify(config: &Config, arguments: &VerifyArguments, jobs: usize, as_js
     match report.findings.total() {
         0 => Ok(()),
         differences => Err(Failure::new(Exit::Difference, format!("{differences} differences"))),
+    }
+}
+
+/// What is put on record of a verification of the whole ledger.
+fn recorded(report: &VerifyReport, took: Duration, roots_from_outside: usize, repaired: usize) -> Run {
+    let findings = &report.findings;
+    Run {
+        what: "verify",
+        scope: Scope::Whole,
+        took,
+        entries: report.leaves,
+        findings: findings.total(),
+        summary: json!({
+            "root": report.root,
+            "known_roots_compared": report.known_roots,
+            "roots_from_outside": roots_from_outside,
+            "by_table": findings.by_table().iter().take(runs::LISTED_MAX).collect::<BTreeMap<_, _>>(),
+            "first": runs::first_lines(findings.listed()),
+            "repaired": repaired,
+        }),
     }
 }
 

@@ -98,6 +98,8 @@ const DAEMON_WRITES: [&str; 25] = [
     "insert into ledger.counted (epoch, through, counted_at) values (1, 3, now());
         update ledger.counted set through = 4, counted_at = now()",
     "insert into ledger.gap (epoch, lane, first_sequence, last_sequence, why) values (1, 'EXEC', 1, 2, 'w')",
+    "insert into ledger.run (what, scope, started_at, ended_at, entries, findings, summary, program_version)
+        values ('verify', 'whole', now(), now(), 1, 0, '{}', '0')",
     "insert into ledger.refusal (slot, status, webhook, address, calls, first_at, last_at)
         values (1, 401, 'audit', '127.0.0.1', 1, now(), now())",
     "update ledger.refusal set status = 403, webhook = 'usage', address = 'others', calls = 2, first_at = now(), last_at = now()",

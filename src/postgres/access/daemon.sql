@@ -47,6 +47,9 @@ from (
 
         ('ledger', 'reconciled', 'INSERT', '{epoch, first_sequence, last_sequence, entries, expired, deleted, on_no_lane}'),
 
+        -- `ledgerd verify` and `ledgerd reconcile` run with this login.
+        ('ledger', 'run', 'INSERT', '{what, scope, started_at, ended_at, entries, findings, summary, program_version}'),
+
         -- For the operator, and no evidence: rows are replaced, and none is deleted.
         ('ledger', 'refusal', 'INSERT', null),
         ('ledger', 'refusal', 'UPDATE', '{status, webhook, address, calls, first_at, last_at}'),
