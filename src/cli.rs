@@ -8,7 +8,7 @@ mod setup;
 mod status;
 
 use crate::command::{Exit, Failure, output};
-use crate::console::command as console;
+use crate::console::{command as console, verifier};
 use crate::dead_letter::command as dlq;
 use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
 use crate::receipt::emit;
@@ -133,6 +133,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
         Command::Schema(arguments) => schema::run(&config()?, &arguments),
+        Command::Console(console::ConsoleArguments { export_verifier: Some(file) }) => verifier::export(&file),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments, file.as_deref())),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),

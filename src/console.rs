@@ -16,4 +16,5 @@ mod pages;
 mod router;
 mod sessions;
 mod site;
+pub(crate) mod verifier;
 mod visitor;

@@ -10,6 +10,7 @@ pub mod http_client;
 pub mod keygen;
 pub mod pages;
 pub mod prove;
+pub mod proving;
 pub mod queries;
 pub mod signer;
 pub mod stored_tree;

@@ -4,6 +4,8 @@ pub(crate) mod line;
 pub(crate) mod lanes;
 pub(crate) mod money;
 pub(crate) mod stream;
+pub(crate) mod published;
+pub(crate) mod record;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;

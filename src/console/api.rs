@@ -2,6 +2,7 @@
 
 mod description;
 mod money;
+mod records;
 mod timeline;
 
 use crate::console::fault::{Fault, Problem};
@@ -23,6 +24,8 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(timeline::timeline))
             .routes(routes!(timeline::live))
+            .routes(routes!(records::record))
+            .routes(routes!(records::proof))
             .routes(routes!(money::budgets))
             .routes(routes!(money::budget))
             .routes(routes!(money::history))

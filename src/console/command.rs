@@ -6,20 +6,27 @@ use crate::console::access::Access;
 use crate::console::live::Live;
 use crate::console::router::router;
 use crate::console::site::Site;
+use crate::log::queries::LogStore;
 use crate::query::Reader;
 use crate::query::stream::StreamView;
 use crate::systemd::{self, Signal};
 use crate::telemetry;
 use bounded_listener::Limits;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct ConsoleArguments {}
+pub(crate) struct ConsoleArguments {
+    /// Write a page that checks proofs offline to this file, and serve nothing; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export_verifier: Option<PathBuf>,
+}
 
 /// Questions that are being answered at a time.
 const CONNECTIONS_MAX: usize = 8;
+/// The same of questions about proofs.
+const LOG_CONNECTIONS_MAX: usize = 4;
 
 pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Option<&Path>) -> Result<(), Failure> {
     telemetry::start(&config.log).map_err(|why| Failure::new(Exit::Configuration, why))?;
@@ -36,6 +43,7 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     let stop = CancellationToken::new();
     let site = Arc::new(Site {
         reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
+        log: LogStore(connect::reader(config, LOG_CONNECTIONS_MAX)?),
         access,
         live: Live::new(stop.clone()),
         config: config.clone(),

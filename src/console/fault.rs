@@ -18,6 +18,13 @@ pub(crate) enum Fault {
     /// There is nothing at this address.
     #[error("there is no such page")]
     NoSuchPage,
+    #[error("the ledger has no entry {0}: the newest has the largest number")]
+    NoSuchEntry(u64),
+    #[error("the ledger has nothing under the id {0}: what was published a moment ago may still wait in the stream")]
+    NoSuchEvent(String),
+    /// The entry is there, and cannot be proven, or not yet.
+    #[error("{0}")]
+    Unprovable(String),
     /// What the framework refuses: a query that cannot be read, a method that is not there.
     #[error("{why}")]
     Request { status: StatusCode, why: String },
@@ -56,7 +63,8 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NotFound(_) | Self::NoSuchEntry(_) | Self::NoSuchEvent(_) => StatusCode::NOT_FOUND,
+            Self::Unprovable(_) => StatusCode::CONFLICT,
             Self::Request { status, .. } => *status,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,

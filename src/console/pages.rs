@@ -1,6 +1,8 @@
 //! The pages for people, one file for each screen.
 
 pub(crate) mod login;
+mod published;
+mod record;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -12,5 +14,7 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/timeline", get(timeline::show))
         .route("/timeline.csv", get(timeline::export))
         .route("/timeline/live", get(timeline::live))
+        .route("/record/{leaf_index}", get(record::show))
+        .route("/event/{event_id}", get(record::by_event))
         .route("/logout", post(login::sign_out))
 }

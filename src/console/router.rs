@@ -3,7 +3,7 @@
 use crate::console::fault::Fault;
 use crate::console::pages::login;
 use crate::console::site::Shared;
-use crate::console::{api, assets, guard, pages};
+use crate::console::{api, assets, guard, pages, verifier};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
@@ -19,6 +19,7 @@ pub(crate) fn router(site: Shared) -> Router {
         .layer(from_fn(guard::faults_as_pages))
         .nest(api::PREFIX, programs(&site, api::router()))
         .merge(assets::router())
+        .merge(verifier::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(site.clone(), guard::everything))
         .layer(from_fn(with_headers))

@@ -4,6 +4,7 @@ use crate::console::access::Access;
 use crate::console::live::Live;
 use crate::budget::gate::GateRules;
 use crate::config::Config;
+use crate::log::queries::LogStore;
 use crate::query::Reader;
 use crate::query::stream::StreamView;
 use crate::record::agents::Agents;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) reader: Reader,
+    pub(crate) log: LogStore,
     pub(crate) access: Access,
     pub(crate) live: Live,
     pub(crate) config: Config,

@@ -3,18 +3,15 @@
 
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
-use crate::log::entries::{EntrySummary, LoggedEntry, StoredCheckpoint};
-use crate::log::evidence::Evidence;
+use crate::log::entries::EntrySummary;
+use crate::log::proving::{EntryProof, ProveError};
 use crate::log::queries::LogStore;
 use crate::record::lane::Lane;
 use crate::record::subject::safe_token;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use tlog::checkpoint::Checkpoint;
-use tlog::plan::InclusionPlan;
 use tlog::receipt::ProofFile;
-use tokio::time::{Instant, sleep};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -43,7 +40,6 @@ pub(crate) struct ProveArguments {
 
 /// The daemon signs each second; this is long enough for a record that was just committed.
 const PATIENCE: Duration = Duration::from_secs(5);
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const LISTED_MAX: i64 = 1000;
 
 pub(crate) async fn run(config: &Config, arguments: &ProveArguments, as_json: bool) -> Result<(), Failure> {
@@ -60,16 +56,24 @@ pub(crate) async fn run(config: &Config, arguments: &ProveArguments, as_json: bo
         }
         None => choose(&found)?,
     };
-    let entry = log.entry(index).await?;
-    let entry = entry.ok_or_else(|| Failure::new(Exit::Failed, format!("the ledger has no entry {index}")))?;
-    let evidence = evidence(&entry, arguments.without_content)?;
-    let checkpoint = covering(&log, index).await?;
-    let receipt = prove(&log, &entry, &checkpoint, &evidence).await?;
-    let file = write(&receipt, arguments, index)?;
+    let proof = log.prove(index, arguments.without_content, PATIENCE).await?;
+    let file = write(&proof.file, arguments, index)?;
     if file.is_some() || as_json {
-        report(&entry, &evidence, &checkpoint, &found, file, as_json);
+        report(&proof, &found, file, as_json);
     }
     Ok(())
+}
+
+impl From<ProveError> for Failure {
+    fn from(error: ProveError) -> Self {
+        let exit = match error {
+            ProveError::Database(error) => return error.into(),
+            ProveError::Changed(_) => Exit::Difference,
+            ProveError::NoEntry { .. } | ProveError::Uncovered(_) | ProveError::Unwritable(_) => Exit::Failed,
+        };
+        let advice = if matches!(error, ProveError::Unwritable(_)) { " (--without-content)" } else { "" };
+        Failure::new(exit, format!("{error}{advice}"))
+    }
 }
 
 async fn find(log: &LogStore, arguments: &ProveArguments) -> Result<Vec<EntrySummary>, Failure> {
@@ -120,62 +124,6 @@ fn print_list(found: &[EntrySummary], as_json: bool) {
     }
 }
 
-fn evidence(entry: &LoggedEntry, without_content: bool) -> Result<Evidence, Failure> {
-    let changed = |why: String| Failure::new(Exit::Difference, format!("{why}; `ledgerd verify` says more"));
-    let leaf = entry.leaf().map_err(|error| changed(error.to_string()))?;
-    let shown = |bytes: &Option<Vec<u8>>| bytes.clone().filter(|_| !without_content);
-    let evidence = Evidence { leaf, headers: shown(&entry.headers), payload: shown(&entry.payload) };
-    evidence.examine().map_err(|error| changed(format!("entry {}: {error}", entry.index)))?;
-    Ok(evidence)
-}
-
-/// Waits a little for a checkpoint that covers the entry.
-async fn covering(log: &LogStore, index: u64) -> Result<StoredCheckpoint, Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(checkpoint) = log.newest_checkpoint(Some(index)).await? {
-            return Ok(checkpoint);
-        }
-        if Instant::now() >= deadline {
-            break;
-        }
-        sleep(POLL_INTERVAL).await;
-    }
-    let why = match log.newest_checkpoint(None).await? {
-        Some(StoredCheckpoint { origin, tree_size, .. }) => format!(
-            "entry {index} is not under a signed checkpoint yet: the newest of {origin} is of size {tree_size}; look into the \
-             log of `ledgerd run` for why it does not sign"
-        ),
-        None => format!(
-            "entry {index} cannot be proven, for no checkpoint was ever signed: make a key with `ledgerd keygen`, name it in \
-             checkpoint.key_file, and restart `ledgerd run`"
-        ),
-    };
-    Err(Failure::new(Exit::Failed, why))
-}
-
-async fn prove(
-    log: &LogStore,
-    entry: &LoggedEntry,
-    checkpoint: &StoredCheckpoint,
-    evidence: &Evidence,
-) -> Result<ProofFile, Failure> {
-    let differs = |why: &dyn std::fmt::Display| {
-        let what = format!("the stored tree is not the one that was signed at size {}", checkpoint.tree_size);
-        Failure::new(Exit::Difference, format!("{what}: {why}; `ledgerd verify` says more"))
-    };
-    let signed = Checkpoint::parse(checkpoint.note.unverified_text()).map_err(|error| differs(&error))?;
-    let plan = InclusionPlan::new(entry.index, signed.head().size).map_err(|error| differs(&error))?;
-    let hashes = log.hashes(&plan.ranges()).await?;
-    let proof = plan.build(&hashes).map_err(|error| differs(&error))?;
-    proof.verify(&entry.leaf_hash, &signed.head()).map_err(|error| differs(&error))?;
-    let receipt = ProofFile::unverified(proof, checkpoint.note.clone());
-    let receipt = receipt.and_then(|receipt| receipt.with_extra(evidence.encode()));
-    receipt.map_err(|error| {
-        Failure::new(Exit::Failed, format!("the proof cannot be written: {error}; --without-content makes it small"))
-    })
-}
-
 /// Returns the file's name; `None`: standard output.
 fn write(receipt: &ProofFile, arguments: &ProveArguments, index: u64) -> Result<Option<PathBuf>, Failure> {
     let path = arguments.out.clone().unwrap_or_else(|| {
@@ -191,14 +139,8 @@ fn write(receipt: &ProofFile, arguments: &ProveArguments, index: u64) -> Result<
     Ok(Some(path))
 }
 
-fn report(
-    entry: &LoggedEntry,
-    evidence: &Evidence,
-    checkpoint: &StoredCheckpoint,
-    found: &[EntrySummary],
-    file: Option<PathBuf>,
-    as_json: bool,
-) {
+fn report(proof: &EntryProof, found: &[EntrySummary], file: Option<PathBuf>, as_json: bool) {
+    let EntryProof { entry, evidence, checkpoint, .. } = proof;
     let others: Vec<&EntrySummary> = found.iter().filter(|other| other.index != entry.index).collect();
     let cosigned = checkpoint.note.signatures().len().saturating_sub(1);
     let disposition = entry.fields.disposition.name();

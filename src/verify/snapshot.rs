@@ -6,10 +6,12 @@ mod custody;
 mod pages;
 mod repair;
 mod resolutions;
+mod single;
 mod table_checks;
 mod time_range;
 
 pub use repair::{RepairContext, repair};
+pub use single::{SingleEntry, single_entry};
 pub use table_checks::ClaimedRows;
 pub use time_range::{HashedEvent, hashed_events};
 
@@ -194,15 +196,20 @@ impl Snapshot {
 
 /// All rates that usage may have been charged by.
 async fn rates(reader: &mut PgConnection) -> Result<Rates, DatabaseError> {
-    type FoundRemovalRow = (i64, String, String, Option<i64>, Option<i64>);
-    let rows: Vec<FoundRemovalRow> = answer(sqlx::query_as(RATES).fetch_all(reader)).await?;
-    let rate = |(id, key, value, created_at_us, published_ns): FoundRemovalRow| {
+    Ok(read_rates(answer(sqlx::query_as(RATES).fetch_all(reader)).await?))
+}
+
+/// Id, key, value, moment of storing, moment of publication.
+type FoundRate = (i64, String, String, Option<i64>, Option<i64>);
+
+fn read_rates(rows: Vec<FoundRate>) -> Rates {
+    let rate = |(id, key, value, created_at_us, published_ns): FoundRate| {
         let created_at_us = created_at_us.unwrap_or(i64::MAX);
         // As ledger.metric_moment has it.
         let published_ns = published_ns.unwrap_or_else(|| created_at_us.saturating_mul(1000));
         (id, Rate { key, value, published_ns, created_at_us })
     };
-    Ok(rows.into_iter().map(rate).collect())
+    rows.into_iter().map(rate).collect()
 }
 
 const RATES: &str = "

@@ -160,18 +160,28 @@ pub(crate) async fn page(
     batches_max: usize,
 ) -> Result<Page, DatabaseError> {
     let mut page = answer(read_batches(reader, range, batches_max)).await?;
-    read_dead_letters_and_erasures(reader, &mut page).await?;
-    for (table, keys) in row_keys(&page.entries) {
-        read_rows(reader, shape, table, &keys, &mut page).await?;
-    }
-    read_ventures(reader, &mut page).await?;
-    if shape.retention {
-        read_removals(reader, &mut page).await?;
-    }
+    read_beside_entries(reader, shape, &mut page).await?;
     Ok(page)
 }
 
-async fn read_batches(
+/// All that stands beside the entries of a page.
+pub(crate) async fn read_beside_entries(
+    reader: &mut PgConnection,
+    shape: &Shape,
+    page: &mut Page,
+) -> Result<(), DatabaseError> {
+    read_dead_letters_and_erasures(reader, page).await?;
+    for (table, keys) in row_keys(&page.entries) {
+        read_rows(reader, shape, table, &keys, page).await?;
+    }
+    read_ventures(reader, page).await?;
+    if shape.retention {
+        read_removals(reader, page).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn read_batches(
     reader: &mut PgConnection,
     (start, end): (i64, i64),
     batches_max: usize,
