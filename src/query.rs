@@ -1,23 +1,25 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
-pub(crate) mod line;
 pub(crate) mod lanes;
+pub(crate) mod line;
 pub(crate) mod money;
-pub(crate) mod stream;
 pub(crate) mod published;
 pub(crate) mod record;
+pub(crate) mod search;
+pub(crate) mod story;
+pub(crate) mod stream;
 pub(crate) mod timeline;
 
 use crate::postgres::connections::Connections;
 
 /// Reads the record, and writes nothing.
 #[derive(Debug)]
-pub struct Reader(pub Connections);
+pub(crate) struct Reader(pub(crate) Connections);
 
 /// A question that cannot be asked: which field is wrong, and what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {what}")]
-pub struct BadQuestion {
+pub(crate) struct BadQuestion {
     field: &'static str,
     what: &'static str,
 }

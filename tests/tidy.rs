@@ -31,8 +31,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retention", &["command", "config", "ingest", "postgres", "record"]),
     ("verify", &["command", "config", "ingest", "postgres", "record"]),
     ("webhook", &["http", "metrics", "postgres", "record"]),
-    ("query", &["budget", "clock", "command", "config", "ingest", "log", "nats", "postgres", "record", "verify", "webhook"]),
-    ("console", &["budget", "clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"]),
+    (
+        "query",
+        &["budget", "clock", "command", "config", "ingest", "log", "nats", "postgres", "record", "verify", "webhook"],
+    ),
+    (
+        "console",
+        &["budget", "clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"],
+    ),
     ("schema", &["command", "config", "console", "record"]),
     ("daemon", EVERYTHING),
     ("cli", EVERYTHING),

@@ -3,6 +3,7 @@
 mod description;
 mod money;
 mod records;
+mod search;
 mod timeline;
 
 use crate::console::fault::{Fault, Problem};
@@ -20,17 +21,19 @@ pub(crate) const PREFIX: &str = "/api/v1";
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    let (router, mut description) =
-        OpenApiRouter::with_openapi(Description::openapi())
-            .routes(routes!(timeline::timeline))
-            .routes(routes!(timeline::live))
-            .routes(routes!(records::record))
-            .routes(routes!(records::proof))
-            .routes(routes!(money::budgets))
-            .routes(routes!(money::budget))
-            .routes(routes!(money::history))
-            .routes(routes!(money::calls))
-            .split_for_parts();
+    let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(timeline::timeline))
+        .routes(routes!(timeline::live))
+        .routes(routes!(search::search))
+        .routes(routes!(search::task))
+        .routes(routes!(search::proposal))
+        .routes(routes!(records::record))
+        .routes(routes!(records::proof))
+        .routes(routes!(money::budgets))
+        .routes(routes!(money::budget))
+        .routes(routes!(money::history))
+        .routes(routes!(money::calls))
+        .split_for_parts();
     description::complete(&mut description);
     (router, description)
 }

@@ -5,7 +5,7 @@ use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
 use crate::query::BadQuestion;
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
@@ -46,11 +46,19 @@ pub(crate) enum Fault {
     /// The question itself is wrong.
     #[error("{0}")]
     BadQuestion(#[from] BadQuestion),
+    /// No record has this id.
+    #[error("no record has this id; /search looks for an id of any kind")]
+    NotRecorded,
     /// The query of the address cannot be read.
     #[error("the query cannot be read: {0}")]
     Query(#[from] QueryRejection),
+    /// The path of the address cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Path(#[from] PathRejection),
     /// As many watch as may.
-    #[error("as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new")]
+    #[error(
+        "as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new"
+    )]
     TooManyStreams,
     /// What was asked for by name is not there.
     #[error("{0}")]
@@ -63,14 +71,16 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NotFound(_) | Self::NoSuchEntry(_) | Self::NoSuchEvent(_) => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NotRecorded | Self::NotFound(_) | Self::NoSuchEntry(_) | Self::NoSuchEvent(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::Unprovable(_) => StatusCode::CONFLICT,
             Self::Request { status, .. } => *status,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::BadQuestion(_) | Self::Query(_) => StatusCode::BAD_REQUEST,
+            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Database(_) | Self::NoRandomness | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

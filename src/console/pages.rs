@@ -3,6 +3,8 @@
 pub(crate) mod login;
 mod published;
 mod record;
+mod search;
+mod story;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -17,4 +19,7 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/record/{leaf_index}", get(record::show))
         .route("/event/{event_id}", get(record::by_event))
         .route("/logout", post(login::sign_out))
+        .route("/task/{id}", get(story::of_task))
+        .route("/proposal/{id}", get(story::of_proposal))
+        .route("/search", get(search::show))
 }

@@ -1,9 +1,9 @@
 //! What every page and answer of the console is made from.
 
-use crate::console::access::Access;
-use crate::console::live::Live;
 use crate::budget::gate::GateRules;
 use crate::config::Config;
+use crate::console::access::Access;
+use crate::console::live::Live;
 use crate::log::queries::LogStore;
 use crate::query::Reader;
 use crate::query::stream::StreamView;

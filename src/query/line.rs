@@ -4,15 +4,16 @@ use crate::record::lane::Lane;
 use crate::record::subject::lane_of;
 use crate::record::table::Table;
 use crate::record::timestamp::EventTime;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use std::collections::HashMap;
 use utoipa::ToSchema;
 
 /// What an entry is a record of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum RecordKind {
+pub(crate) enum RecordKind {
     Event,
     TokenUsage,
     DecisionTrail,
@@ -32,7 +33,7 @@ impl RecordKind {
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Event => "event",
             Self::TokenUsage => "token usage",
@@ -44,46 +45,46 @@ impl RecordKind {
 }
 
 /// One line of the timeline: a record, or a reject.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct TimelineLine {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, JsonSchema)]
+pub(crate) struct TimelineLine {
     /// The place in the ledger's log.
-    pub leaf_index: i64,
+    pub(crate) leaf_index: i64,
     /// In UTC. The time that an event or a usage of tokens gives; otherwise when the stream took the record, or when it was rejected.
-    pub time: String,
+    pub(crate) time: String,
     #[serde(skip)]
-    pub at_us: i64,
+    pub(crate) at_us: i64,
     /// Who published it: the last token of its subject.
-    pub actor: String,
-    pub lane: String,
-    pub kind: RecordKind,
+    pub(crate) actor: String,
+    pub(crate) lane: String,
+    pub(crate) kind: RecordKind,
     /// What an event did.
-    pub action: Option<String>,
+    pub(crate) action: Option<String>,
     /// The event's or the trail's own; `recorded` where a record has none; `rejected`.
-    pub outcome: String,
+    pub(crate) outcome: String,
     /// Why it was rejected: a code, and a sentence.
-    pub reason: Option<String>,
-    pub detail: Option<String>,
-    pub task_id: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) detail: Option<String>,
+    pub(crate) task_id: Option<String>,
     /// The event's, trail's or usage's id, or the metric's key.
-    pub record_id: Option<String>,
+    pub(crate) record_id: Option<String>,
     /// What a record that is no event says, in short.
-    pub summary: Option<String>,
+    pub(crate) summary: Option<String>,
     /// The W3C trace that its header `traceparent` names.
-    pub trace_id: Option<String>,
+    pub(crate) trace_id: Option<String>,
 }
 
 /// The outcome of a line whose message was rejected.
-pub const REJECTED: &str = "rejected";
+pub(crate) const REJECTED: &str = "rejected";
 /// The outcome of a record that has none of its own.
-pub const RECORDED: &str = "recorded";
+pub(crate) const RECORDED: &str = "recorded";
 
 impl TimelineLine {
-    pub fn is_reject(&self) -> bool {
+    pub(crate) fn is_reject(&self) -> bool {
         self.reason.is_some()
     }
 
     /// What it is, in few words: the action of an event, the kind of any other record.
-    pub fn what(&self) -> &str {
+    pub(crate) fn what(&self) -> &str {
         self.action.as_deref().unwrap_or(self.kind.name())
     }
 }
@@ -175,7 +176,8 @@ pub(crate) async fn lines(
 
 async fn facts(connection: &mut PgConnection, entries: &[&Entry]) -> Result<Facts, sqlx::Error> {
     let rows = |kind| -> Vec<i64> {
-        let of_kind = |entry: &&&Entry| entry.disposition == "r" && RecordKind::of_lane(lane_of(&entry.subject)) == kind;
+        let of_kind =
+            |entry: &&&Entry| entry.disposition == "r" && RecordKind::of_lane(lane_of(&entry.subject)) == kind;
         entries.iter().filter(of_kind).filter_map(|entry| entry.row_id).collect()
     };
     let rejected: Vec<i64> =

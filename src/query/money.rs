@@ -265,11 +265,7 @@ async fn dates(connection: &mut PgConnection, days: i32) -> Result<Vec<String>, 
 }
 
 /// The days of one agent, or of all. A publisher whose clock is ahead has days to come; they are left out.
-async fn days_of(
-    connection: &mut PgConnection,
-    agent: Option<&str>,
-    days: i32,
-) -> Result<Vec<AgentDay>, sqlx::Error> {
+async fn days_of(connection: &mut PgConnection, agent: Option<&str>, days: i32) -> Result<Vec<AgentDay>, sqlx::Error> {
     let whose = if agent.is_some() { "agent_name = $2 and" } else { "$2::text is null and" };
     let query = format!(
         "select agent_name as agent, budget_group, date::text as date, trim_scale(exact_cost)::text as spent_usd,

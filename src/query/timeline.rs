@@ -6,63 +6,64 @@ mod merge;
 mod sources;
 mod tail;
 
-pub use crate::query::line::TimelineLine;
-pub use tail::Tail;
+pub(crate) use crate::query::line::TimelineLine;
+pub(crate) use tail::Tail;
 
 use crate::postgres::remedy::DatabaseError;
 use crate::query::line::{self, REJECTED};
 use crate::query::{BadQuestion, Reader};
 use crate::record::timestamp::EventTime;
 use cursor::Cursor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 /// What a page of the timeline shows.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize, IntoParams, JsonSchema)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub struct TimelineFilter {
+pub(crate) struct TimelineFilter {
     /// Only what this agent published.
-    pub actor: Option<String>,
+    pub(crate) actor: Option<String>,
     /// Only events and usage of this task.
-    pub task: Option<String>,
+    pub(crate) task: Option<String>,
     /// Only this lane.
     #[param(example = "EXEC")]
-    pub lane: Option<String>,
+    pub(crate) lane: Option<String>,
     /// Only this outcome: an event's or a decision trail's own; `recorded` for records without one; `rejected`.
-    pub outcome: Option<String>,
+    pub(crate) outcome: Option<String>,
     /// Only from this moment on: a UTC day, or a time as in RFC 3339.
     #[param(example = "2026-02-20")]
-    pub since: Option<String>,
+    pub(crate) since: Option<String>,
     /// Only before this moment. A day means its midnight.
-    pub until: Option<String>,
+    pub(crate) until: Option<String>,
     /// The `next` of the page before.
-    pub cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// How many lines, 500 at most.
     #[param(minimum = 1, maximum = 500)]
-    pub limit: Option<u16>,
+    pub(crate) limit: Option<u16>,
 }
 
-pub const LINES_DEFAULT: u16 = 50;
-pub const LINES_MAX: u16 = 500;
+pub(crate) const LINES_DEFAULT: u16 = 50;
+pub(crate) const LINES_MAX: u16 = 500;
 /// Pages that are read for one answer; where few lines match, they are what takes time.
 const PAGES_MAX: usize = 40;
 /// Longer than any name or id that a record may have.
 const TEXT_CHARS_MAX: usize = 300;
 
 /// A page of the timeline.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct TimelinePage {
-    pub lines: Vec<TimelineLine>,
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
+pub(crate) struct TimelinePage {
+    pub(crate) lines: Vec<TimelineLine>,
     /// The cursor of the page that follows; absent on the last one.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
     /// Set where a page has fewer lines than it could: so far back the search has come, and the next page goes on from there.
-    pub searched_back_to: Option<String>,
+    pub(crate) searched_back_to: Option<String>,
 }
 
 /// A filter that was checked.
 #[derive(Clone, Debug, Default)]
-pub struct TimelineQuestion {
+pub(crate) struct TimelineQuestion {
     pub(crate) actor: Option<String>,
     pub(crate) task: Option<String>,
     pub(crate) lane: Option<String>,
@@ -75,7 +76,7 @@ pub struct TimelineQuestion {
 
 impl TimelineFilter {
     /// Checks it. A field that is empty, as forms send it, filters nothing.
-    pub fn question(&self) -> Result<TimelineQuestion, BadQuestion> {
+    pub(crate) fn question(&self) -> Result<TimelineQuestion, BadQuestion> {
         let cursor = match text("cursor", self.cursor.as_ref())? {
             None => Cursor::default(),
             Some(given) => Cursor::parse(&given)
@@ -98,7 +99,7 @@ impl TimelineFilter {
     }
 
     /// The filters that are set, by their names: what an address carries.
-    pub fn pairs(&self) -> Vec<(&'static str, &str)> {
+    pub(crate) fn pairs(&self) -> Vec<(&'static str, &str)> {
         let all = [
             ("actor", &self.actor),
             ("task", &self.task),
@@ -107,20 +108,32 @@ impl TimelineFilter {
             ("since", &self.since),
             ("until", &self.until),
         ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?.trim()))).filter(|it| !it.1.is_empty()).collect()
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?.trim())))
+            .filter(|it| !it.1.is_empty())
+            .collect()
     }
 }
 
 /// A field's text; `None` where it is empty.
 pub(crate) fn text(name: &'static str, value: Option<&String>) -> Result<Option<String>, BadQuestion> {
-    let Some(value) = value.map(|value| value.trim()).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let value = value.map(|value| value.trim()).filter(|value| !value.is_empty());
+    value.map(|value| checked(name, value)).transpose()
+}
+
+fn checked(name: &'static str, value: &str) -> Result<String, BadQuestion> {
     if value.chars().count() > TEXT_CHARS_MAX {
         return Err(BadQuestion::new(name, "is longer than any id; it may have 300 characters"));
     }
     if value.contains('\0') {
         return Err(BadQuestion::new(name, "holds U+0000, which no record does"));
     }
-    Ok(Some(value.to_owned()))
+    Ok(value.to_owned())
+}
+
+/// The same for an id that is part of an address: it is taken as it stands.
+pub(crate) fn required(name: &'static str, value: &str) -> Result<String, BadQuestion> {
+    if value.is_empty() { Err(BadQuestion::new(name, "is empty")) } else { checked(name, value) }
 }
 
 fn moment(name: &'static str, value: Option<&String>) -> Result<Option<i64>, BadQuestion> {
@@ -156,7 +169,7 @@ impl TimelineQuestion {
 
 impl Reader {
     /// The lines of several pages, at most so many, and the cursor of what follows.
-    pub async fn timeline_lines(
+    pub(crate) async fn timeline_lines(
         &self,
         mut question: TimelineQuestion,
         lines_max: usize,
@@ -175,7 +188,7 @@ impl Reader {
     }
 
     /// A page of the timeline.
-    pub async fn timeline(&self, question: &TimelineQuestion) -> Result<TimelinePage, DatabaseError> {
+    pub(crate) async fn timeline(&self, question: &TimelineQuestion) -> Result<TimelinePage, DatabaseError> {
         self.0
             .run("reading the timeline", async |connection| {
                 let mut fetched = Vec::new();
@@ -194,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_filter_is_checked_before_the_database_is_asked() {
-        let with = |since: &str| TimelineFilter { since: Some(since.to_owned()), ..TimelineFilter::default() }.question();
+        let with =
+            |since: &str| TimelineFilter { since: Some(since.to_owned()), ..TimelineFilter::default() }.question();
         assert_eq!(with("2026-02-20").expect("a day").since_us, Some(1_771_545_600_000_000));
         assert_eq!(with("2026-02-20T01:00:00+01:00").expect("a time").since_us, Some(1_771_545_600_000_000));
         assert_eq!(with("  ").expect("nothing").since_us, None);

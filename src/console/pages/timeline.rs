@@ -125,7 +125,9 @@ fn nothing(filter: &TimelineFilter, found: &TimelinePage) -> Markup {
     if filter.pairs().is_empty() && filter.cursor.is_none() {
         return empty(&html! { "Nothing is recorded yet. " code { "ledgerd emit" } " publishes an event." });
     }
-    empty(&html! { "Nothing matches. Remove a filter above, or look at " a href="/timeline" { "the whole timeline" } "." })
+    empty(
+        &html! { "Nothing matches. Remove a filter above, or look at " a href="/timeline" { "the whole timeline" } "." },
+    )
 }
 
 fn ways_on(filter: &TimelineFilter, found: &TimelinePage) -> Markup {

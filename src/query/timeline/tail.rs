@@ -6,23 +6,23 @@ use crate::query::line::{Entry, TimelineLine, entry_columns, lines};
 
 /// How far the log was followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tail {
+pub(crate) struct Tail {
     size: i64,
 }
 
 /// What was committed since.
 #[derive(Debug)]
-pub struct TailPage {
+pub(crate) struct TailPage {
     /// In the order of the log. Duplicates give none.
-    pub lines: Vec<TimelineLine>,
-    pub tail: Tail,
+    pub(crate) lines: Vec<TimelineLine>,
+    pub(crate) tail: Tail,
     /// Entries that were left out, because too many came at a time.
-    pub skipped: i64,
+    pub(crate) skipped: i64,
 }
 
 impl Reader {
     /// The end of the log as it is.
-    pub async fn tail(&self) -> Result<Tail, DatabaseError> {
+    pub(crate) async fn tail(&self) -> Result<Tail, DatabaseError> {
         self.0
             .run("reading the tree's head", async |connection| {
                 let size = sqlx::query_scalar("select size from ledger.tree_head").fetch_one(connection).await?;
@@ -32,16 +32,24 @@ impl Reader {
     }
 
     /// What follows on a tail: the newest entries, and at most so many.
-    pub async fn newest_since(&self, tail: Tail, entries_max: u16) -> Result<TailPage, DatabaseError> {
+    pub(crate) async fn newest_since(&self, tail: Tail, entries_max: u16) -> Result<TailPage, DatabaseError> {
         let end = self.tail().await?;
         let first = tail.size.max(end.size - i64::from(entries_max));
-        self.entries(first, end.size).await.map(|lines| TailPage { lines, tail: end, skipped: first - tail.size.min(first) })
+        self.entries(first, end.size).await.map(|lines| TailPage {
+            lines,
+            tail: end,
+            skipped: first - tail.size.min(first),
+        })
     }
 
     /// What follows on a tail: the next entries, and at most so many.
-    pub async fn next_since(&self, tail: Tail, entries_max: u16) -> Result<TailPage, DatabaseError> {
+    pub(crate) async fn next_since(&self, tail: Tail, entries_max: u16) -> Result<TailPage, DatabaseError> {
         let end = self.tail().await?.size.min(tail.size + i64::from(entries_max));
-        self.entries(tail.size, end).await.map(|lines| TailPage { lines, tail: Tail { size: end.max(tail.size) }, skipped: 0 })
+        self.entries(tail.size, end).await.map(|lines| TailPage {
+            lines,
+            tail: Tail { size: end.max(tail.size) },
+            skipped: 0,
+        })
     }
 
     async fn entries(&self, first: i64, end: i64) -> Result<Vec<TimelineLine>, DatabaseError> {
