@@ -17,6 +17,7 @@ use crate::receipt::emit;
 use crate::replay::command as replay;
 use crate::replay::reconcile;
 use crate::retention::command as retention;
+use crate::schema::command as schema;
 use crate::verify::command as verify;
 use crate::{config::Config, daemon};
 use clap::{Parser, Subcommand};
@@ -81,6 +82,8 @@ enum Command {
     Notify(notify::NotifyArguments),
     /// Serve the console: pages for people, and the API for programs
     Console(console::ConsoleArguments),
+    /// Print the schemas of the records, and the descriptions of the subjects and of the API
+    Schema(schema::SchemaArguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -139,6 +142,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
+        Command::Schema(arguments) => schema::run(&config()?, &arguments),
         Command::Console(console::ConsoleArguments { export_verifier: Some(file) }) => verifier::export(&file),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments, file.as_deref())),
         Command::Notify(arguments) => block_on(notify::run(&config()?, &arguments, json)),

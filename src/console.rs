@@ -2,7 +2,7 @@
 //! daemon knows nothing of it.
 
 mod access;
-mod api;
+pub(crate) mod api;
 mod assets;
 pub(crate) mod command;
 mod elements;

@@ -19,6 +19,7 @@ pub mod query;
 pub mod receipt;
 pub mod replay;
 pub mod retention;
+pub mod schema;
 pub mod verify;
 pub mod webhook;
 

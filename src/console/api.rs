@@ -1,5 +1,6 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
+mod description;
 mod money;
 mod notifications;
 mod records;
@@ -17,24 +18,31 @@ use utoipa_axum::routes;
 pub(crate) const PREFIX: &str = "/api/v1";
 
 #[derive(OpenApi)]
-#[openapi(info(title = "ledgerd", description = "Questions about the record. Nothing here writes."))]
+#[openapi(servers((url = "/api/v1")), info(title = "ledgerd", description = "Questions about the record. Nothing here writes."))]
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi())
+    let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(timeline::timeline))
         .routes(routes!(timeline::live))
         .routes(routes!(search::search))
         .routes(routes!(search::task))
         .routes(routes!(search::proposal))
+        .routes(routes!(records::record))
+        .routes(routes!(records::proof))
         .routes(routes!(money::budgets))
         .routes(routes!(money::budget))
         .routes(routes!(money::history))
         .routes(routes!(money::calls))
-        .routes(routes!(records::record))
-        .routes(routes!(records::proof))
         .routes(routes!(notifications::notifications))
-        .split_for_parts()
+        .split_for_parts();
+    description::complete(&mut description);
+    (router, description)
+}
+
+/// The description that is served as `/openapi.json`.
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
+    described().1
 }
 
 pub(crate) fn router() -> Router<Shared> {

@@ -75,6 +75,9 @@ mod stopping;
 /// Batches that wait at the same time are one transaction.
 mod group_commit;
 
+/// What describes the records, the subjects and the API to other programs.
+mod schema;
+
 /// The commands around the daemon.
 mod commands;
 
