@@ -1,7 +1,10 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
 pub(crate) mod line;
+pub(crate) mod log_command;
+mod published;
 pub(crate) mod search;
+pub(crate) mod show_command;
 pub(crate) mod story;
 pub(crate) mod timeline;
 
