@@ -18,11 +18,13 @@ pub(crate) const PREFIX: &str = "/api/v1";
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(timeline::timeline))
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(timeline::timeline))
         .routes(routes!(timeline::live))
         .routes(routes!(search::search))
         .routes(routes!(search::task))
-        .routes(routes!(search::proposal)).split_for_parts()
+        .routes(routes!(search::proposal))
+        .split_for_parts()
 }
 
 pub(crate) fn router() -> Router<Shared> {

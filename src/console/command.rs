@@ -26,10 +26,8 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments) -> Resul
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
     let stop = CancellationToken::new();
-    let site = Arc::new(Site {
-        reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
-        live: Live::new(stop.clone()),
-    });
+    let site =
+        Arc::new(Site { reader: Reader(connect::reader(config, CONNECTIONS_MAX)?), live: Live::new(stop.clone()) });
     tokio::spawn(Live::run(site.clone()));
     let limits = Limits {
         connections_max: config.http.connections_max,

@@ -30,7 +30,9 @@ pub(crate) enum Fault {
     #[error("the address cannot be read: {0}")]
     Path(#[from] PathRejection),
     /// As many watch as may.
-    #[error("as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new")]
+    #[error(
+        "as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new"
+    )]
     TooManyStreams,
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]

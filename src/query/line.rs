@@ -176,7 +176,8 @@ pub(crate) async fn lines(
 
 async fn facts(connection: &mut PgConnection, entries: &[&Entry]) -> Result<Facts, sqlx::Error> {
     let rows = |kind| -> Vec<i64> {
-        let of_kind = |entry: &&&Entry| entry.disposition == "r" && RecordKind::of_lane(lane_of(&entry.subject)) == kind;
+        let of_kind =
+            |entry: &&&Entry| entry.disposition == "r" && RecordKind::of_lane(lane_of(&entry.subject)) == kind;
         entries.iter().filter(of_kind).filter_map(|entry| entry.row_id).collect()
     };
     let rejected: Vec<i64> =

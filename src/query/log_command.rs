@@ -61,7 +61,10 @@ pub(crate) async fn run(config: &Config, arguments: LogArguments, as_json: bool)
             sleep(LOOK_INTERVAL).await;
         }
         tail = page.tail;
-        page.lines.iter().filter(|line| line.leaf_index > shown_to && question.admits(line)).for_each(|line| print(line, as_json));
+        page.lines
+            .iter()
+            .filter(|line| line.leaf_index > shown_to && question.admits(line))
+            .for_each(|line| print(line, as_json));
         shown_to = page.lines.last().map_or(shown_to, |line| shown_to.max(line.leaf_index));
     }
     Ok(())
@@ -96,7 +99,8 @@ fn print(line: &TimelineLine, as_json: bool) {
 
 /// A line of text: time, leaf, agent, lane, what, outcome, task, id.
 pub(crate) fn text(line: &TimelineLine) -> String {
-    let outcome = line.reason.as_ref().map_or_else(|| line.outcome.clone(), |reason| format!("{}: {reason}", line.outcome));
+    let outcome =
+        line.reason.as_ref().map_or_else(|| line.outcome.clone(), |reason| format!("{}: {reason}", line.outcome));
     let task = line.task_id.as_deref().unwrap_or("-");
     let columns = format!(
         "{:<27}  {:>9}  {:<12}  {:<6}  {:<24}  {:<12}  {:<16}  {}",

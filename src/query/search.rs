@@ -33,9 +33,15 @@ pub(crate) enum Found {
         /// Absent for a duplicate, and where the record was erased.
         line: Option<TimelineLine>,
     },
-    Task { id: String },
-    Proposal { id: String },
-    Agent { name: String },
+    Task {
+        id: String,
+    },
+    Proposal {
+        id: String,
+    },
+    Agent {
+        name: String,
+    },
 }
 
 /// Entries of one kind that are listed.
@@ -120,7 +126,9 @@ impl Search<'_> {
             .values()
             .zip(lines)
             .filter(|((by, entry), _)| {
-                entry.disposition != "d" || *by != "the id of a record or the key of a metric" || !is_recorded(&entry.record_id)
+                entry.disposition != "d"
+                    || *by != "the id of a record or the key of a metric"
+                    || !is_recorded(&entry.record_id)
             })
             .map(|((by, entry), line)| Found::Entry {
                 leaf_index: entry.leaf_index,

@@ -123,7 +123,16 @@ async fn read(connection: &mut PgConnection, about: Subject, id: &str) -> Result
     let dangling = settle_references(connection, &mut steps).await?;
     let cost = cost(connection, &tasks).await?;
     let listed = |set: BTreeSet<String>| set.into_iter().collect();
-    Ok(Some(Story { about, id: id.to_owned(), tasks: listed(tasks), proposals: listed(proposals), steps, cost, dangling, is_cut }))
+    Ok(Some(Story {
+        about,
+        id: id.to_owned(),
+        tasks: listed(tasks),
+        proposals: listed(proposals),
+        steps,
+        cost,
+        dangling,
+        is_cut,
+    }))
 }
 
 /// Finds out which references lead somewhere, and counts those that do not.

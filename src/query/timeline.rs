@@ -108,7 +108,10 @@ impl TimelineFilter {
             ("since", &self.since),
             ("until", &self.until),
         ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?.trim()))).filter(|it| !it.1.is_empty()).collect()
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?.trim())))
+            .filter(|it| !it.1.is_empty())
+            .collect()
     }
 }
 
@@ -204,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_filter_is_checked_before_the_database_is_asked() {
-        let with = |since: &str| TimelineFilter { since: Some(since.to_owned()), ..TimelineFilter::default() }.question();
+        let with =
+            |since: &str| TimelineFilter { since: Some(since.to_owned()), ..TimelineFilter::default() }.question();
         assert_eq!(with("2026-02-20").expect("a day").since_us, Some(1_771_545_600_000_000));
         assert_eq!(with("2026-02-20T01:00:00+01:00").expect("a time").since_us, Some(1_771_545_600_000_000));
         assert_eq!(with("  ").expect("nothing").since_us, None);

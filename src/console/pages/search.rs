@@ -27,7 +27,8 @@ pub(crate) async fn show(
     if let [only] = &answer.found[..] {
         return Ok(Redirect::to(&address_of(only)).into_response());
     }
-    let status = if answer.found.is_empty() && !answer.query.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    let status =
+        if answer.found.is_empty() && !answer.query.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
     Ok((status, page("Search", Screen::Other, &content(&answer))).into_response())
 }
 

@@ -62,7 +62,10 @@ fn merge(mut runs: Vec<Run>, question: &TimelineQuestion) -> TimelinePage {
             .filter(|run| run.places.front().is_some_and(|place| place.at_us >= horizon_us))
             .max_by_key(|run| {
                 let place = run.places.front();
-                (place.map(|place| place.at_us), place.and_then(|place| place.line.as_ref().map(|line| line.leaf_index)))
+                (
+                    place.map(|place| place.at_us),
+                    place.and_then(|place| place.line.as_ref().map(|line| line.leaf_index)),
+                )
             });
         let Some(run) = next else { break };
         let Some(place) = run.places.pop_front() else { break };

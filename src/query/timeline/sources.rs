@@ -462,7 +462,11 @@ async fn lane_entries(
     let has_more = is_full || chosen.len() < in_range.len() || (!is_all && in_range.len() == batches.len());
     if let (true, false, Some(last)) = (has_more, is_full, chosen.last()) {
         // All of it was looked at.
-        candidates.push(Candidate { key: [last.began_ns, last.first_leaf, 1], at_us: last.began_ns / 1000, entry: None });
+        candidates.push(Candidate {
+            key: [last.began_ns, last.first_leaf, 1],
+            at_us: last.began_ns / 1000,
+            entry: None,
+        });
     }
     Ok((candidates, has_more))
 }

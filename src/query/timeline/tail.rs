@@ -10,6 +10,17 @@ pub(crate) struct Tail {
     size: i64,
 }
 
+impl Tail {
+    /// The log's end when it had so many leaves.
+    pub(crate) fn at(size: i64) -> Self {
+        Self { size: size.max(0) }
+    }
+
+    pub(crate) fn size(self) -> i64 {
+        self.size
+    }
+}
+
 /// What was committed since.
 #[derive(Debug)]
 pub(crate) struct TailPage {
@@ -35,13 +46,21 @@ impl Reader {
     pub(crate) async fn newest_since(&self, tail: Tail, entries_max: u16) -> Result<TailPage, DatabaseError> {
         let end = self.tail().await?;
         let first = tail.size.max(end.size - i64::from(entries_max));
-        self.entries(first, end.size).await.map(|lines| TailPage { lines, tail: end, skipped: first - tail.size.min(first) })
+        self.entries(first, end.size).await.map(|lines| TailPage {
+            lines,
+            tail: end,
+            skipped: first - tail.size.min(first),
+        })
     }
 
     /// What follows on a tail: the next entries, and at most so many.
     pub(crate) async fn next_since(&self, tail: Tail, entries_max: u16) -> Result<TailPage, DatabaseError> {
         let end = self.tail().await?.size.min(tail.size + i64::from(entries_max));
-        self.entries(tail.size, end).await.map(|lines| TailPage { lines, tail: Tail { size: end.max(tail.size) }, skipped: 0 })
+        self.entries(tail.size, end).await.map(|lines| TailPage {
+            lines,
+            tail: Tail { size: end.max(tail.size) },
+            skipped: 0,
+        })
     }
 
     async fn entries(&self, first: i64, end: i64) -> Result<Vec<TimelineLine>, DatabaseError> {

@@ -37,7 +37,18 @@ pub(crate) fn row(line: &TimelineLine) -> Markup {
 }
 
 const COLUMNS: [&str; 12] = [
-    "leaf_index", "time", "actor", "lane", "kind", "action", "outcome", "reason", "detail", "task_id", "record_id", "trace_id",
+    "leaf_index",
+    "time",
+    "actor",
+    "lane",
+    "kind",
+    "action",
+    "outcome",
+    "reason",
+    "detail",
+    "task_id",
+    "record_id",
+    "trace_id",
 ];
 
 /// RFC 4180, with a header line. A field that a spreadsheet would take for a formula is led by an apostrophe.
