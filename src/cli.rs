@@ -138,7 +138,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments)),
-        Command::Completions { shell } => manual::completions(shell),
+        Command::Completions { shell } => {
+            manual::completions(shell);
+            Ok(())
+        }
         Command::Man { folder } => manual::man(folder.as_deref()),
     }
 }

@@ -7,27 +7,22 @@ use clap::CommandFactory as _;
 use std::path::Path;
 use std::{fs, io};
 
-pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+pub(crate) fn completions(shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "ledgerd", &mut script);
     output::text(&String::from_utf8_lossy(&script));
-    Ok(())
 }
 
 pub(crate) fn man(folder: Option<&Path>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error);
-    match folder {
-        Some(folder) => {
-            clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)?;
-            fs::write(folder.join("ledgerd.toml.5"), settings_page()).map_err(failed)
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(failed)?;
-            output::text(&String::from_utf8_lossy(&page));
-            Ok(())
-        }
+    if let Some(folder) = folder {
+        clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)?;
+        return fs::write(folder.join("ledgerd.toml.5"), settings_page()).map_err(failed);
     }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(failed)?;
+    output::text(&String::from_utf8_lossy(&page));
+    Ok(())
 }
 
 /// `ledgerd.toml(5)`: the file of defaults as it stands, for it explains each setting.

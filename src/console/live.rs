@@ -115,7 +115,7 @@ impl Live {
             None => (None, 0),
         };
         let watching = Watching { looks, question, next_leaf, told, _place: place };
-        let events = watching.events(missed).take_until(live.stop.clone().cancelled_owned());
+        let events = watching.events(missed.as_ref()).take_until(live.stop.clone().cancelled_owned());
         Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
     }
 }
@@ -131,10 +131,10 @@ struct Watching {
 }
 
 impl Watching {
-    fn events(self, missed: Option<Look>) -> impl Stream<Item = Result<Event, Infallible>> {
+    fn events(self, missed: Option<&Look>) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         // Said at once, so that whoever waits for the answer has it.
         let mut begun = vec![Ok(Event::default().comment("the stream has begun"))];
-        begun.extend(missed.iter().flat_map(|look| self.events_of(look, 0)));
+        begun.extend(missed.into_iter().flat_map(|look| self.events_of(look, 0)));
         stream::iter(begun).chain(stream::unfold(self, Self::next).flat_map(stream::iter))
     }
 

@@ -185,7 +185,7 @@ fn print_sum(story: &Story) {
     let at_least = if cost.is_partial { "at least " } else { "" };
     output::line(format_args!(
         "cost: {at_least}{} USD in {} calls, {} tokens in, {} out",
-        cost.cost_usd, cost.calls, cost.tokens_input, cost.tokens_output
+        cost.usd, cost.calls, cost.tokens_input, cost.tokens_output
     ));
     if story.dangling > 0 {
         output::line(format_args!("references that lead nowhere: {}", story.dangling));

@@ -129,3 +129,9 @@ mod check_finds;
 
 /// The console.
 mod console;
+
+/// The console: the timeline, its filters, cursors, files and live lines, and the commands that print the same.
+mod console_timeline;
+
+/// The console: stories of tasks and proposals, and the search.
+mod console_search;

@@ -62,27 +62,23 @@ pub(crate) fn of(question: &TimelineQuestion) -> Vec<Source> {
         sources.extend((lane_is(Table::TokenLedger) && !has_own_outcome).then_some(Source::Usage));
         return sources;
     }
-    match &question.lane {
-        Some(lane) => {
-            let is_timed = question.since_us.is_some() || question.until_us.is_some();
-            // A lane as it came in is in order of arrival; events are asked for by their own times and outcomes.
-            if table_of(lane) == Table::AuditEvents && (is_timed || has_own_outcome) {
-                sources.push(Source::Events);
-                sources.extend(question.wants_rejects().then_some(Source::Rejects));
-            } else if table_of(lane) == Table::TokenLedger && (is_timed || question.actor.is_some()) {
-                sources.push(Source::Usage);
-                sources.extend(question.wants_rejects().then_some(Source::Rejects));
-            } else {
-                sources.push(Source::Lane(lane.clone()));
-            }
-        }
-        None => {
-            sources.extend((outcome != Some(RECORDED)).then_some(Source::Events));
-            sources.extend((!has_own_outcome).then_some(Source::Usage));
-            sources.extend(SMALL_LANES.map(|lane| Source::Lane(lane.prefix().to_owned())));
-            sources.extend(question.wants_rejects().then_some(Source::Rejects));
-        }
-    }
+    let Some(lane) = &question.lane else {
+        sources.extend((outcome != Some(RECORDED)).then_some(Source::Events));
+        sources.extend((!has_own_outcome).then_some(Source::Usage));
+        sources.extend(SMALL_LANES.map(|lane| Source::Lane(lane.prefix().to_owned())));
+        sources.extend(question.wants_rejects().then_some(Source::Rejects));
+        return sources;
+    };
+    // A lane as it came in is in order of arrival; events and usages are asked for by their own times.
+    let is_timed = question.since_us.is_some() || question.until_us.is_some();
+    let by_table = match table_of(lane) {
+        Table::AuditEvents if is_timed || has_own_outcome => Some(Source::Events),
+        Table::TokenLedger if is_timed || question.actor.is_some() => Some(Source::Usage),
+        _ => None,
+    };
+    let rejects = (by_table.is_some() && question.wants_rejects()).then_some(Source::Rejects);
+    sources.push(by_table.unwrap_or_else(|| Source::Lane(lane.clone())));
+    sources.extend(rejects);
     sources
 }
 

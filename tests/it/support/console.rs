@@ -41,6 +41,14 @@ impl Console {
         self.port
     }
 
+    pub(crate) fn sigterm(&mut self) {
+        self.process.signal("TERM");
+    }
+
+    pub(crate) async fn wait_exit(&mut self) -> i32 {
+        self.process.wait_exit(SOON).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
         self.ask("GET", path, &[], b"").await
     }
