@@ -68,7 +68,7 @@ impl Live {
         Self { looks: broadcast::channel(LOOKS_MAX).0, places: Arc::new(Semaphore::new(STREAMS_MAX)), stop }
     }
 
-    /// Looks at the log's end as long as anybody watches. A database that does not answer is asked again at the next look.
+    /// Looks at the log's end, and reads what is new there if anybody watches. A database that does not answer is asked again at the next look.
     pub(crate) async fn run(site: Shared) {
         let live = &site.live;
         let mut looks = interval(LOOK_INTERVAL);
@@ -79,13 +79,13 @@ impl Live {
                 _ = looks.tick() => {}
                 () = live.stop.cancelled() => return,
             }
-            if live.looks.receiver_count() == 0 {
-                tail = None;
-                continue;
-            }
-            let Some(from) = tail else {
-                tail = site.reader.tail().await.ok();
-                continue;
+            // Whoever comes after this look is told what is committed after it.
+            let from = match tail {
+                Some(from) if live.looks.receiver_count() > 0 => from,
+                _ => {
+                    tail = site.reader.tail().await.ok();
+                    continue;
+                }
             };
             if let Ok(page) = site.reader.newest_since(from, ENTRIES_MAX).await {
                 tail = Some(page.tail);
@@ -107,15 +107,14 @@ impl Live {
         let place = live.places.clone().try_acquire_owned().map_err(|_| Fault::TooManyStreams)?;
         // What is committed from here on comes by the looks, and what was before by this one.
         let looks = live.looks.subscribe();
-        let (missed, next_leaf) = match from {
-            Some(leaf) => {
-                let page = site.reader.newest_since(Tail::at(leaf), ENTRIES_MAX).await?;
-                (Some(Look { lines: page.lines, skipped: page.skipped }), page.tail.size())
-            }
-            None => (None, 0),
+        let from = match from {
+            Some(leaf) => Tail::at(leaf),
+            None => site.reader.tail().await?,
         };
+        let page = site.reader.newest_since(from, ENTRIES_MAX).await?;
+        let (missed, next_leaf) = (Look { lines: page.lines, skipped: page.skipped }, page.tail.size());
         let watching = Watching { looks, question, next_leaf, told, _place: place };
-        let events = watching.events(missed.as_ref()).take_until(live.stop.clone().cancelled_owned());
+        let events = watching.events(&missed).take_until(live.stop.clone().cancelled_owned());
         Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
     }
 }
@@ -131,10 +130,10 @@ struct Watching {
 }
 
 impl Watching {
-    fn events(self, missed: Option<&Look>) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    fn events(self, missed: &Look) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         // Said at once, so that whoever waits for the answer has it.
         let mut begun = vec![Ok(Event::default().comment("the stream has begun"))];
-        begun.extend(missed.into_iter().flat_map(|look| self.events_of(look, 0)));
+        begun.extend(self.events_of(missed, 0));
         stream::iter(begun).chain(stream::unfold(self, Self::next).flat_map(stream::iter))
     }
 
