@@ -141,3 +141,9 @@ mod console_access;
 mod notify;
 /// Receivers that are away, slow, or say no.
 mod notify_faults;
+
+/// The console: the timeline, its filters, cursors, files and live lines, and the commands that print the same.
+mod console_timeline;
+
+/// The console: stories of tasks and proposals, and the search.
+mod console_search;

@@ -67,6 +67,14 @@ impl Console {
         Person { console: self, cookie }
     }
 
+    pub(crate) fn sigterm(&mut self) {
+        self.process.signal("TERM");
+    }
+
+    pub(crate) async fn wait_exit(&mut self) -> i32 {
+        self.process.wait_exit(SOON).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
         self.ask("GET", path, &[], b"").await
     }
