@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retention", &["command", "config", "ingest", "postgres", "record"]),
     ("verify", &["command", "config", "ingest", "postgres", "record"]),
     ("webhook", &["http", "metrics", "postgres", "record"]),
-    ("query", &["command", "config", "log", "postgres", "record", "verify"]),
+    ("query", &["command", "config", "dead_letter", "log", "postgres", "record", "verify"]),
     ("console", &["clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"]),
     ("daemon", EVERYTHING),
     ("cli", EVERYTHING),

@@ -130,3 +130,5 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+mod console_record;
+mod console_verifier;
