@@ -1,6 +1,7 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
 mod records;
+mod rejects;
 
 use crate::console::fault::{Fault, Problem, ProblemDetails};
 use crate::console::site::Shared;
@@ -23,6 +24,8 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(timeline))
         .routes(routes!(records::record))
         .routes(routes!(records::proof))
+        .routes(routes!(rejects::list))
+        .routes(routes!(rejects::one))
         .split_for_parts()
 }
 

@@ -3,6 +3,7 @@
 use crate::command::{Exit, Failure, connect, output};
 use crate::config::Config;
 use crate::console::access::Access;
+use crate::console::operator::Operator;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::log::queries::LogStore;
@@ -38,6 +39,7 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
         reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
         log: LogStore(connect::reader(config, LOG_CONNECTIONS_MAX)?),
         access,
+        operator: Operator::new(config)?,
     });
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");

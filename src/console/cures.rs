@@ -7,7 +7,7 @@ const DOCUMENT: &str = include_str!("../../docs/rejects.md");
 
 /// A row of the document's tables.
 #[derive(Debug)]
-pub(crate) struct Cure {
+pub(crate) struct RejectAdvice {
     /// The lane whose section it stands in.
     lane: Option<&'static str>,
     codes: Vec<&'static str>,
@@ -15,7 +15,7 @@ pub(crate) struct Cure {
     pub(crate) cure: &'static str,
 }
 
-static CURES: LazyLock<Vec<Cure>> = LazyLock::new(|| {
+static CURES: LazyLock<Vec<RejectAdvice>> = LazyLock::new(|| {
     let (mut lane, mut cures) = (None, Vec::new());
     for line in DOCUMENT.lines() {
         if line.starts_with("## ") {
@@ -26,15 +26,15 @@ static CURES: LazyLock<Vec<Cure>> = LazyLock::new(|| {
     cures
 });
 
-fn row(line: &'static str, lane: Option<&'static str>) -> Option<Cure> {
-    let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+fn row(text: &'static str, lane: Option<&'static str>) -> Option<RejectAdvice> {
+    let cells: Vec<&str> = text.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
     let [codes, cause, _example, cure] = cells[..] else { return None };
     let codes: Vec<&str> = codes.split('`').skip(1).step_by(2).collect();
-    (!codes.is_empty()).then_some(Cure { lane, codes, cause, cure })
+    (!codes.is_empty()).then_some(RejectAdvice { lane, codes, cause, cure })
 }
 
 /// What the document says of a reason: first what it says of the lane.
-pub(crate) fn cures(reason: &str, lane: &str) -> Vec<&'static Cure> {
+pub(crate) fn cures(reason: &str, lane: &str) -> Vec<&'static RejectAdvice> {
     let of = |wanted: Option<&str>| {
         let wanted = wanted.map(str::to_owned);
         CURES.iter().filter(move |cure| cure.lane == wanted.as_deref() && cure.codes.contains(&reason))
@@ -56,7 +56,8 @@ fn without_links(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, link)) = rest.split_once('[') {
-        let Some((name, after)) = link.split_once("](").and_then(|(name, address)| Some((name, address.split_once(')')?.1)))
+        let Some((name, after)) =
+            link.split_once("](").and_then(|(name, address)| Some((name, address.split_once(')')?.1)))
         else {
             break;
         };
@@ -75,7 +76,10 @@ mod tests {
     fn every_reason_has_a_cure_on_every_lane() {
         for reason in Reason::ALL {
             let found = cures(reason.code(), "EXEC");
-            assert!(!found.is_empty() && found.iter().all(|it| !it.cause.is_empty() && !it.cure.is_empty()), "{reason}");
+            assert!(
+                !found.is_empty() && found.iter().all(|it| !it.cause.is_empty() && !it.cure.is_empty()),
+                "{reason}"
+            );
         }
         assert!(cures("bad_event_id", "TOKENS").len() > cures("bad_event_id", "EXEC").len());
         assert!(cures("bad_event_id", "TOKENS")[0].cause.contains("usage_id"));

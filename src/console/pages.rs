@@ -3,6 +3,8 @@
 pub(crate) mod login;
 mod published;
 mod record;
+mod reject;
+mod rejects;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -14,5 +16,9 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/timeline", get(timeline::show))
         .route("/record/{leaf_index}", get(record::show))
         .route("/event/{event_id}", get(record::by_event))
+        .route("/rejects", get(rejects::list))
+        .route("/rejects/{leaf_index}", get(reject::show))
+        .route("/rejects/{leaf_index}/preview", post(reject::preview))
+        .route("/rejects/{leaf_index}/decide", post(reject::decide))
         .route("/logout", post(login::sign_out))
 }

@@ -54,6 +54,8 @@ pub struct RejectGroup {
     /// The newest of them.
     pub example_leaf_index: i64,
     pub example_detail: String,
+    /// Where that one was published as a reject.
+    pub example_subject: String,
 }
 
 /// One reject of a list.
@@ -118,7 +120,7 @@ const LINES_MAX: i64 = 25;
 
 const GROUPS: &str = r#"
     with counted as materialized (
-        select leaf_index, reason, split_part(dlq_subject, '.', 4) as actor, detail, rejected_at
+        select leaf_index, reason, split_part(dlq_subject, '.', 4) as actor, detail, dlq_subject, rejected_at
         from ledger.dead_letter
         order by leaf_index desc
         limit $1
@@ -137,7 +139,8 @@ const GROUPS: &str = r#"
         to_char(min(rejected_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as first_seen,
         to_char(max(rejected_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as last_seen,
         max(leaf_index) as example_leaf_index,
-        (array_agg(detail order by leaf_index desc))[1] as example_detail
+        (array_agg(detail order by leaf_index desc))[1] as example_detail,
+        (array_agg(dlq_subject order by leaf_index desc))[1] as example_subject
     from counted
     left join decided using (leaf_index)
     group by reason, actor
@@ -159,11 +162,12 @@ impl Reader {
     }
 
     async fn lines(&self, filter: &RejectFilter) -> Result<(Vec<RejectLine>, Option<String>), DatabaseError> {
+        let said = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let before = filter.cursor.as_deref().and_then(|cursor| cursor.parse().ok()).unwrap_or(i64::MAX);
         let Some(window) = self.window(before).await? else { return Ok((Vec::new(), None)) };
         // A state that is none matches nothing.
-        let states = filter.state.as_deref().map(|name| LetterState::named(name).into_iter().collect());
-        let wanted = Filter { reason: filter.reason.clone(), actor: filter.actor.clone(), states, ..Filter::default() };
+        let states = said(&filter.state).map(|name| LetterState::named(&name).into_iter().collect());
+        let wanted = Filter { reason: said(&filter.reason), actor: said(&filter.actor), states, ..Filter::default() };
         let found = letters::newest_within(&self.0, &wanted, window.leaves, LINES_MAX).await?;
         let is_page_full = i64::try_from(found.len()).is_ok_and(|lines| lines == LINES_MAX);
         let next = match found.last() {

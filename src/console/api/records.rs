@@ -43,7 +43,7 @@ pub(crate) async fn proof(
     let proof = site.log.prove(leaf_index, false, PATIENCE).await.map_err(|error| match error {
         ProveError::Database(error) => Fault::Database(error),
         ProveError::NoEntry { index } => Fault::NoSuchEntry(index),
-        error => Fault::Unprovable(error.to_string()),
+        error => Fault::Refused(error.to_string()),
     })?;
     let disposition = format!("attachment; filename=\"entry-{leaf_index}.tlog-proof\"");
     let headers =
