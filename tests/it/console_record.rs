@@ -1,13 +1,15 @@
 //! The screen of one record: as it was published, as it is stored, and its proof.
 
 use crate::support::console::Console;
-use crate::support::events::{event, next_event};
+use crate::support::events::{LANES, event, next_event};
 use crate::support::forge;
 use crate::support::ledger::{check_ledger, settled};
+use crate::support::postgres::PASSWORD;
 use crate::support::published::Published;
 use crate::support::signed::sign;
 use crate::support::world::World;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 async fn leaf_of(world: &World, condition: &str) -> i64 {
     world.database.count(&format!("select leaf_index from ledger.entry where {condition}")).await
@@ -163,4 +165,37 @@ async fn the_proof_is_the_one_that_prove_writes() {
     let changed = console.get(&address).await;
     assert_eq!(changed.status, 409);
     assert!(changed.text().contains("is not what was logged"), "{}", changed.text());
+}
+
+#[tokio::test]
+async fn a_login_that_may_only_read_suffices_for_every_kind_of_entry() {
+    let world = World::builder().group_roles().start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    for lane in LANES {
+        published.publish(&world.publisher, next_event(lane).good()).await;
+    }
+    published.publish(&world.publisher, next_event("SEC").without("actor").bad("missing_field")).await;
+    check_ledger(&world, &published).await;
+    sign(&world.database).await;
+    let reader = world.database.create_role("reader").await;
+    world.database.execute(&format!("grant ledgerd_reader to {reader}")).await;
+    let url = world.database.url();
+    let place = url.rsplit_once('@').expect("a login").1;
+    let mut environment = world.environment.clone();
+    environment.insert("LEDGERD__CONSOLE__DATABASE_URL".to_owned(), format!("postgres://{reader}:{PASSWORD}@{place}"));
+    environment.insert("LEDGERD__DATABASE__URL".to_owned(), "postgres://nobody@127.0.0.1:1/none".to_owned());
+    let console = Console::start(&environment).await;
+
+    let size = world.database.count("select size from ledger.tree_head").await;
+    let mut tables = BTreeSet::new();
+    for leaf in 0..size {
+        let (_, said) = record(&console, leaf).await;
+        assert_eq!(said["differences"], json!([]), "{said}");
+        tables.extend(said["row"]["table"].as_str().map(str::to_owned));
+        assert_eq!(console.get(&format!("/api/v1/records/{leaf}/proof")).await.status, 200);
+    }
+    assert_eq!(tables.len(), 5, "{tables:?}");
+    let reject = console.api("/rejects").await["rejects"][0]["leaf_index"].clone();
+    assert!(console.page(&format!("/rejects/{reject}")).await.contains("missing_field"));
 }

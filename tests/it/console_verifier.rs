@@ -130,7 +130,8 @@ async fn a_proof() -> (World, String) {
     let world = World::start().await;
     let daemon = world.daemon().await;
     let mut published = Published::default();
-    published.publish_with_headers(&world.publisher, &[("Trace", "a")], next_event("EXEC").good()).await;
+    let event = next_event("EXEC").with("details", json!({ "steps": [1, { "b": 2, "a": null }] }));
+    published.publish_with_headers(&world.publisher, &[("Trace", "a")], event.good()).await;
     check_ledger(&world, &published).await;
     drop(daemon);
     let index = world.database.count("select size - 1 from ledger.tree_head").await;

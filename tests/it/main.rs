@@ -131,4 +131,5 @@ mod check_finds;
 mod console;
 mod console_access;
 mod console_record;
+mod console_rejects;
 mod console_verifier;
