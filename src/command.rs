@@ -6,6 +6,7 @@ pub(crate) mod output;
 pub(crate) mod own_events;
 pub(crate) mod progress;
 pub(crate) mod rules;
+pub(crate) mod runs;
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 //! daemon knows nothing of it.
 
 mod access;
-mod api;
+pub(crate) mod api;
 mod assets;
 pub(crate) mod command;
 mod cures;
@@ -12,6 +12,7 @@ mod fault;
 mod form;
 mod guard;
 mod layout;
+mod live;
 mod operator;
 mod pages;
 mod router;

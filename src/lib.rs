@@ -14,10 +14,12 @@ pub mod console;
 pub mod dead_letter;
 pub mod ingest;
 pub mod log;
+pub mod notify;
 pub mod query;
 pub mod receipt;
 pub mod replay;
 pub mod retention;
+pub mod schema;
 pub mod verify;
 pub mod webhook;
 

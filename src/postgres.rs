@@ -5,4 +5,5 @@ pub mod connections;
 pub mod failure;
 pub mod reads;
 pub mod remedy;
+pub mod runs;
 pub mod schema;

@@ -13,7 +13,7 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
         name: name.to_owned(),
         lanes: own_lanes(name, &rules),
         // Those who write without being agents are people, and what tells people.
-        hears_all_alerts: config.registry.extra_actors.iter().any(|extra| extra == name),
+        watches_all_budgets: config.registry.extra_actors.iter().any(|extra| extra == name),
     };
     let actors: Vec<Actor> = rules.agents.writing().into_iter().map(actor).collect();
     output::text(&configuration(&actors).map_err(broken)?);

@@ -1,12 +1,12 @@
 //! `ledgerd status`: shows a summary of the ledger, the position of each lane, and the callers that the webhooks
-//! refused.
+//! refused. What the database knows is shown without the message server, too.
 
 use crate::command::{Failure, connect, output};
 use crate::config::Config;
-use crate::ingest::positions::{GAPS_SHOWN_MAX, Gap, LanePositions};
-use crate::nats::api::{Api, ApiError};
+use crate::ingest::positions::{self, GAPS_SHOWN_MAX, Gap};
 use crate::nats::definitions::Names;
-use crate::postgres::reads;
+use crate::postgres::reads::{self, Summary};
+use crate::query::lanes::{self, LaneState};
 use crate::webhook::refusal_queries::{self, Refused};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,55 +15,83 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     let connections = connect::database(config, 1)?;
     let summary = reads::summary(&connections).await?;
     let refused = refusal_queries::newest(&connections, REFUSED_MAX).await?;
-    let api = connect::nats(config).await?;
-    let positions = connect::positions(config)?;
-    let lanes = lanes(config, &api, &positions).await?;
-    let gaps = positions.gaps(&config.nats.stream, GAPS_SHOWN_MAX).await?;
+    let positions = positions::of_stream(&connections, &config.nats.stream).await?;
+    let gaps = positions::gaps_of_stream(&connections, &config.nats.stream, GAPS_SHOWN_MAX).await?;
+    let mut lanes = LaneState::all(&config.lanes, &positions);
+    // What the database knows is worth telling without the stream.
+    let asked = ask_the_stream(config, &mut lanes).await;
+    let status = Status { summary: &summary, lanes: &lanes, gaps: &gaps, refused: &refused };
     if as_json {
-        let lanes: Vec<Value> = lanes
-            .iter()
-            .map(|lane| {
-                json!({
-                    "lane": lane.name, "lag": lane.lag, "position": lane.position, "owner": lane.owner,
-                    "suspect_after": lane.suspect_after,
-                    "oldest_waits_seconds": lane.waits.map(|waits| waits.as_secs()),
-                    "stalled": lane.is_stalled(config.stall_tell_after),
-                })
+        output::json(&status.to_json(config.stall_tell_after, asked.as_ref().err()));
+    } else {
+        status.lines(config.stall_tell_after).iter().for_each(output::line);
+        tell_refused(&refused);
+    }
+    asked
+}
+
+async fn ask_the_stream(config: &Config, lanes: &mut [LaneState]) -> Result<(), Failure> {
+    let api = connect::nats(config).await?;
+    Ok(lanes::ask(&api, &Names::from(&config.nats), &config.lanes, lanes).await?)
+}
+
+struct Status<'a> {
+    summary: &'a Summary,
+    lanes: &'a [LaneState],
+    gaps: &'a [Gap],
+    refused: &'a [Refused],
+}
+
+impl Status<'_> {
+    fn to_json(&self, tell_after: Duration, without_stream: Option<&Failure>) -> Value {
+        let Self { summary, lanes, gaps, refused } = self;
+        let lane = |lane: &LaneState| {
+            let stream = lane.stream.as_ref();
+            json!({
+                "lane": lane.lane, "lag": stream.and_then(|it| it.waiting), "position": lane.position, "owner": lane.owner,
+                "suspect_after": lane.suspect_after,
+                "oldest_waits_seconds": stream.and_then(|it| it.oldest_waits_seconds).map(|waits| Duration::from_secs_f64(waits).as_secs()),
+                "stalled": lane.stands_still(tell_after),
             })
-            .collect();
-        output::json(&json!({
+        };
+        json!({
             "tree_size": summary.tree_size, "root": summary.root, "recorded": summary.recorded,
             "duplicates": summary.duplicates, "rejected": summary.rejected, "unpublished_dead_letters": summary.unpublished,
-            "last_commit": summary.last_commit, "epochs": summary.epochs, "lanes": lanes, "refused": refused_json(&refused),
+            "last_commit": summary.last_commit, "epochs": summary.epochs,
+            "lanes": lanes.iter().map(lane).collect::<Vec<_>>(), "refused": refused_json(refused),
             "gaps": gaps.iter().map(Gap::to_json).collect::<Vec<_>>(),
-        }));
-        return Ok(());
+            "stream_not_asked": without_stream.map(|failure| &failure.what),
+        })
     }
-    output::line(format_args!("messages in custody   {:>12}", summary.tree_size));
-    output::line(format_args!("  recorded            {:>12}", summary.recorded));
-    output::line(format_args!("  duplicates          {:>12}", summary.duplicates));
-    output::line(format_args!(
-        "  rejected            {:>12}   ({} not published yet)",
-        summary.rejected, summary.unpublished
-    ));
-    output::line(format_args!("last commit           {}", summary.last_commit.as_deref().unwrap_or("none")));
-    output::line(format_args!("tree root             {}", summary.root));
-    let [name, lag, position, oldest, owner] = ["lane", "lag", "position", "oldest waits", "owner"];
-    output::line(format_args!("\n{name:<8}{lag:>12}{position:>14}{oldest:>15}  {owner}"));
-    for LaneStatus { name, lag, position, waits, owner, .. } in &lanes {
-        let lag = lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
-        let waits = waits.map_or_else(String::new, in_seconds);
-        output::line(format_args!(
-            "{name:<8}{lag:>12}{position:>14}{waits:>15}  {}",
-            owner.as_deref().unwrap_or("nobody")
-        ));
+
+    fn lines(&self, tell_after: Duration) -> Vec<String> {
+        let Self { summary, lanes, gaps, .. } = self;
+        let (rejected, unpublished) = (summary.rejected, summary.unpublished);
+        let mut lines = vec![
+            format!("messages in custody   {:>12}", summary.tree_size),
+            format!("  recorded            {:>12}", summary.recorded),
+            format!("  duplicates          {:>12}", summary.duplicates),
+            format!("  rejected            {rejected:>12}   ({unpublished} not published yet)"),
+            format!("last commit           {}", summary.last_commit.as_deref().unwrap_or("none")),
+            format!("tree root             {}", summary.root),
+        ];
+        let [name, lag, position, oldest, owner] = ["lane", "lag", "position", "oldest waits", "owner"];
+        lines.push(format!("\n{name:<8}{lag:>12}{position:>14}{oldest:>15}  {owner}"));
+        for LaneState { lane, position, owner, stream, .. } in *lanes {
+            let lag = stream.as_ref().and_then(|stream| stream.waiting);
+            let lag = lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
+            let waits = stream.as_ref().and_then(|stream| stream.oldest_waits_seconds);
+            let waits = waits.map_or_else(String::new, in_seconds);
+            let owner = owner.as_deref().unwrap_or("nobody");
+            lines.push(format!("{lane:<8}{lag:>12}{position:>14}{waits:>15}  {owner}"));
+        }
+        let stalled = lanes.iter().filter(|lane| lane.stands_still(tell_after));
+        let says =
+            |lane: &LaneState| format!("{} stands still: messages wait, and none was stored for a while", lane.lane);
+        lines.extend(stalled.map(says));
+        lines.extend(gaps.iter().map(Gap::to_string));
+        lines
     }
-    for lane in lanes.iter().filter(|lane| lane.is_stalled(config.stall_tell_after)) {
-        output::line(format_args!("{} stands still: messages wait, and none was stored for a while", lane.name));
-    }
-    gaps.iter().for_each(output::line);
-    tell_refused(&refused);
-    Ok(())
 }
 
 /// Callers of the webhooks that were refused, the newest of them.
@@ -91,62 +119,6 @@ fn refused_json(refused: &[Refused]) -> Value {
     refused.iter().map(one).collect()
 }
 
-fn in_seconds(duration: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
-}
-
-struct LaneStatus {
-    name: &'static str,
-    /// Messages that the lane's consumer has not delivered; `None` where there is no consumer.
-    lag: Option<u64>,
-    /// Everything up to this sequence is stored.
-    position: i64,
-    owner: Option<String>,
-    suspect_after: Option<i64>,
-    /// How long the oldest message above the position has been waiting, whether the consumer knows of it or not.
-    waits: Option<Duration>,
-    /// The time since the last acknowledgement.
-    silent: Option<Duration>,
-}
-
-impl LaneStatus {
-    fn is_stalled(&self, tell_after: Duration) -> bool {
-        self.waits.is_some_and(|waits| waits >= tell_after) && self.silent.is_none_or(|silent| silent >= tell_after)
-    }
-}
-
-async fn lanes(config: &Config, api: &Api, positions: &LanePositions) -> Result<Vec<LaneStatus>, Failure> {
-    let stream = &config.nats.stream;
-    let names = Names::from(&config.nats);
-    let incarnation = api.incarnation(stream).await?;
-    let stored = positions.all(stream).await?;
-    let since = |then_ns: i128| {
-        let elapsed_ns = i128::from(crate::clock::unix_ns()) - then_ns;
-        Duration::from_nanos(u64::try_from(elapsed_ns).unwrap_or(0))
-    };
-    let mut lanes = Vec::new();
-    for &lane in &config.lanes {
-        let stored = stored.iter().find(|stored| stored.lane == lane.prefix());
-        let position = stored.map_or(0, |stored| stored.sequence);
-        let consumer = match api.consumer_info(stream, &names.consumer(lane)).await {
-            Ok(info) => Some(info),
-            Err(ApiError::ConsumerNotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let waits = match api.next_message(&incarnation, lane, position + 1).await {
-            Ok(oldest) => Some(since(oldest.server_time_ns.into())),
-            Err(ApiError::MessageNotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
-        lanes.push(LaneStatus {
-            name: lane.prefix(),
-            lag: consumer.as_ref().map(|info| info.num_pending),
-            position,
-            owner: stored.and_then(|stored| stored.owner.clone()),
-            suspect_after: stored.and_then(|stored| stored.suspect_after),
-            waits,
-            silent: consumer.and_then(|info| info.ack_floor.last_active).map(|at| since(at.unix_timestamp_nanos())),
-        });
-    }
-    Ok(lanes)
+fn in_seconds(seconds: f64) -> String {
+    humantime::format_duration(Duration::from_secs_f64(seconds.floor())).to_string()
 }

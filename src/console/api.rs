@@ -1,12 +1,15 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
+mod description;
+mod money;
+mod notifications;
 mod records;
 mod rejects;
+mod search;
+mod timeline;
 
-use crate::console::fault::{Fault, Problem, ProblemDetails};
+use crate::console::fault::{Fault, Problem};
 use crate::console::site::Shared;
-use crate::query::timeline::{TimelineFilter, TimelineLine};
-use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
@@ -16,32 +19,36 @@ use utoipa_axum::routes;
 pub(crate) const PREFIX: &str = "/api/v1";
 
 #[derive(OpenApi)]
-#[openapi(info(title = "ledgerd", description = "Questions about the record. Nothing here writes."))]
+#[openapi(servers((url = "/api/v1")), info(title = "ledgerd", description = "Questions about the record. Nothing here writes."))]
 struct Description;
 
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(timeline))
+    let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(timeline::timeline))
+        .routes(routes!(timeline::live))
+        .routes(routes!(search::search))
+        .routes(routes!(search::task))
+        .routes(routes!(search::proposal))
         .routes(routes!(records::record))
         .routes(routes!(records::proof))
         .routes(routes!(rejects::list))
         .routes(routes!(rejects::one))
-        .split_for_parts()
+        .routes(routes!(money::budgets))
+        .routes(routes!(money::budget))
+        .routes(routes!(money::history))
+        .routes(routes!(money::calls))
+        .routes(routes!(notifications::notifications))
+        .split_for_parts();
+    description::complete(&mut description);
+    (router, description)
+}
+
+/// The description that is served as `/openapi.json`.
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
+    described().1
 }
 
 pub(crate) fn router() -> Router<Shared> {
     let (router, description) = described();
     router.route("/openapi.json", get(async || Json(description))).fallback(async || Problem(Fault::NoSuchPage))
-}
-
-/// What agents did, the newest first.
-#[utoipa::path(
-    get, path = "/timeline", params(TimelineFilter),
-    responses((status = 200, body = Vec<TimelineLine>), (status = 503, body = ProblemDetails))
-)]
-async fn timeline(
-    State(site): State<Shared>,
-    Query(filter): Query<TimelineFilter>,
-) -> Result<Json<Vec<TimelineLine>>, Problem> {
-    Ok(Json(site.reader.timeline(&filter).await?))
 }

@@ -1,13 +1,15 @@
 //! `ledgerd console`: serves the pages and the API until it is told to stop.
 
-use crate::command::{Exit, Failure, connect, output};
+use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::console::access::Access;
+use crate::console::live::Live;
 use crate::console::operator::Operator;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::log::queries::LogStore;
 use crate::query::Reader;
+use crate::query::stream::StreamView;
 use crate::systemd::{self, Signal};
 use crate::telemetry;
 use bounded_listener::Limits;
@@ -34,13 +36,19 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     let listener = bounded_listener::bind(address).map_err(|error| {
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
-    let access = Access::new(config.console.tokens.clone(), address);
+    let stop = CancellationToken::new();
+    let rules = rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
     let site = Arc::new(Site {
         reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
         log: LogStore(connect::reader(config, LOG_CONNECTIONS_MAX)?),
-        access,
         operator: Operator::new(config)?,
+        access: Access::new(config.console.tokens.clone(), address),
+        live: Live::new(stop.clone()),
+        config: config.clone(),
+        agents: rules.agents,
+        stream: StreamView::new(config),
     });
+    tokio::spawn(Live::run(site.clone()));
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
     }
@@ -49,7 +57,6 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
         connections_per_address_max: config.http.connections_per_address_max,
         headers_timeout: config.http.headers_timeout,
     };
-    let stop = CancellationToken::new();
     let serving = bounded_listener::serve(listener, router(site.clone()), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));

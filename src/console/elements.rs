@@ -34,6 +34,16 @@ pub(crate) fn task(id: &str) -> Markup {
     html! { a href=(address("/task", id)) { (id) } }
 }
 
+/// A proposal, with a link to its story.
+pub(crate) fn proposal(id: &str) -> Markup {
+    html! { a href=(address("/proposal", id)) { (id) } }
+}
+
+/// The page of an entry: its leaf, and the record's name for whoever reads or hears the link.
+pub(crate) fn record(leaf_index: i64, record_id: Option<&str>) -> Markup {
+    html! { a href={ "/record/" (leaf_index) } title=[record_id] { (leaf_index) } }
+}
+
 /// What is said where nothing is there, and what to do about it.
 pub(crate) fn empty(what: &Markup) -> Markup {
     html! { p .empty { (what) } }

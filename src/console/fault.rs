@@ -3,7 +3,9 @@
 use crate::console::access::Refusal;
 use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
+use crate::query::BadQuestion;
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
@@ -46,6 +48,26 @@ pub(crate) enum Fault {
     /// The request was meant for another server.
     #[error("{0}")]
     Misdirected(&'static str),
+    /// The question itself is wrong.
+    #[error("{0}")]
+    BadQuestion(#[from] BadQuestion),
+    /// No record has this id.
+    #[error("no record has this id; /search looks for an id of any kind")]
+    NotRecorded,
+    /// The query of the address cannot be read.
+    #[error("the query cannot be read: {0}")]
+    Query(#[from] QueryRejection),
+    /// The path of the address cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Path(#[from] PathRejection),
+    /// As many watch as may.
+    #[error(
+        "as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new"
+    )]
+    TooManyStreams,
+    /// What was asked for by name is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// The database did not answer, or not as it should.
     #[error("the database cannot be asked: {0}")]
     Database(#[from] DatabaseError),
@@ -54,16 +76,22 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NoSuchEntry(_) | Self::NoSuchEvent(_) | Self::NoSuchReject(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoSuchPage
+            | Self::NotRecorded
+            | Self::NotFound(_)
+            | Self::NoSuchEntry(_)
+            | Self::NoSuchEvent(_)
+            | Self::NoSuchReject(_) => StatusCode::NOT_FOUND,
             Self::Refused(_) => StatusCode::CONFLICT,
             Self::Request { status, .. } => *status,
+            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Database(_) | Self::Unavailable(_) | Self::NoRandomness => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) | Self::Unavailable(_) | Self::NoRandomness | Self::TooManyStreams => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -72,6 +100,8 @@ impl Fault {
         let header = match self.status() {
             StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"ledgerd\"")),
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+            // What passes by itself says when to come again.
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "5")),
             _ => None,
         };
         header.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect()

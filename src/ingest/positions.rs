@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 /// An owner that did not renew its claim for so long has lost it to whoever asks.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Claims are renewed this often.
 const RENEW_INTERVAL: Duration = Duration::from_millis(2500);
 /// A lane whose reader has not reached the stream for so long is given up, for another instance may reach it.
@@ -168,40 +168,12 @@ impl LanePositions {
 
     /// The positions of the newest epoch of a stream.
     pub async fn all(&self, stream: &str) -> Result<Vec<LanePosition>, DatabaseError> {
-        self.connections
-            .run("reading the positions", async |connection| {
-                sqlx::query_as(
-                    "select lane, sequence, owner, suspect_after,
-                    extract(epoch from clock_timestamp() - renewed_at)::double precision as silent_s
-                from ledger.position
-                where epoch = (select max(epoch) from ledger.epoch where stream = $1)",
-                )
-                .bind(stream)
-                .fetch_all(connection)
-                .await
-            })
-            .await
+        of_stream(&self.connections, stream).await
     }
 
-    /// The gaps of a stream, the newest first, and how many there are.
+    /// The newest gaps of a stream.
     pub async fn gaps(&self, stream: &str, limit: i64) -> Result<Vec<Gap>, DatabaseError> {
-        self.connections
-            .run("reading the gaps", async |connection| {
-                sqlx::query_as(
-                    "select epoch, lane, first_sequence, last_sequence, why,
-                    to_char(noticed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as noticed_at
-                from ledger.gap
-                join ledger.epoch using (epoch)
-                where stream = $1
-                order by noticed_at desc, lane
-                limit $2",
-                )
-                .bind(stream)
-                .bind(limit)
-                .fetch_all(connection)
-                .await
-            })
-            .await
+        gaps_of_stream(&self.connections, stream, limit).await
     }
 
     /// Moves the positions of lanes that nobody owns over a range that was read as a whole, and gives the lanes that moved. A lane
@@ -256,6 +228,44 @@ impl LanePositions {
             self.connections.run("reading the epochs", async |connection| epochs::known(connection, incarnation).await);
         Ok(epochs.await.map_err(text)?.into_iter().map(|epoch| epoch.number).collect())
     }
+}
+
+/// The positions of the newest epoch of a stream.
+pub async fn of_stream(connections: &Connections, stream: &str) -> Result<Vec<LanePosition>, DatabaseError> {
+    connections
+        .run("reading the positions", async |connection| {
+            sqlx::query_as(
+                "select lane, sequence, owner, suspect_after,
+                    extract(epoch from clock_timestamp() - renewed_at)::double precision as silent_s
+                from ledger.position
+                where epoch = (select max(epoch) from ledger.epoch where stream = $1)",
+            )
+            .bind(stream)
+            .fetch_all(connection)
+            .await
+        })
+        .await
+}
+
+/// The newest gaps of a stream.
+pub async fn gaps_of_stream(connections: &Connections, stream: &str, limit: i64) -> Result<Vec<Gap>, DatabaseError> {
+    connections
+        .run("reading the gaps", async |connection| {
+            sqlx::query_as(
+                "select epoch, lane, first_sequence, last_sequence, why,
+                    to_char(gap.noticed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as noticed_at
+                from ledger.gap
+                join ledger.epoch using (epoch)
+                where stream = $1
+                order by gap.noticed_at desc, lane
+                limit $2",
+            )
+            .bind(stream)
+            .bind(limit)
+            .fetch_all(connection)
+            .await
+        })
+        .await
 }
 
 /// Moves the positions of lanes whose messages are stored otherwise. Says no if one is not where the messages follow on.

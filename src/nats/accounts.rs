@@ -13,8 +13,8 @@ pub struct Actor {
     /// Its name: the last token of its subjects, its user, and its account.
     pub name: String,
     pub lanes: Vec<Lane>,
-    /// Whether it hears of every agent's budget, and not of its own alone.
-    pub hears_all_alerts: bool,
+    /// Whether it hears of every agent's budget and may ask for it, and not for its own alone.
+    pub watches_all_budgets: bool,
 }
 
 /// What nats-server.conf itself has: the ledger's account, and users whose passwords stand in variables made the same way.
@@ -24,8 +24,8 @@ const HEADER: &str = "\
 # One account for each actor: written by `ledgerd nats-accounts`, from the registered agents and the configuration's lists of writers.
 # After a change of either, write it anew and tell the server (nats-server --signal reload). nats-server.conf includes it.
 #
-# An actor publishes in its own name, on the lanes that its account imports; it reads its own receipts and budget alerts, and
-# nothing else. Any inbox is its own, for nobody else is in its account. Its password is the variable beside it.
+# An actor publishes in its own name, on the lanes that its account imports; it reads its own receipts and budget alerts, asks what it
+# may spend, and nothing else. Any inbox is its own, for nobody else is in its account. Its password is the variable beside it.
 ";
 
 /// The configuration of all these accounts.
@@ -58,13 +58,15 @@ fn password_variable(name: &str) -> String {
     format!("{}_PASSWORD", name.to_uppercase().replace('-', "_"))
 }
 
-fn account(Actor { name, lanes, hears_all_alerts }: &Actor) -> String {
+fn account(Actor { name, lanes, watches_all_budgets }: &Actor) -> String {
     let password = password_variable(name);
     let receipts = format!("receipt.{name}.*");
-    let alerts = if *hears_all_alerts { "alert.budget.*".to_owned() } else { format!("alert.budget.{name}") };
+    let whose = if *watches_all_budgets { "*" } else { name };
+    let (alerts, budget) = (format!("alert.budget.{whose}"), format!("budget.{whose}"));
     let last_receipt = format!("$JS.API.DIRECT.GET.LEDGER_RECEIPTS.{receipts}");
     let mut imports = String::new();
-    let services = lanes.iter().map(|lane| format!("ledger.{lane}.{name}")).chain([last_receipt.clone()]);
+    let services =
+        lanes.iter().map(|lane| format!("ledger.{lane}.{name}")).chain([last_receipt.clone(), budget.clone()]);
     for subject in services {
         let _ = writeln!(imports, "    {{ service: {{ account: LEDGER, subject: \"{subject}\" }} }}");
     }
@@ -74,7 +76,7 @@ fn account(Actor { name, lanes, hears_all_alerts }: &Actor) -> String {
     format!(
         "\"{name}\": {{
   users: [{{ user: \"{name}\", password: ${password}, permissions: {{
-    publish: [\"ledger.*.{name}\", \"{last_receipt}\"]
+    publish: [\"ledger.*.{name}\", \"{last_receipt}\", \"{budget}\"]
     subscribe: [\"_INBOX.>\", \"_INBOX_{name}.>\", \"{receipts}\", \"{alerts}\"]
   }} }}]
   imports: [
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     fn actor(name: &str) -> Actor {
-        Actor { name: name.to_owned(), lanes: vec![Lane::Exec], hears_all_alerts: false }
+        Actor { name: name.to_owned(), lanes: vec![Lane::Exec], watches_all_budgets: false }
     }
 
     #[test]

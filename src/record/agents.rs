@@ -3,7 +3,7 @@
 use crate::record::lengths::ACTOR_CHARS_MAX;
 use crate::record::reject::{Reason, Rejection, first_line, quote};
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 #[derive(Clone, Debug)]
 pub struct Agents {
@@ -123,12 +123,25 @@ impl Agents {
     }
 
     /// Whether the agent is listed, whatever its status.
-    pub(crate) fn is_registered(&self, sim_id: &str) -> bool {
+    pub fn is_registered(&self, sim_id: &str) -> bool {
         self.by_sim_id.contains_key(sim_id)
     }
 
+    /// Everybody who is listed, whatever the status, in the order of their names.
+    pub(crate) fn registered(&self) -> Vec<&str> {
+        let mut registered: Vec<&str> = self.by_sim_id.keys().map(String::as_str).collect();
+        registered.sort_unstable();
+        registered
+    }
+
+    /// The names of the lists, in their order.
+    pub(crate) fn groups(&self) -> Vec<&str> {
+        let groups: BTreeSet<&str> = self.by_sim_id.values().filter_map(|agent| agent.group.as_deref()).collect();
+        groups.into_iter().collect()
+    }
+
     /// The list in which the agent stands: `council`, `subagents`, …
-    pub(crate) fn group(&self, sim_id: &str) -> Option<&str> {
+    pub fn group(&self, sim_id: &str) -> Option<&str> {
         self.by_sim_id.get(sim_id)?.group.as_deref()
     }
 

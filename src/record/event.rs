@@ -49,7 +49,7 @@ pub fn integrity_hash(event_id: &str, actor: &str, action: &str, outcome: &str, 
 }
 
 /// The fields of a message, and whether each must be there.
-const FIELDS: [Field; 8] = [
+pub(crate) const FIELDS: [Field; 8] = [
     ("event_id", true),
     ("actor", true),
     ("action", true),
@@ -60,8 +60,8 @@ const FIELDS: [Field; 8] = [
     ("integrity_hash", false),
 ];
 
-const ACTION_CHARS_MAX: usize = 255;
-const UNIX_MS_DIGITS: usize = 13;
+pub(crate) const ACTION_CHARS_MAX: usize = 255;
+pub(crate) const UNIX_MS_DIGITS: usize = 13;
 
 impl AuditEvent {
     /// Judges an object against every rule of its lane.

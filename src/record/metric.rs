@@ -26,17 +26,18 @@ pub struct Metric {
     pub published_ns: i64,
 }
 
-const FIELDS: [Field; 4] = [("metric_key", true), ("metric_value", true), ("period", false), ("set_by", false)];
+pub(crate) const FIELDS: [Field; 4] =
+    [("metric_key", true), ("metric_value", true), ("period", false), ("set_by", false)];
 
-const KEY_CHARS_MAX: usize = 255;
+pub(crate) const KEY_CHARS_MAX: usize = 255;
 /// `period VARCHAR(20)`.
-const PERIOD_CHARS_MAX: usize = 20;
+pub(crate) const PERIOD_CHARS_MAX: usize = 20;
 /// What a double holds to the cent.
-const USD_MAX: f64 = 1e13;
+pub(crate) const USD_MAX: f64 = 1e13;
 /// Per 1,000 tokens. More is a slip of the point, and would spoil the sums of everybody's day.
-const RATE_USD_MAX: f64 = 1e6;
+pub(crate) const RATE_USD_MAX: f64 = 1e6;
 /// Limits of the whole system bind nobody alone; they are kept for those who read the table.
-const SYSTEM: &str = "SYSTEM";
+pub(crate) const SYSTEM: &str = "SYSTEM";
 const DAILY: &str = "daily";
 
 impl Metric {

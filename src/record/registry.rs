@@ -15,16 +15,30 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub struct Registry {
     grants: BTreeMap<ActionName, Vec<Grant>>,
-    details: BTreeMap<ActionName, Validator>,
+    details: BTreeMap<ActionName, Details>,
     /// Who may publish under each prefix that a file adds.
     prefixes: BTreeMap<Lane, Vec<Actors>>,
 }
 
+/// The structure of an action's details.
+#[derive(Debug)]
+struct Details {
+    schema: Value,
+    validator: Validator,
+}
+
 /// One row of the specification's tables: these actors may use the action with these outcomes.
 #[derive(Clone, Debug)]
-struct Grant {
+pub(crate) struct Grant {
     actors: Actors,
-    outcomes: Vec<String>,
+    pub(crate) outcomes: Vec<String>,
+}
+
+impl Grant {
+    /// Whether an actor, or an agent above it, has it.
+    pub(crate) fn admits(&self, actor: &str, agents: &Agents) -> bool {
+        self.actors.admit(actor, agents)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -51,8 +65,9 @@ impl Actors {
 
 /// An action as the registry writes it: a name, or a pattern such as `TOOL_REQUEST_{TOOL_NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ActionName {
+pub(crate) enum ActionName {
     Exact(String),
+    /// What stands before the placeholder.
     Prefixed(String),
 }
 
@@ -70,7 +85,7 @@ impl ActionName {
         }
     }
 
-    fn matches(&self, action: &str) -> bool {
+    pub(crate) fn matches(&self, action: &str) -> bool {
         match self {
             ActionName::Exact(name) => name == action,
             ActionName::Prefixed(prefix) => action.strip_prefix(prefix.as_str()).is_some_and(fills_a_hole),
@@ -173,7 +188,7 @@ impl Registry {
             let fault = |what: &str| format!("details of {action}: {what}");
             let name = ActionName::parse(&action).map_err(|why| fault(&why))?;
             let validator = jsonschema::validator_for(&schema).map_err(|error| fault(&error.to_string()))?;
-            self.details.insert(name, validator);
+            self.details.insert(name, Details { schema, validator });
         }
         Ok(())
     }
@@ -186,6 +201,16 @@ impl Registry {
     /// Whether an actor may publish under a prefix that a file adds.
     pub(crate) fn may_publish(&self, lane: Lane, actor: &str, agents: &Agents) -> bool {
         self.prefixes.get(&lane).is_some_and(|lists| lists.iter().any(|actors| actors.admit(actor, agents)))
+    }
+
+    /// Each action with its grants.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = (&ActionName, &[Grant])> {
+        self.grants.iter().map(|(name, grants)| (name, grants.as_slice()))
+    }
+
+    /// The schemas of details. Of several that match an action, the first counts.
+    pub(crate) fn details_schemas(&self) -> impl Iterator<Item = (&ActionName, &Value)> {
+        self.details.iter().map(|(name, details)| (name, &details.schema))
     }
 
     /// How many actions are known; a pattern counts once.
@@ -234,7 +259,8 @@ impl Registry {
     pub(crate) fn check_details(&self, action: &str, details: &Json<'_>) -> Result<(), Rejection> {
         let mismatch = |what: &str| Err(Rejection::new(Reason::DetailsMismatch, what));
         // An exact name goes before a pattern, as `ActionName` sorts.
-        let validator = self.details.iter().find(|(name, _)| name.matches(action)).map(|(_, validator)| validator);
+        let validator =
+            self.details.iter().find(|(name, _)| name.matches(action)).map(|(_, details)| &details.validator);
         let is_vote = action == "VOTE_RECORDED";
         if validator.is_none() && !is_vote {
             return Ok(());

@@ -66,7 +66,7 @@ impl TokenUsage {
     }
 }
 
-const FIELDS: [Field; 10] = [
+pub(crate) const FIELDS: [Field; 10] = [
     ("agent_name", true),
     ("tokens_input", true),
     ("tokens_output", true),
@@ -79,9 +79,9 @@ const FIELDS: [Field; 10] = [
     ("operation_type", false),
 ];
 
-const MODEL_CHARS_MAX: usize = 255;
+pub(crate) const MODEL_CHARS_MAX: usize = 255;
 /// One call. More is a slip of the point, and would spoil the day's sum for ever.
-const COST_USD_MAX: f64 = 1_000_000.0;
+pub(crate) const COST_USD_MAX: f64 = 1_000_000.0;
 
 impl TokenUsage {
     /// Judges an object against every rule of its lane.

@@ -29,7 +29,7 @@ pub struct ToolUsage {
     pub created_at_given: bool,
 }
 
-const FIELDS: [Field; 8] = [
+pub(crate) const FIELDS: [Field; 8] = [
     ("agent_id", true),
     ("tool_id", true),
     ("id", false),
@@ -41,7 +41,7 @@ const FIELDS: [Field; 8] = [
 ];
 
 /// `cost_usd NUMERIC(10,6)`: what rounds up to 10,000 does not fit.
-const COST_USD_MAX: f64 = 9_999.999_999;
+pub(crate) const COST_USD_MAX: f64 = 9_999.999_999;
 
 impl ToolUsage {
     /// Judges an object against every rule of its lane.

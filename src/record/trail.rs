@@ -24,7 +24,7 @@ pub struct Trail {
     pub ledger_ref: Option<String>,
 }
 
-const FIELDS: [Field; 5] =
+pub(crate) const FIELDS: [Field; 5] =
     [("trail_id", true), ("council_vote", true), ("proposal", true), ("outcome", true), ("ledger_ref", false)];
 
 /// LDG-002, table 3, `outcome`.
@@ -33,7 +33,7 @@ pub const OUTCOMES: [&str; 4] = ["APPROVED", "REJECTED", "TIMEOUT", "VETOED"];
 pub const VOTES: [&str; 3] = ["APPROVED", "REJECTED", "ABSTAIN"];
 /// `outcome VARCHAR(20)`.
 const OUTCOME_CHARS_MAX: usize = 20;
-const COUNCIL: &str = "council";
+pub(crate) const COUNCIL: &str = "council";
 
 impl Trail {
     /// Judges an object against every rule of its lane.

@@ -6,7 +6,7 @@ mod floor;
 mod look;
 mod report;
 
-use crate::command::{Exit, Failure, connect, output};
+use crate::command::{Exit, Failure, connect, output, runs};
 use crate::config::Config;
 use crate::ingest::coverage;
 use crate::ingest::position::Positions as _;
@@ -18,6 +18,7 @@ use crate::record::sequences::Span;
 use crate::replay::command::engine::{Job, Replayed, Unfinished, until_told};
 use look::{Reconciliation, look};
 use report::ReconcileReport;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +53,7 @@ async fn reconcile(
         let told = stop.run_until_cancelled(Box::pin(look(config, &api, &custody, &positions, arguments.all))).await;
         told.unwrap_or_else(|| Err(Failure::new(Exit::Failed, "told to stop: nothing was proven")))
     };
+    let mut began = Instant::now();
     let mut found = look().await?;
     let mut repaired = None;
     if arguments.repair && !found.to_repair().is_empty() {
@@ -60,6 +62,7 @@ async fn reconcile(
             opened.map_err(|why| Failure::new(Exit::Unavailable, format!("PostgreSQL: {why}")))?;
         }
         repaired = Some(Box::pin(repair(config, &api, &custody, &found, stop)).await?);
+        began = Instant::now();
         found = look().await?;
     }
     let proof = found.proof();
@@ -67,6 +70,7 @@ async fn reconcile(
         coverage::keep(&custody, proof).await?;
     }
     let report = ReconcileReport { found: &found, proof, repaired: repaired.as_ref() };
+    runs::record(&custody, &report.run(arguments.all, began.elapsed())).await;
     if as_json {
         output::json(&report.to_json());
     } else {

@@ -75,6 +75,9 @@ mod stopping;
 /// Batches that wait at the same time are one transaction.
 mod group_commit;
 
+/// What describes the records, the subjects and the API to other programs.
+mod schema;
+
 /// The commands around the daemon.
 mod commands;
 
@@ -121,6 +124,9 @@ mod witness;
 /// Everything rewritten consistently, old states, and the specification's own hash.
 mod verify_rewrites;
 
+/// Anchors and witnesses bind the database.
+mod verify_outside;
+
 /// Damaged rows are made anew from custody.
 mod verify_repairs;
 
@@ -133,3 +139,8 @@ mod console_access;
 mod console_record;
 mod console_rejects;
 mod console_verifier;
+
+/// Webhooks out: targets are told, each once for all they can see, whatever happens.
+mod notify;
+/// Receivers that are away, slow, or say no.
+mod notify_faults;

@@ -9,6 +9,7 @@ use crate::places::{Place, Places};
 use axum::Router;
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
@@ -50,8 +51,17 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
 async fn noted(ConnectInfo(caller): ConnectInfo<Caller>, request: Request, next: Next) -> Response {
     caller.0.is_answering();
     let response = next.run(request).await;
-    caller.0.has_answered();
+    if is_stream_of_events(&response) {
+        caller.0.is_streaming();
+    } else {
+        caller.0.has_answered();
+    }
     response
+}
+
+/// Whether an answer goes on for as long as somebody listens. Its sender must write something every few seconds.
+fn is_stream_of_events(response: &Response) -> bool {
+    response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Whoever is at the other end of a connection.

@@ -2,8 +2,9 @@
 //! long.
 //!
 //! A new connection always gets a slot at once. If none is free, another connection is closed, one of the address that
-//! holds most. An answered, idle one is chosen first, then the one whose request has taken longest. A request with a
-//! known token is never interrupted: it is counted by `webhooks.requests_max` instead.
+//! holds most. An answered, idle one is chosen first, then the one whose request has taken longest, or whose stream of
+//! events has lasted longest. A request with a known token is never interrupted: it is counted by `webhooks.requests_max`
+//! instead.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Reverse;
@@ -52,6 +53,8 @@ enum Phase {
     Admitted,
     /// The answer is being written.
     Answered,
+    /// The answer has no end of its own: a stream of events. It may last, but it must not fall silent.
+    Streaming,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl HeldConnection {
 
     fn takes_too_long(&self, limits: &Limits) -> bool {
         let phase_max = match self.phase {
-            Phase::Idle => None,
+            Phase::Idle | Phase::Streaming => None,
             Phase::Asking => Some(limits.headers_timeout),
             Phase::Answering | Phase::Admitted | Phase::Answered => Some(ANSWER_TIME_MAX),
         };
@@ -210,6 +213,12 @@ impl Place {
     /// The answer is ready. The connection is one of many again, and so one of them may have to leave.
     pub(crate) fn has_answered(&self) {
         self.update(|connection| connection.enter(Phase::Answered));
+        self.places.lock().make_room(&self.places.limits, self.id);
+    }
+
+    /// The same for an answer that goes on until one side ends it.
+    pub(crate) fn is_streaming(&self) {
+        self.update(|connection| connection.enter(Phase::Streaming));
         self.places.lock().make_room(&self.places.limits, self.id);
     }
 

@@ -131,3 +131,42 @@ async fn a_connection_that_ended_leaves_nothing_behind() {
     }
     assert!(places.lock().by_id.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_events_may_last_and_must_not_fall_silent() {
+    let places = Places::new(LIMITS);
+    let mut held = vec![take(&places, "10.0.0.1"), take(&places, "10.0.0.2")];
+    for each in &held {
+        each.place.is_answering();
+        each.place.is_streaming();
+        each.place.has_flushed();
+    }
+    for _ in 0..300 {
+        held[0].place.has_written();
+        a_second().await;
+        places.end_the_slow();
+    }
+    assert_eq!(open(&mut held), [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_leaves_after_whoever_was_answered_and_before_whoever_asks() {
+    let places = Places::new(LIMITS);
+    let mut held = Vec::new();
+    for number in 0..3 {
+        held.push(take(&places, "10.0.0.1"));
+        a_second().await;
+        match number {
+            0 => held[0].place.is_streaming(),
+            1 => {
+                held[1].place.has_answered();
+                held[1].place.has_flushed();
+            }
+            _ => {}
+        }
+    }
+    held.push(take(&places, "10.0.0.1"));
+    assert_eq!(open(&mut held), [true, false, true, true]);
+    held.push(take(&places, "10.0.0.1"));
+    assert_eq!(open(&mut held), [false, false, true, true, true]);
+}

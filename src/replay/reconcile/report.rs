@@ -1,7 +1,9 @@
 //! The report of a reconciliation: lines for people, and one document for machines.
 
+use crate::command::runs;
 use crate::ingest::coverage::{CoveredEpoch, Proof};
 use crate::ingest::positions::Gap;
+use crate::postgres::runs::{Run, Scope};
 use crate::record::lane::Lane;
 use crate::record::message::utc_text;
 use crate::record::sequences::{Span, Spans};
@@ -9,6 +11,7 @@ use crate::replay::command::engine::Replayed;
 use crate::replay::command::ranges;
 use crate::replay::reconcile::look::{Lacking, Reconciliation};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What was found, and what was done about it.
 #[derive(Debug)]
@@ -69,6 +72,31 @@ impl ReconcileReport<'_> {
             ));
         }
         lines
+    }
+
+    /// What is put on record of it.
+    pub(crate) fn run(&self, everything: bool, took: Duration) -> Run {
+        let Reconciliation { stream_state, own, span, lacking, parted_at, went_back_from, .. } = self.found;
+        let missing = lacking.missing.count().unsigned_abs();
+        let went_back = [parted_at, went_back_from].into_iter().flatten().count() as u64;
+        let counts = [&lacking.expired, &lacking.deleted, &lacking.on_no_lane].map(|spans| spans.count());
+        Run {
+            what: "reconcile",
+            scope: if everything { Scope::Whole } else { Scope::New },
+            took,
+            entries: span.map_or(0, |span| span.count().unsigned_abs()),
+            findings: missing + went_back,
+            summary: json!({
+                "stream": &*stream_state.incarnation.stream,
+                "epoch": own.first().map(|epoch| epoch.number),
+                "proven_through": self.proven_through(),
+                "last_sequence": stream_state.last,
+                "expired": counts[0], "deleted": counts[1], "on_no_lane": counts[2], "missing": missing,
+                "first": runs::first_lines(lacking.missing.iter()),
+                "parted_at": parted_at, "went_back_from": went_back_from,
+                "repaired": self.repaired.map(|repaired| repaired.stored),
+            }),
+        }
     }
 
     fn regressions(&self) -> Vec<String> {

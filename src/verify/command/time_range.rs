@@ -1,10 +1,12 @@
 //! Checks the specification's hash for every event of a time range.
 
-use crate::command::{Exit, Failure, moment, output};
+use crate::command::{Exit, Failure, moment, output, runs};
 use crate::postgres::connections::Connections;
+use crate::postgres::runs::{Run, Scope};
 use crate::record::event::integrity_hash;
 use crate::verify::snapshot as audit;
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// How many differing rows are listed; all are counted.
 const LISTED_MAX: usize = 1000;
@@ -17,6 +19,7 @@ pub(crate) async fn verify(
 ) -> Result<(), Failure> {
     let (from, to) =
         (from.map(|text| moment::utc("from", text)).transpose()?, to.map(|text| moment::utc("to", text)).transpose()?);
+    let began = Instant::now();
     let (mut checked, mut differing) = (0_u64, 0_u64);
     let mut listed = Vec::new();
     audit::hashed_events(connections, from.as_deref(), to.as_deref(), |events| {
@@ -33,6 +36,11 @@ pub(crate) async fn verify(
         }
     })
     .await?;
+    let first = listed.iter().map(|(event, _)| &event.event_id);
+    let summary = json!({ "from": from, "to": to, "first": runs::first_lines(first) });
+    let (scope, took) = (Scope::Range, began.elapsed());
+    let run = Run { what: "verify", scope, took, entries: checked, findings: differing, summary };
+    runs::record(connections, &run).await;
     if as_json {
         let rows = listed.iter().map(|(event, computed)| {
             json!({ "id": event.id, "event_id": event.event_id, "integrity_hash": event.integrity_hash, "computed_hash": computed })
