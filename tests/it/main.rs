@@ -136,6 +136,9 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+mod console_record;
+mod console_rejects;
+mod console_verifier;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;
