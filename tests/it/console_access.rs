@@ -414,7 +414,7 @@ fn hostile_records() -> Vec<Event> {
         event().with("event_id", id(1)),
         event().with("event_id", id(2)).with("details", json!({HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]})),
         next_event("PROP").with("details", json!({"title": HOSTILE, "proposal_id": format!("P-{HOSTILE}")})),
-        next_event("TRAIL").with("proposal", HOSTILE).with("trail_id", format!("TRAIL-{HOSTILE}")),
+        next_event("TRAIL").with("proposal", json!({"proposal_id": format!("P-{HOSTILE}"), "description": HOSTILE})),
     ]
 }
 

@@ -136,6 +136,7 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+mod console_browser;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;
