@@ -24,21 +24,17 @@ let browser;
 const faults = [];
 
 /** A page in a profile of its own. */
-export async function open({ dark = false, width = 1280, height = 900, script = true, cookie } = {}) {
+export async function open({ dark = false, width = 1280, height = 900, script = true, timezone = "UTC", offline = false } = {}) {
     browser ??= await chromium.launch({ executablePath: process.env.LEDGERD_TEST_CHROMIUM, args: ARGUMENTS });
     const context = await browser.newContext({
         baseURL: address, colorScheme: dark ? "dark" : "light", viewport: { width, height }, javaScriptEnabled: script,
-        acceptDownloads: true, reducedMotion: "reduce",
+        timezoneId: timezone, acceptDownloads: true, reducedMotion: "reduce", offline,
     });
-    if (cookie) {
-        const [name, value] = cookie.split("=");
-        await context.addCookies([{ name, value, url: address }]);
-    }
     context.setDefaultTimeout(PATIENCE_MS);
     const page = await context.newPage();
     page.on("request", (request) => {
         const url = request.url();
-        if (!url.startsWith(`${address}/`) && !url.startsWith("blob:")) faults.push(`${page.url()} asks ${url}`);
+        if (!url.startsWith(offline ? "file:" : `${address}/`) && !url.startsWith("blob:")) faults.push(`${page.url()} asks ${url}`);
     });
     page.on("console", (message) => {
         // A status that a test asks for is no fault of the page.

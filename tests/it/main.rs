@@ -137,6 +137,7 @@ mod check_finds;
 mod console;
 mod console_access;
 mod console_browser;
+mod console_schemathesis;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;
