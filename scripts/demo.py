@@ -13,6 +13,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import contextlib
 import fcntl
 import http.client
 import json
@@ -294,18 +295,25 @@ def run(options):
             say("stopped.")
 
 
-def main(options):
-    unknown = set(options) - {"--once", "--no-build"}
-    if unknown:
-        print(__doc__.strip(), file=sys.stdout if unknown == {"--help"} else sys.stderr)
-        return 0 if unknown == {"--help"} else 64
-    ask_before_ending(interrupt)
+@contextlib.contextmanager
+def only_one():
+    """While it lasts, no other demo runs in this checkout: they would share a folder."""
     FOLDER.mkdir(exist_ok=True)
     with open(FOLDER / "demo.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Trouble("the demo already runs in this checkout: end it with Ctrl-C there first")
+        yield
+
+
+def main(options):
+    unknown = set(options) - {"--once", "--no-build"}
+    if unknown:
+        print(__doc__.strip(), file=sys.stdout if unknown == {"--help"} else sys.stderr)
+        return 0 if unknown == {"--help"} else 64
+    ask_before_ending(interrupt)
+    with only_one():
         return run(options)
 
 
