@@ -139,6 +139,8 @@ mod console_access;
 mod console_record;
 mod console_rejects;
 mod console_verifier;
+mod console_browser;
+mod console_schemathesis;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;

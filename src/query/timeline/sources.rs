@@ -45,6 +45,9 @@ pub(crate) enum Source {
     Rejects,
 }
 
+/// The name of the source of the rejects.
+pub(crate) const REJECTS: &str = "rejects";
+
 /// The lanes that no source but their own shows.
 const SMALL_LANES: [Lane; 3] = [Lane::Trail, Lane::Metric, Lane::Usage];
 
@@ -172,7 +175,7 @@ impl Source {
             Self::Events => "events",
             Self::Usage => "usage",
             Self::Lane(lane) => lane,
-            Self::Rejects => "rejects",
+            Self::Rejects => REJECTS,
         }
     }
 

@@ -54,6 +54,13 @@ impl Console {
         self.process.log()
     }
 
+    /// What it holds in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Asks it to read its settings again.
     pub(crate) fn sighup(&mut self) {
         self.process.signal("HUP");
