@@ -275,7 +275,7 @@ const SETTLE: &str = "
         select possible.slot
         from generate_series(1, $12) as possible (slot)
         left join ledger.notification as kept on kept.target = $1 and kept.slot = possible.slot
-        order by kept.webhook_id = $6 desc nulls last, kept.slot is not null, kept.state in ('failed', 'retry'),
+        order by kept.webhook_id is not distinct from $6 desc, kept.slot is not null, kept.state in ('failed', 'retry'),
             kept.last_at, possible.slot
         limit 1
     )
