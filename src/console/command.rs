@@ -7,6 +7,8 @@ use crate::console::live::Live;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::log::queries::LogStore;
+use crate::mcp::http::service;
+use crate::mcp::sources::Sources;
 use crate::query::Reader;
 use crate::query::stream::StreamView;
 use crate::systemd::{self, Signal};
@@ -51,12 +53,13 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
         stream: StreamView::new(config),
     });
     tokio::spawn(Live::run(site.clone()));
+    let mcp = service(Sources::new(config)?, stop.clone());
     let limits = Limits {
         connections_max: config.http.connections_max,
         connections_per_address_max: config.http.connections_per_address_max,
         headers_timeout: config.http.headers_timeout,
     };
-    let serving = bounded_listener::serve(listener, router(site.clone()), limits, stop.clone());
+    let serving = bounded_listener::serve(listener, router(site.clone(), mcp), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));
     loop {
