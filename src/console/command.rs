@@ -62,6 +62,7 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     let serving = bounded_listener::serve(listener, router(site.clone(), mcp), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));
+    systemd::ready(&format!("serves http://{address}/"));
     loop {
         tokio::select! {
             ended = &mut serving => return ended.map_err(|error| Failure::new(Exit::Failed, error)),

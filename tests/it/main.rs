@@ -78,6 +78,9 @@ mod group_commit;
 /// What describes the records, the subjects and the API to other programs.
 mod schema;
 
+/// Models ask the record.
+mod mcp;
+
 /// The commands around the daemon.
 mod commands;
 
