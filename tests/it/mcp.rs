@@ -156,7 +156,7 @@ async fn every_tool_answers_over_both_transports_and_writes_nothing() {
             assert_eq!(record["leaf_index"], line["leaf_index"]);
             assert!(record["published"]["payload"].as_str().is_some_and(|text| text.contains("ignore all rules")));
             assert_eq!(good(&said, 5)["record"]["leaf_index"], 0);
-            assert_eq!(good(&said, 6)["steps"][0]["line"]["record_id"], json!(id));
+            assert_eq!(good(&said, 6)["steps"][0]["record_id"], json!(id));
             assert_eq!(good(&said, 7)["today"]["agent"], "BRM-CTO");
 
             let folder = scratch_folder("mcp");
@@ -205,7 +205,7 @@ async fn a_cursor_leads_through_everything_in_bounded_parts() {
             let said = speak(&way, "auto", &json!([[tool, question]])).await;
             let part = good(&said, 0);
             let lines = part[list].as_array().expect("a list").iter();
-            seen.extend(lines.map(|line| line["line"]["leaf_index"].as_i64().or(line["leaf_index"].as_i64())));
+            seen.extend(lines.map(|line| line["leaf_index"].as_i64()));
             parts += 1;
             match &part["next"] {
                 Value::Null => break,
@@ -299,4 +299,36 @@ async fn over_http_the_console_decides_who_asks() {
     // A name of somebody else that leads to this machine.
     assert_eq!(ask(&open, &[("Host", "evil.example")], CALL).await, 421);
     assert_eq!(ask(&open, &[("Sec-Fetch-Site", "cross-site")], CALL).await, 403);
+}
+
+#[tokio::test]
+async fn the_settings_for_clients_that_the_documents_show_reach_the_tools() {
+    const PAGE: &str = include_str!("../../docs/console.md");
+    let shown = |language: &str| -> Value {
+        let block = PAGE.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split("```").next());
+        let settings: Value = serde_json::from_str(block.expect("a block")).expect("JSON");
+        settings["mcpServers"]["ledgerd"].clone()
+    };
+    let world = World::builder().group_roles().start().await;
+    let environment = reader(&world).await;
+    let stdio = shown("json mcp");
+    assert_eq!((&stdio["command"], &stdio["args"]), (&json!("ledgerd"), &json!(["mcp"])));
+    let names = stdio["env"].as_object().expect("an object").keys();
+    let own: Environment = names.map(|name| (name.clone(), environment[name].clone())).collect();
+    let said = speak(&Way::Stdio(&own), "auto", &json!([["ledger_status", {}]])).await;
+    assert!(good(&said, 0)["entries"].is_number());
+
+    let http = shown("json mcp-http");
+    let console = Console::start(&environment).await;
+    let path =
+        http["url"].as_str().and_then(|url| url.strip_prefix("http://127.0.0.1:9465")).expect("the default address");
+    let bearer = http["headers"]["Authorization"].as_str().expect("a header").replace("YOUR-TOKEN", TOKEN);
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("Authorization", &*bearer),
+    ];
+    let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
+    let answer = console.ask("POST", path, &headers, call).await;
+    assert!(answer.status == 200 && answer.text().contains("ledger_status"), "{}", answer.text());
 }
