@@ -4,10 +4,11 @@
     eval "$(python3 scripts/servers.py env)"
 
 sets LEDGERD_TEST_PG_BIN (a folder with initdb and postgres), LEDGERD_TEST_NATS_SERVER (a file), and for the code in
-README.md and docs/publish.md LEDGERD_TEST_PYTHON_CLIENTS, LEDGERD_TEST_FASTSTREAM, LEDGERD_TEST_NODE_CLIENTS and LEDGERD_TEST_NESTJS
-(folders of packages), which the tests read. So are the client of MCP, LEDGERD_TEST_MCP_CLIENT, and the validators of what `ledgerd schema`
-prints, LEDGERD_TEST_OPENAPI_VALIDATOR and LEDGERD_TEST_ASYNCAPI_PARSER. What it installs goes into .ledgerd/, which git ignores; only PostgreSQL itself, Python's
-pip and npm come from the system's packages, when they are missing.
+README.md and docs/publish.md LEDGERD_TEST_PYTHON_CLIENTS, LEDGERD_TEST_FASTSTREAM, LEDGERD_TEST_NODE_CLIENTS and LEDGERD_TEST_NESTJS,
+and for webhooks out LEDGERD_TEST_STANDARDWEBHOOKS_PYTHON and LEDGERD_TEST_STANDARDWEBHOOKS_NODE (folders of packages), which the
+tests read. So are the client of MCP, LEDGERD_TEST_MCP_CLIENT, and the validators of what `ledgerd schema` prints,
+LEDGERD_TEST_OPENAPI_VALIDATOR and LEDGERD_TEST_ASYNCAPI_PARSER. What it installs goes into .ledgerd/, which git ignores; only
+PostgreSQL itself, Python's pip and npm come from the system's packages, when they are missing.
 
 Environment: LEDGERD_PG_VERSION     15, 16, 17 or 18; unset: the newest that is installed
              LEDGERD_NATS_VERSION   such as 2.10.26, or `newest`; unset: any from 2.10 on
@@ -37,6 +38,8 @@ NATS_PY_VERSION = "2.16.0"
 NATS_JS_VERSION = "3.4.0"
 FASTSTREAM_VERSION = "0.7.8"
 NESTJS_VERSION = "12.5.1"
+STANDARDWEBHOOKS_PYTHON_VERSION = "1.1.0"
+STANDARDWEBHOOKS_NODE_VERSION = "1.1.1"
 MCP_VERSION = "2.3.0"
 OPENAPI_VALIDATOR_VERSION = "0.9.0"
 ASYNCAPI_PARSER_VERSION = "3.6.6"
@@ -44,6 +47,8 @@ ASYNCAPI_PARSER_VERSION = "3.6.6"
 PYTHON_CLIENTS = [
     ("LEDGERD_TEST_PYTHON_CLIENTS", f"nats-py-{NATS_PY_VERSION}", [f"nats-py=={NATS_PY_VERSION}"]),
     ("LEDGERD_TEST_FASTSTREAM", f"faststream-{FASTSTREAM_VERSION}", [f"faststream[nats]=={FASTSTREAM_VERSION}", f"nats-py=={NATS_PY_VERSION}"]),
+    ("LEDGERD_TEST_STANDARDWEBHOOKS_PYTHON", f"standardwebhooks-python-{STANDARDWEBHOOKS_PYTHON_VERSION}",
+        [f"standardwebhooks=={STANDARDWEBHOOKS_PYTHON_VERSION}"]),
     ("LEDGERD_TEST_MCP_CLIENT", f"mcp-{MCP_VERSION}", [f"mcp=={MCP_VERSION}"]),
     ("LEDGERD_TEST_OPENAPI_VALIDATOR", f"openapi-spec-validator-{OPENAPI_VALIDATOR_VERSION}", [f"openapi-spec-validator=={OPENAPI_VALIDATOR_VERSION}"]),
 ]
@@ -51,6 +56,7 @@ NODE_CLIENTS = [
     ("LEDGERD_TEST_NODE_CLIENTS", f"nats-js-{NATS_JS_VERSION}", [f"@nats-io/{name}@{NATS_JS_VERSION}" for name in ("transport-node", "jetstream")]),
     ("LEDGERD_TEST_NESTJS", f"nestjs-{NESTJS_VERSION}", [f"@nats-io/transport-node@{NATS_JS_VERSION}", f"@nestjs/core@{NESTJS_VERSION}",
         f"@nestjs/common@{NESTJS_VERSION}", "@nestjs/microservices@12.1.1", "rxjs@7.8.2", "reflect-metadata@0.2.2"]),
+    ("LEDGERD_TEST_STANDARDWEBHOOKS_NODE", f"standardwebhooks-node-{STANDARDWEBHOOKS_NODE_VERSION}", [f"standardwebhooks@{STANDARDWEBHOOKS_NODE_VERSION}"]),
     ("LEDGERD_TEST_ASYNCAPI_PARSER", f"asyncapi-parser-{ASYNCAPI_PARSER_VERSION}", [f"@asyncapi/parser@{ASYNCAPI_PARSER_VERSION}"]),
 ]
 

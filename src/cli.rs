@@ -12,6 +12,8 @@ use crate::console::{command as console, verifier};
 use crate::dead_letter::command as dlq;
 use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
 use crate::mcp::command as mcp;
+use crate::notify::command as notify;
+use crate::notify::notices;
 use crate::receipt::emit;
 use crate::replay::command as replay;
 use crate::replay::reconcile;
@@ -77,6 +79,8 @@ enum Command {
     Checkpoint(checkpoint::CheckpointArguments),
     /// Archive and then remove what is past its retention: days of `token_ledger`, rows of `economic_metrics`
     Retention(retention::RetentionArguments),
+    /// Look at the targets of notifications, send a test to one, or retry what was given up
+    Notify(notify::NotifyArguments),
     /// Serve the console: pages for people, and the API for programs
     Console(console::ConsoleArguments),
     /// Answer questions about the record by the Model Context Protocol, over standard input and output
@@ -128,9 +132,15 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Status => block_on(status::run(&config()?, json)),
         Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
-        Command::Verify(arguments) => verify::run(&config()?, &arguments, json),
+        Command::Verify(arguments) => {
+            let config = config()?;
+            told_of_difference(&config, "verify", verify::run(&config, &arguments, json))
+        }
         Command::Replay(arguments) => block_on_threads(replay::run(&config()?, &arguments, json)),
-        Command::Reconcile(arguments) => block_on_threads(reconcile::run(&config()?, &arguments, json)),
+        Command::Reconcile(arguments) => {
+            let config = config()?;
+            told_of_difference(&config, "reconcile", block_on_threads(reconcile::run(&config, &arguments, json)))
+        }
         Command::Dlq(arguments) => block_on(dlq::run(&config()?, &arguments, json)),
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
@@ -139,9 +149,21 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Schema(arguments) => schema::run(&config()?, &arguments),
         Command::Console(console::ConsoleArguments { export_verifier: Some(file) }) => verifier::export(&file),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments, file.as_deref())),
+        Command::Notify(arguments) => block_on(notify::run(&config()?, &arguments, json)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::man(folder.as_deref()),
     }
+}
+
+/// Tells the targets of notifications what a check found.
+fn told_of_difference(config: &Config, check: &str, done: Result<(), Failure>) -> Result<(), Failure> {
+    if let Err(failure) = &done {
+        block_on(async {
+            notices::tell_difference(config, check, failure).await;
+            Ok(())
+        })?;
+    }
+    done
 }
 
 /// Runs a short command to its end.

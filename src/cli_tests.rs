@@ -1,5 +1,6 @@
 use super::*;
 use std::fs;
+use tlog::cosignature::WitnessSignerKey;
 use tlog::key::KeyName;
 use tlog::note::SignerKey;
 
@@ -45,8 +46,11 @@ fn every_command_of_the_documents_is_one() {
     let (mut checked, mut faults) = (0, Vec::new());
     let name = KeyName::parse("example.com/ledger").expect("a name");
     let key = SignerKey::from_seed(name, &[1; 32]).expect("a key").verifier().to_string();
+    let witness = KeyName::parse("witness.example").expect("a name");
+    let witness = WitnessSignerKey::from_seed(witness, &[2; 32]).expect("a key").verifier().to_string();
     for (name, text) in documents() {
         let joined = text.replace("\\\n", " ").replace("example.com/ledger+0123abcd+AW…", &key);
+        let joined = joined.replace("witness.example+4567cdef+BA…", &witness);
         for line in blocks(&joined, "sh").into_iter().flat_map(str::lines) {
             let words = words(line.trim());
             let is_setting = |word: &&String| word.contains('=') || *word == "sudo";

@@ -4,6 +4,7 @@
 mod checkpoint;
 mod console;
 mod http;
+mod notify;
 mod profile;
 mod reader;
 mod webhooks;
@@ -11,6 +12,7 @@ mod webhooks;
 pub use checkpoint::Checkpoints;
 pub use console::ConsoleSettings;
 pub use http::Http;
+pub use notify::{NotifyEvent, NotifyTarget, SigningSecret};
 pub use profile::{Change, Profile};
 pub use webhooks::WebhookSettings;
 
@@ -62,6 +64,8 @@ pub struct Config {
     /// Who may write over HTTP.
     pub webhooks: Option<WebhookSettings>,
     pub console: ConsoleSettings,
+    /// Who is told of events.
+    pub notify: Vec<NotifyTarget>,
     pub log: LogSettings,
     /// How long a lane may stand still before it is told.
     pub stall_tell_after: Duration,
@@ -222,6 +226,7 @@ impl SettingsReader {
             http: self.http()?,
             webhooks: self.webhooks()?,
             console: self.console()?,
+            notify: self.notify()?,
             log: LogSettings {
                 format: self.one_of(
                     "log.format",

@@ -122,3 +122,54 @@ fn an_unknown_model_is_rejected_or_has_a_tier() {
     assert_eq!(tier("reject").expect("good").judging.model_tiers.tier_of("a-new-model"), None);
     assert!(tier("premium").expect_err("no tier").contains("tokens.unknown_model"));
 }
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[test]
+fn targets_of_notifications_are_tables_in_the_file_or_text_in_the_environment() {
+    assert!(load("", &[]).expect("a configuration").notify.is_empty());
+    let toml = format!(
+        "[[notify]]\nname = 'n8n'\nurl = 'https://n8n.example/webhook/ledger'\nevents = ['budget', 'reject']\nsecret = '{SECRET}'\n\
+         [[notify]]\nurl = 'http://siem.example:8080/'\nevents = ['integrity']\nsecret = '{SECRET} {SECRET}'\ntimeout = '2s'\n\
+         give_up_after = '1h'"
+    );
+    let targets = load(&toml, &[]).expect("a configuration").notify;
+    let names: Vec<_> = targets.iter().map(|target| (target.name.as_str(), target.secrets.len())).collect();
+    assert_eq!(names, [("n8n", 1), ("siem.example", 2)]);
+    assert_eq!((targets[0].timeout, targets[1].timeout), (Duration::from_secs(15), Duration::from_secs(2)));
+    assert!(targets[0].events.contains(&NotifyEvent::Reject) && !targets[0].events.contains(&NotifyEvent::Stall));
+    assert!(!format!("{targets:?}").contains("webhook/ledger"));
+
+    let text = format!("[{{ url = \"https://h/\", events = [\"stall\"], secret = \"{SECRET}\" }}]");
+    let targets = load("", &[("LEDGERD__NOTIFY", &text)]).expect("a configuration").notify;
+    assert_eq!(targets[0].name, "h");
+}
+
+#[test]
+fn what_is_wrong_with_a_target_is_named_and_its_secret_is_not_shown() {
+    let table = |lines: &str| format!("[[notify]]\n{lines}");
+    let good = format!("url = 'https://h/'\nevents = ['reject']\nsecret = '{SECRET}'");
+    for (toml, says) in [
+        (table(&format!("{good}\nevent = 'x'")), &["notify[1]", ".toml", "unknown field `event`", "secret_file"][..]),
+        (format!("{}\n{}", table(&good), table(&good)), &["notify[2].name", "two targets h"]),
+        (table("url = 'ftp://h/'\nevents = ['reject']"), &["notify[1].url", "https://"]),
+        (table("url = 'https://h/'\nevents = ['rejects']"), &["notify[1].events", "budget, reject, blocked"]),
+        (table("url = 'https://h/'\nevents = []"), &["notify[1].events"]),
+        (table("events = ['reject']"), &["notify[1]", "url"]),
+        (table("url = 'https://h/'\nevents = ['reject']"), &["notify[1].secret", "secret_file"]),
+        (table("url = 'https://h/'\nevents = ['reject']\nsecret = 'hunter2'"), &["notify[1].secret", "whsec_"]),
+        (table("url = 'https://h/'\nevents = ['reject']\nsecret = ['hunter2']"), &["notify[1]", "secret"]),
+        (table("url = 'https://h/'\nevents = 'hunter2'\nsecret = 'x'"), &["notify[1]", "events"]),
+        (table("url = 'https://h/'\nevents = [['hunter2']]\nsecret = 'x'"), &["notify[1]"]),
+        (table(&format!("{good}\ntimeout = '5'")), &["notify[1].timeout", "unit"]),
+        ("notify = 'hunter2'".to_owned(), &["notify", "[[notify]]"]),
+        ("notify = ['hunter2']".to_owned(), &["notify", "[[notify]]"]),
+        ("[notify]\nurl = 'hunter2'".to_owned(), &["notify.url", "[[notify]]"]),
+    ] {
+        let error = load(&toml, &[]).expect_err(&toml);
+        assert!(says.iter().all(|part| error.contains(part)), "{toml}: {error}");
+        assert!(!error.contains("hunter2") && !error.contains(SECRET), "{toml}: {error}");
+    }
+    let error = load("", &[("LEDGERD__NOTIFY", "[{ secret = hunter2")]).expect_err("no TOML");
+    assert!(error.contains("notify in the environment") && !error.contains("hunter2"), "{error}");
+}

@@ -3,6 +3,7 @@
 mod completeness;
 pub(crate) mod log_pages;
 pub(crate) mod meet;
+mod notify;
 pub(crate) mod refusals;
 mod reload;
 pub(crate) mod webhooks;
@@ -11,7 +12,7 @@ use crate::budget::gate_subject::{self, Gate};
 use crate::budget::status::Alert;
 use crate::budget::stream::AlertStream;
 use crate::command::{Exit, Failure, connect, rules};
-use crate::config::Config;
+use crate::config::{Config, NotifyTarget};
 use crate::daemon::meet::Meeting;
 use crate::dead_letter::stream::DeadLetterStream;
 use crate::health::Health;
@@ -32,6 +33,7 @@ use crate::metrics::{LaneMetrics, Metrics};
 use crate::nats::api::Api;
 use crate::nats::client::{Connection, Link};
 use crate::nats::definitions::Names;
+use crate::notify::store::NotifyStore;
 use crate::outbox::queue::LetterQueue;
 use crate::outbox::{self, Outbox};
 use crate::receipt::notifier::Receipts;
@@ -53,7 +55,7 @@ use std::time::Duration;
 use tlog::note::SignerKey;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +73,9 @@ pub(crate) struct Daemon {
     alerts: LetterQueue<Alert>,
     /// What agents hear who ask before they spend.
     gate: Gate,
+    /// Whom notifications go to.
+    notify_targets: watch::Sender<Arc<Vec<NotifyTarget>>>,
+    notify_store: NotifyStore,
     /// What publishers are told from.
     receipts: Arc<ReceiptQueries>,
     /// What the pages of the log are read from.
@@ -144,6 +149,7 @@ impl Daemon {
             env!("CARGO_PKG_VERSION")
         );
         let metrics = Arc::new(Metrics::new());
+        let instance = instance_name();
         let lanes: Vec<_> = config.lanes.iter().map(|&lane| (lane, metrics.lane(lane))).collect();
         let rules = watch::Sender::new(Arc::new(rules));
         Ok(Self {
@@ -158,15 +164,17 @@ impl Daemon {
             ledger: Ledger::new(connect::database(&config, config.database.writers)?, config.budget.clone()),
             dead_letters: LetterQueue::over(connect::database(&config, 1)?),
             alerts: LetterQueue::over(connect::database(&config, 1)?),
+            notify_targets: watch::Sender::new(notify::targets(&config)),
+            notify_store: NotifyStore {
+                connections: connect::database(&config, notify::CONNECTIONS_MAX)?,
+                instance: instance.clone(),
+            },
             receipts: Arc::new(ReceiptQueries(connect::database(&config, RECEIPT_CONNECTIONS_MAX)?)),
             log: Arc::new(LogStore(connect::database(&config, LOG_CONNECTIONS_MAX)?)),
             health: Arc::new(connect::health(&config)),
             metrics,
             lanes,
-            positions: Arc::new(LanePositions::new(
-                connect::database(&config, POSITION_CONNECTIONS_MAX)?,
-                instance_name(),
-            )),
+            positions: Arc::new(LanePositions::new(connect::database(&config, POSITION_CONNECTIONS_MAX)?, instance)),
             nats: Arc::new(Link::new(connect::nats_settings(&config.nats)?)),
             webhooks_nats: webhooks::nats_settings(&config)?.map(Link::new),
             signing: Signing::of(&config)?,
@@ -182,17 +190,21 @@ impl Daemon {
     /// From the word to stop to the end, at most.
     fn stop_time_max(&self) -> Duration {
         let answering = self.config.webhooks.as_ref().map(|webhooks| webhooks.patience + ANSWERING_TIME_MAX);
-        self.config.shutdown_deadline + FLUSH_TIMEOUT + answering.unwrap_or_default() + ENDING_TIME_MAX
+        let sending = if self.notify_targets.borrow().is_empty() { Duration::ZERO } else { notify::ENDING_TIME_MAX };
+        self.config.shutdown_deadline + FLUSH_TIMEOUT + answering.unwrap_or_default() + sending + ENDING_TIME_MAX
     }
 
     async fn serve(self: Arc<Self>, reloads: mpsc::Receiver<()>) -> Result<(), Failure> {
         let http_stop = CancellationToken::new();
         let mut servers = self.serve_http(&http_stop)?;
         let reloading = tokio::spawn(self.clone().reload_on_demand(reloads));
-        let watching = tokio::spawn(self.clone().tell_systemd());
+        let watching = [tokio::spawn(self.clone().tell_systemd()), tokio::spawn(self.clone().watch())];
+        let notifying = tokio::spawn(self.clone().notify());
         let ended = self.clone().serve_until_told().await;
         reloading.abort();
-        watching.abort();
+        watching.iter().for_each(JoinHandle::abort);
+        self.stop.cancel();
+        let _ = timeout(notify::ENDING_TIME_MAX, notifying).await;
         http_stop.cancel();
         if let (Ok(()), Some(webhooks)) = (&ended, &self.config.webhooks) {
             // Whoever has asked is answered: the record is safe, and perhaps not committed before the next start.

@@ -1,6 +1,7 @@
 //! The daemon's HTTP server: `/livez`, `/readyz` and `/metrics`, the pages of the log, and the webhooks.
 
 pub mod api_token;
+pub mod client;
 pub mod console_token;
 pub mod hashed_tokens;
 

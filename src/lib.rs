@@ -15,6 +15,7 @@ pub mod dead_letter;
 pub mod ingest;
 pub mod log;
 pub mod mcp;
+pub mod notify;
 pub mod query;
 pub mod receipt;
 pub mod replay;

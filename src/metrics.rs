@@ -46,6 +46,25 @@ struct WebhookLabel {
     code: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    target: String,
+}
+
+/// The counters of one target of notifications.
+#[derive(Clone, Debug)]
+pub struct TargetMetrics {
+    pub delivered: Counter,
+    pub failed_attempts: Counter,
+    /// Too old to be tried again.
+    pub given_up: Counter,
+    pub waiting: Gauge,
+    /// Age of the oldest that waits.
+    pub oldest_waiting: SecondsGauge,
+    /// Whether it answered 410: 1 or 0.
+    pub disabled: Gauge,
+}
+
 /// The counters of one lane.
 #[derive(Clone, Debug)]
 pub struct LaneMetrics {
@@ -153,6 +172,46 @@ fn seconds_metric<M: Metric + Clone + Default>(registry: &mut Registry, name: &s
     register_seconds(registry, M::default(), name, help)
 }
 
+/// What is counted of the targets of notifications.
+#[derive(Debug)]
+struct NotificationFamilies {
+    delivered: Family<TargetLabel, Counter>,
+    failed_attempts: Family<TargetLabel, Counter>,
+    given_up: Family<TargetLabel, Counter>,
+    waiting: Family<TargetLabel, Gauge>,
+    oldest_waiting: Family<TargetLabel, SecondsGauge>,
+    disabled: Family<TargetLabel, Gauge>,
+}
+
+impl NotificationFamilies {
+    fn registered(all: &mut Registry) -> Self {
+        Self {
+            delivered: metric(all, "notifications_delivered", "Notifications that their target accepted"),
+            failed_attempts: metric(
+                all,
+                "notification_attempts_failed",
+                "Attempts at a notification that its target did not accept",
+            ),
+            given_up: metric(
+                all,
+                "notifications_given_up",
+                "Notifications that failed and are too old to be tried again",
+            ),
+            waiting: metric(all, "notifications_waiting", "Notifications that wait, up to about a thousand"),
+            oldest_waiting: seconds_metric(
+                all,
+                "notifications_oldest_waiting_age",
+                "Age of the oldest notification that waits, 0 when there is none",
+            ),
+            disabled: metric(
+                all,
+                "notify_target_disabled",
+                "Whether the target has answered 410 Gone, and is told nothing: 1 or 0",
+            ),
+        }
+    }
+}
+
 /// All metrics. Every label value exists from the start, at zero, so that an alert on a rate works from the first fault.
 #[derive(Debug)]
 pub struct Metrics {
@@ -173,6 +232,7 @@ pub struct Metrics {
     commit_duration: Histogram,
     receipts: Family<ResultLabel, Counter>,
     webhook_answers: Family<WebhookLabel, Counter>,
+    notifications: NotificationFamilies,
     dependency_up: Family<DependencyLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
     /// Whether the last reload took: 1 or 0.
@@ -236,6 +296,7 @@ impl Metrics {
             ),
             receipts: metric(all, "receipts", "Receipts for publishers that ask"),
             webhook_answers: metric(all, "webhook_answers", "Answers to webhooks, by their code"),
+            notifications: NotificationFamilies::registered(all),
             dependency_up: metric(all, "dependency_up", "Whether a dependency is there: 1 or 0"),
             dead_letters_published: metric(all, "dead_letters_published", "Dead letters that reached their subject"),
             dead_letters_unpublished: metric(
@@ -317,6 +378,19 @@ impl Metrics {
         let [confirmed, unconfirmed] =
             ["confirmed", "unconfirmed"].map(|result| self.receipts.get_or_create_owned(&ResultLabel { result }));
         ReceiptMetrics { confirmed, unconfirmed }
+    }
+
+    /// The counters of a target.
+    pub fn notify_target(&self, name: &str) -> TargetMetrics {
+        let label = TargetLabel { target: name.to_owned() };
+        TargetMetrics {
+            delivered: self.notifications.delivered.get_or_create_owned(&label),
+            failed_attempts: self.notifications.failed_attempts.get_or_create_owned(&label),
+            given_up: self.notifications.given_up.get_or_create_owned(&label),
+            waiting: self.notifications.waiting.get_or_create_owned(&label),
+            oldest_waiting: self.notifications.oldest_waiting.get_or_create_owned(&label),
+            disabled: self.notifications.disabled.get_or_create_owned(&label),
+        }
     }
 
     pub fn webhooks(&self) -> WebhookMetrics {

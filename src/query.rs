@@ -3,6 +3,7 @@
 pub(crate) mod lanes;
 pub(crate) mod line;
 pub(crate) mod money;
+pub(crate) mod notifications;
 pub(crate) mod published;
 pub(crate) mod record;
 pub(crate) mod search;

@@ -6,6 +6,9 @@ use backoff::backoff::Backoff as _;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use std::time::Duration;
 
+/// A receiver that was away for days is told within about this time.
+const RECEIVER_WAIT_MAX: Duration = Duration::from_mins(5);
+
 /// A growing wait with jitter that never gives up.
 #[derive(Debug)]
 pub struct Backoff {
@@ -28,6 +31,11 @@ impl Backoff {
     /// For a fault that an operator must mend: from 500 ms to 5 s.
     pub fn for_operator() -> Self {
         Self::new(Duration::from_millis(500), OPERATOR_WAIT_MAX)
+    }
+
+    /// For a receiver of webhooks, which is not ours: from 1 s to 5 min.
+    pub fn for_receiver() -> Self {
+        Self::new(Duration::from_secs(1), RECEIVER_WAIT_MAX)
     }
 
     fn new(first: Duration, wait_max: Duration) -> Self {

@@ -12,6 +12,7 @@ pub mod entry;
 pub mod findings;
 pub mod fingerprint;
 pub mod migrations;
+pub(crate) mod outside;
 pub mod rates;
 pub mod removal;
 pub mod repaired;

@@ -68,6 +68,12 @@ impl SettingsReader {
     fn refuse_unknown_keys(&self, known: &BTreeMap<String, Value>) -> Result<(), ConfigError> {
         let Some((key, value)) = self.values.iter().find(|(key, _)| !known.contains_key(*key)) else { return Ok(()) };
         let section = key.split_once('.').map_or(key.as_str(), |(section, _)| section);
+        if known.get(section).is_some_and(|value| matches!(value.kind, ValueKind::Array(_))) {
+            return Err(ConfigError(format!(
+                "{key}{}: there may be several, so write [[{section}]]",
+                self.place(value)
+            )));
+        }
         let is_sibling = |name: &&String| name.starts_with(&format!("{section}."));
         let siblings: Vec<&str> = known.keys().filter(is_sibling).map(String::as_str).collect();
         let hint = if siblings.is_empty() {
@@ -156,6 +162,27 @@ impl SettingsReader {
         }
     }
 
+    /// An array of tables, or in the environment its text: `[{ key = "value" }]`.
+    pub(crate) fn tables(&self, key: &str) -> Result<Vec<SettingsTable>, ConfigError> {
+        let value = self.value(key);
+        let place = self.place(&value);
+        // Neither error repeats the text, for it may hold a secret.
+        let expected = || ConfigError(format!("{key}{place}: it must be tables, as [[{key}]] in a file has them"));
+        let array = match value.kind {
+            ValueKind::String(text) => {
+                let file = File::from_str(&format!("{key} = {text}"), FileFormat::Toml);
+                let parsed = config::Config::builder().add_source(file).build().map_err(|_| expected())?;
+                parsed.get_array(key).map_err(|_| expected())?
+            }
+            ValueKind::Array(array) => array,
+            _ => return Err(expected()),
+        };
+        if !array.iter().all(|value| matches!(value.kind, ValueKind::Table(_))) {
+            return Err(expected());
+        }
+        Ok(array.into_iter().map(|value| SettingsTable { value, place: place.clone() }).collect())
+    }
+
     pub(crate) fn listen(&self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
         let text = self.text(key)?;
         if text.is_empty() {
@@ -183,6 +210,37 @@ impl SettingsReader {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| ConfigError(format!("{key}: cannot read {}: {error}", path.display())))?;
         Ok(Some(text.trim().to_owned()))
+    }
+}
+
+/// One table of an array of tables.
+pub(crate) struct SettingsTable {
+    value: Value,
+    /// For an error: where it stands.
+    pub(crate) place: String,
+}
+
+impl SettingsTable {
+    /// Parses the whole table. `at` names it in an error, which repeats no value: it may be a secret.
+    pub(crate) fn parse<T: serde::de::DeserializeOwned>(&self, at: &str) -> Result<T, ConfigError> {
+        self.value.clone().try_deserialize().map_err(|error| self.fault(at, error))
+    }
+
+    fn fault(&self, at: &str, error: config::ConfigError) -> ConfigError {
+        let place = &self.place;
+        let below = |key: Option<String>| key.map_or_else(|| at.to_owned(), |key| format!("{at}.{key}"));
+        match error {
+            config::ConfigError::At { error, key, .. } => self.fault(&below(key), *error),
+            config::ConfigError::Type { expected, key, .. } => {
+                ConfigError(format!("{}{place}: it must be {expected}", below(key)))
+            }
+            config::ConfigError::NotFound(key) => ConfigError(format!("{}{place}: it is not set", below(Some(key)))),
+            // Others repeat the value.
+            config::ConfigError::Message(what) if what.starts_with("unknown field") => {
+                ConfigError(format!("{at}{place}: {what}"))
+            }
+            _ => ConfigError(format!("{at}{place}: it cannot be read")),
+        }
     }
 }
 

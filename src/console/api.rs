@@ -2,6 +2,7 @@
 
 mod description;
 mod money;
+mod notifications;
 mod records;
 mod search;
 mod timeline;
@@ -33,6 +34,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(money::budget))
         .routes(routes!(money::history))
         .routes(routes!(money::calls))
+        .routes(routes!(notifications::notifications))
         .split_for_parts();
     description::complete(&mut description);
     (router, description)

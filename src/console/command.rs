@@ -37,22 +37,21 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     let listener = bounded_listener::bind(address).map_err(|error| {
         Failure::new(Exit::Configuration, format!("console.listen: cannot listen on {address}: {error}"))
     })?;
-    let rules = rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
-    let access = Access::new(config.console.tokens.clone(), address);
-    if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
-    }
     let stop = CancellationToken::new();
+    let rules = rules::load(config).map_err(|why| Failure::new(Exit::Configuration, why))?;
     let site = Arc::new(Site {
         reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
         log: LogStore(connect::reader(config, LOG_CONNECTIONS_MAX)?),
-        access,
+        access: Access::new(config.console.tokens.clone(), address),
         live: Live::new(stop.clone()),
         config: config.clone(),
         agents: rules.agents,
         stream: StreamView::new(config),
     });
     tokio::spawn(Live::run(site.clone()));
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
+    }
     let mcp = service(Sources::new(config)?, stop.clone());
     let limits = Limits {
         connections_max: config.http.connections_max,

@@ -76,11 +76,11 @@ impl Fault {
             }
             Self::Unprovable(_) => StatusCode::CONFLICT,
             Self::Request { status, .. } => *status,
+            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Database(_) | Self::NoRandomness | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -90,6 +90,8 @@ impl Fault {
         let header = match self.status() {
             StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"ledgerd\"")),
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+            // What passes by itself says when to come again.
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "5")),
             _ => None,
         };
         header.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect()
@@ -107,19 +109,6 @@ impl From<Refusal> for Fault {
     }
 }
 
-/// How long to wait before the same is asked again, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
-
-impl Fault {
-    /// What passes by itself says when to come again.
-    fn waiting(&self, mut answer: Response) -> Response {
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-        }
-        answer
-    }
-}
-
 /// As a page.
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
@@ -128,7 +117,7 @@ impl IntoResponse for Fault {
             p .error role="alert" { (self) }
             p { a href="/" { "To the overview" } }
         };
-        self.waiting((self.status(), self.headers(), page("Error", Screen::Other, &content)).into_response())
+        (self.status(), self.headers(), page("Error", Screen::Other, &content)).into_response()
     }
 }
 
@@ -163,7 +152,6 @@ impl IntoResponse for Problem {
         let details =
             ProblemDetails { kind: "about:blank", title, status: status.as_u16(), detail: self.0.to_string() };
         let headers = self.0.headers();
-        let answer = (status, headers, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Json(details)).into_response();
-        self.0.waiting(answer)
+        (status, headers, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Json(details)).into_response()
     }
 }

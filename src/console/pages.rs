@@ -1,6 +1,7 @@
 //! The pages for people, one file for each screen.
 
 pub(crate) mod login;
+mod notifications;
 mod published;
 mod record;
 mod search;
@@ -13,13 +14,14 @@ use axum::routing::{get, post};
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
+        .route("/logout", post(login::sign_out))
         .route("/timeline", get(timeline::show))
         .route("/timeline.csv", get(timeline::export))
         .route("/timeline/live", get(timeline::live))
-        .route("/record/{leaf_index}", get(record::show))
-        .route("/event/{event_id}", get(record::by_event))
-        .route("/logout", post(login::sign_out))
         .route("/task/{id}", get(story::of_task))
         .route("/proposal/{id}", get(story::of_proposal))
         .route("/search", get(search::show))
+        .route("/record/{leaf_index}", get(record::show))
+        .route("/event/{event_id}", get(record::by_event))
+        .route("/notifications", get(notifications::show))
 }

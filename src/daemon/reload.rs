@@ -2,8 +2,7 @@
 
 use crate::command::{Failure, connect, rules};
 use crate::config::Config;
-use crate::daemon::webhooks;
-use crate::daemon::{Daemon, tokens};
+use crate::daemon::{Daemon, notify, tokens, webhooks};
 use crate::systemd;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -50,11 +49,13 @@ impl Daemon {
             &self.receipts.0,
             &self.log.0,
             self.positions.connections(),
+            &self.notify_store.connections,
         ] {
             connections.set_url(url).map_err(|why| format!("database.url cannot be used: {why}"))?;
         }
         self.rules.send_replace(Arc::new(rules));
         self.tokens.send_replace(tokens(&config));
+        self.notify_targets.send_replace(notify::targets(&config));
         Ok(())
     }
 

@@ -69,6 +69,12 @@ pub struct Stall {
     what: String,
 }
 
+impl Stall {
+    pub fn lane(&self) -> &'static str {
+        self.lane
+    }
+}
+
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {} stands still though nothing it needs is known to be down: {}", self.lane, self.what)

@@ -51,27 +51,39 @@ impl Anchor {
         &self.path
     }
 
-    /// Reads it from the beginning. A last line without its end was never released, and is passed over.
+    /// Reads it from the beginning.
     pub fn read(&self) -> io::Result<Last> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Last::default()),
-            Err(error) => return Err(error),
-        };
         let mut last = Last::default();
-        let mut reader = BufReader::new(file);
-        let mut text = String::new();
-        while reader.read_line(&mut text)? > 0 {
-            if !text.ends_with('\n') {
-                break;
-            }
-            match serde_json::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
-                Line::Checkpoint(note) => last.checkpoint = Some(note),
-                Line::NewEpoch { origin, .. } => last = Last { origin: Some(origin), checkpoint: None },
-            }
-            text.clear();
-        }
+        each_line(&self.path, |line| match line {
+            Line::Checkpoint(note) => last.checkpoint = Some(note),
+            Line::NewEpoch { origin, .. } => last = Last { origin: Some(origin), checkpoint: None },
+        })?;
         Ok(last)
+    }
+
+    /// All checkpoints of the present epoch, the oldest first: of the file that was put aside, and of this one.
+    pub fn checkpoints(&self) -> io::Result<Vec<String>> {
+        let (mut present, mut notes) = (None, Vec::new());
+        for path in [self.named(".1"), self.path.clone()] {
+            each_line(&path, |line| match line {
+                Line::Checkpoint(note) => notes.push(note),
+                // A file that follows on another begins with the name that the log had.
+                Line::NewEpoch { origin, .. } if present.as_ref() == Some(&origin) => {}
+                Line::NewEpoch { origin, .. } => {
+                    present = Some(origin);
+                    notes.clear();
+                }
+            })?;
+        }
+        // Its first line repeats the last of the file before it.
+        notes.dedup();
+        Ok(notes)
+    }
+
+    fn named(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
     }
 
     /// Appends a line; it is on the disk when this returns. `last`: what a new file begins with when this one is full.
@@ -101,12 +113,7 @@ impl Anchor {
     }
 
     fn rotate(&self, last: &Last) -> io::Result<()> {
-        let named = |suffix: &str| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        let (new, old) = (named(".new"), named(".1"));
+        let (new, old) = (self.named(".new"), self.named(".1"));
         let mut file = File::create(&new)?;
         if let Some(origin) = &last.origin {
             let reason = "as declared in the file before this one".to_owned();
@@ -127,6 +134,25 @@ impl Anchor {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()
     }
+}
+
+/// Reads a file line by line; one that is not there has none. A last line without its end was never released, and is passed over.
+fn each_line(path: &Path, mut take: impl FnMut(Line)) -> io::Result<()> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut reader = BufReader::new(file);
+    let mut text = String::new();
+    while reader.read_line(&mut text)? > 0 {
+        if !text.ends_with('\n') {
+            break;
+        }
+        take(serde_json::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?);
+        text.clear();
+    }
+    Ok(())
 }
 
 fn encode(line: &Line) -> Vec<u8> {
@@ -190,5 +216,24 @@ mod tests {
         let found = anchor.read().expect("readable");
         assert_eq!(found, Last { checkpoint: Some("next\n".to_owned()), ..last });
         assert!(folder.path().join("anchor.1").exists());
+    }
+
+    #[test]
+    fn the_history_is_that_of_the_present_epoch_in_both_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let anchor = Anchor::at(&folder.path().join("anchor"));
+        let epoch = |origin: &str| Line::NewEpoch {
+            origin: origin.to_owned(),
+            reason: "restored".to_owned(),
+            declared_at: String::new(),
+        };
+        let lines = |lines: &[Line]| lines.iter().flat_map(encode).collect::<Vec<u8>>();
+        let of_old = [checkpoint("lost"), epoch("log/2"), checkpoint("one"), checkpoint("two")];
+        std::fs::write(folder.path().join("anchor.1"), lines(&of_old)).expect("written");
+        std::fs::write(anchor.path(), lines(&[epoch("log/2"), checkpoint("two"), checkpoint("three")]))
+            .expect("written");
+        assert_eq!(anchor.checkpoints().expect("readable"), ["one", "two", "three"]);
+        anchor.append(&epoch("log/3"), &Last::default()).expect("written");
+        assert_eq!(anchor.checkpoints().expect("readable"), Vec::<String>::new());
     }
 }

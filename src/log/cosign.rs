@@ -57,7 +57,7 @@ pub enum NotCosigned {
 #[derive(Debug)]
 pub struct WitnessEndpoint {
     url: String,
-    key: WitnessVerifierKey,
+    pub(crate) key: WitnessVerifierKey,
     /// The size of the tree that it has cosigned last, as far as we know.
     latest: Mutex<Option<(Origin, u64)>>,
 }

@@ -1,9 +1,8 @@
 //! The HTTP client that asks witnesses. Connections stay open for the next request.
 
+use crate::http::client::{client, with_sources};
 use crate::log::cosign::{Reply, WitnessClient};
 use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect::Policy;
-use std::error::Error;
 
 /// A witness answers with a few lines.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
@@ -13,13 +12,8 @@ const REPLY_BYTES_MAX: usize = 64 * 1024;
 pub struct Client(reqwest::Client);
 
 impl Client {
-    /// Trusts the certificates that the system trusts, and follows no redirect.
     pub fn new() -> Result<Self, String> {
-        // The client finds a TLS provider here, or panics. Where there is one already, it is this one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let agent = concat!("ledgerd/", env!("CARGO_PKG_VERSION"));
-        let client = reqwest::Client::builder().user_agent(agent).no_proxy().redirect(Policy::none()).build();
-        client.map(Self).map_err(|error| with_sources(&error))
+        client().map(Self)
     }
 }
 
@@ -42,17 +36,6 @@ impl WitnessClient for Client {
             body: String::from_utf8_lossy(&body).into_owned(),
         })
     }
-}
-
-/// reqwest tells the cause of an error only by its sources.
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -22,8 +22,9 @@ use tokio::time::timeout;
 
 /// Where it is: the log's prefix.
 pub const PREFIX: &str = "/log";
-/// Tiles that are read at a time; whoever asks for another is told to come again.
+/// Tiles that are read at a time. Whoever asks for another waits for a place: many clients do not try again.
 const READS_MAX: usize = 8;
+const PLACE_TIME_MAX: Duration = Duration::from_secs(10);
 const READ_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// "Its caching headers SHOULD be long-lived."
@@ -92,7 +93,9 @@ async fn tile<B: StoredTree>(
         let why = format!("the log's newest checkpoint is of size {size}, and such a tree has no {tile}");
         return refused(StatusCode::NOT_FOUND, &why);
     }
-    let Ok(_permit) = state.reads.try_acquire() else { return busy("too many tiles are being read: try again") };
+    let Ok(Ok(_permit)) = timeout(PLACE_TIME_MAX, state.reads.acquire()).await else {
+        return busy("too many tiles are being read: try again");
+    };
     match timeout(READ_TIME_MAX, state.read(&tile)).await {
         Ok(Ok(bytes)) if tile.content() == Content::Entries => bundle(bytes, &headers),
         Ok(Ok(bytes)) => answered("application/octet-stream", FOR_EVER, bytes),

@@ -47,7 +47,7 @@ pub(crate) struct VerifyProofArguments {
 
 pub(crate) fn run(arguments: &VerifyProofArguments, as_json: bool) -> Result<(), Failure> {
     let threshold = arguments.witnesses_min.unwrap_or(arguments.witnesses.len());
-    let quorum = Quorum::new(arguments.witnesses.clone(), threshold);
+    let quorum = Quorum::new(arguments.witnesses.clone(), threshold).and_then(|quorum| quorum.beside(&arguments.key));
     let quorum = quorum.map_err(|error| Failure::new(Exit::Usage, format!("--witness: {error}")))?;
     let file = read(&arguments.file)?;
     let judged = judge(&file, arguments, &quorum);
@@ -102,7 +102,7 @@ fn is_about(fields: &LeafFields, arguments: &VerifyProofArguments) -> Result<(),
     if let Some(expected) = arguments.lane.filter(|expected| lane != Some(*expected)) {
         return Err(format!(
             "the proof is about a message on {}, and not on lane {expected}",
-            printable(&fields.subject)
+            output::safe(&fields.subject)
         ));
     }
     let Some(expected) = arguments.event_id.as_ref().or(arguments.record_id.as_ref()) else { return Ok(()) };
@@ -114,7 +114,7 @@ fn is_about(fields: &LeafFields, arguments: &VerifyProofArguments) -> Result<(),
         return Err(format!("the proof is about a message that bears the name {expected}, and was rejected"));
     }
     if arguments.event_id.is_some() && lane.map(Lane::table) != Some(Table::AuditEvents) {
-        let subject = printable(&fields.subject);
+        let subject = output::safe(&fields.subject);
         return Err(format!(
             "the proof is about a record on {subject}, which is no audit event: --record-id asks for others"
         ));
@@ -163,19 +163,24 @@ impl Proven {
             format!("cosigned by {}", names.join(", "))
         };
         output::line(format_args!(
-            "PROVEN: this record is in the log {} at index {} under its checkpoint of size {}; {vouched}",
+            "PROVEN: {} is in the log {} at index {} under its checkpoint of size {}; {vouched}",
+            match fields.disposition {
+                Disposition::Recorded => "this record",
+                Disposition::Duplicate => "this DUPLICATE of an earlier message",
+                Disposition::Rejected => "this REJECTED message, which is no record,",
+            },
             checkpoint.origin(),
             verified.index,
             checkpoint.head().size
         ));
         let line = |name: &str, value: &dyn std::fmt::Display| output::line(format_args!("{name:<16}{value}"));
-        line("record id", &printable(fields.record_id.as_deref().unwrap_or("(could not be read)")));
+        line("record id", &output::safe(fields.record_id.as_deref().unwrap_or("(could not be read)")));
         line("disposition", &fields.disposition.name());
         if let Some(cause) = &fields.rejection {
-            line("reason", &format_args!("{}: {}", printable(&cause.reason), printable(&cause.detail)));
+            line("reason", &format_args!("{}: {}", output::safe(&cause.reason), output::safe(&cause.detail)));
         }
-        line("subject", &printable(&fields.subject));
-        line("stream", &format_args!("{}, sequence {}", printable(&fields.stream), fields.sequence));
+        line("subject", &output::safe(&fields.subject));
+        line("stream", &format_args!("{}, sequence {}", output::safe(&fields.stream), fields.sequence));
         line("received at", &utc_text(fields.server_time_ns));
         line("committed at", &utc_text(fields.committed_at_us.saturating_mul(1000)));
         for (name, at) in &cosigned {
@@ -183,7 +188,7 @@ impl Proven {
         }
         line("payload SHA-256", &hex(&fields.payload_sha256));
         if evidence.headers.is_some() {
-            self.headers().iter().for_each(|header| line("header", &printable(header)));
+            self.headers().iter().for_each(|header| line("header", &output::safe(header)));
         } else if let Some(hash) = &fields.headers_sha256 {
             line("headers SHA-256", &format_args!("{} (they are not in the file)", hex(hash)));
         }
@@ -201,17 +206,11 @@ impl Proven {
     }
 }
 
-/// A text of a publisher's on a terminal: no control character acts.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
-}
-
+/// The publisher's bytes, indented: no line of theirs can be taken for one of ours.
 fn shown(payload: &[u8]) -> String {
     match std::str::from_utf8(payload) {
-        Ok(text) if !text.chars().any(|character| character.is_control() && !character.is_whitespace()) => {
-            text.to_owned()
-        }
-        _ => payload.escape_ascii().to_string(),
+        Ok(text) => output::safe_lines(text).lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"),
+        Err(_) => format!("    {}", payload.escape_ascii()),
     }
 }
 

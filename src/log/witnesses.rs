@@ -5,9 +5,11 @@ use crate::config::Config;
 use crate::log::cosign::{NotCosigned, WitnessEndpoint, Witnesses};
 use crate::log::http_client::Client;
 use crate::log::queries::LogStore;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 use tlog::checkpoint::SignedCheckpoint;
+use tlog::cosignature::WitnessVerifierKey;
 use tlog::note::SignerKey;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -18,13 +20,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The witnesses of the configuration; `None` where there are none.
 pub(crate) fn of(config: &Config) -> Result<Option<Witnesses<Client>>, Failure> {
-    let broken = |why: String| Failure::new(Exit::Configuration, format!("checkpoint.witnesses: {why}"));
-    let all = config.checkpoint.witnesses.iter().map(|text| WitnessEndpoint::parse(text).map_err(broken));
-    let all = all.collect::<Result<Vec<_>, _>>()?;
+    let all = endpoints(config)?;
     if all.is_empty() {
         return Ok(None);
     }
     Ok(Some(Witnesses::new(all, Client::new().map_err(broken)?, PATIENCE)))
+}
+
+/// Their keys, for whoever verifies what they cosigned.
+pub(crate) fn keys(config: &Config) -> Result<Vec<WitnessVerifierKey>, Failure> {
+    Ok(endpoints(config)?.into_iter().map(|witness| witness.key).collect())
+}
+
+fn endpoints(config: &Config) -> Result<Vec<WitnessEndpoint>, Failure> {
+    config.checkpoint.witnesses.iter().map(|text| WitnessEndpoint::parse(text).map_err(broken)).collect()
+}
+
+fn broken(why: impl Display) -> Failure {
+    Failure::new(Exit::Configuration, format!("checkpoint.witnesses: {why}"))
 }
 
 /// Asks for the newest checkpoint each time there is a new one, and again after the heartbeat: a cosignature tells the time.

@@ -11,6 +11,8 @@ pub struct KnownRoot {
     pub root: Vec<u8>,
     /// Where this is known from.
     pub source: String,
+    /// Its signature by the log's key was verified.
+    pub is_signed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,14 @@ impl Signer {
     /// This key's, also under the names that the log took after declared losses: `name/2`, `name/3`, …
     pub fn of(key: VerifierKey) -> Self {
         Self(Some(key))
+    }
+
+    pub fn key(&self) -> Option<&VerifierKey> {
+        self.0.as_ref()
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Reads a checkpoint note, and checks its signature if the log's key is known.

@@ -6,17 +6,14 @@ mod whole;
 
 use crate::command::{Exit, Failure, connect, output, runs};
 use crate::config::Config;
-use crate::log::anchor::Anchor;
 use crate::postgres::connections::Connections;
 use crate::postgres::runs::{Run, Scope};
-use crate::verify::checkpoint::{KnownRoot, Signer};
+use crate::verify::outside::{Outside, OutsideArguments};
 use crate::verify::report::VerifyReport;
 use crate::verify::snapshot as audit;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tlog::note::VerifierKey;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArguments {
@@ -26,15 +23,8 @@ pub(crate) struct VerifyArguments {
     /// Only the specification's hash, of events before this moment
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// A signed checkpoint of the tree, kept outside the database; may be given several times
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
-    checkpoint: Vec<PathBuf>,
-    /// An anchor file, in which an instance keeps what it signed; may be given several times [default: the configured one]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
-    anchor: Vec<PathBuf>,
-    /// The log's verifier key: every checkpoint must have its signature [default: of the configured key]
-    #[arg(long, value_name = "VKEY", conflicts_with_all = ["from", "to"])]
-    key: Option<String>,
+    #[command(flatten)]
+    outside: OutsideArguments,
     /// How many sessions read at a time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
@@ -65,10 +55,9 @@ async fn verify(config: &Config, arguments: &VerifyArguments, jobs: usize, as_js
     if arguments.from.is_some() || arguments.to.is_some() {
         return time_range::verify(&connections, arguments.from.as_deref(), arguments.to.as_deref(), as_json).await;
     }
-    let signer = signer(config, arguments)?;
-    let known_roots = known_roots(config, arguments, &signer)?;
+    let outside = Outside::of(config, &arguments.outside)?;
     let mut began = Instant::now();
-    let mut verified = whole::verify(&connections, &known_roots, &signer, jobs).await?;
+    let mut verified = whole::verify(&connections, &outside, jobs).await?;
     let mut repaired = Vec::new();
     // What was made anew may show that something else, which followed from the damage, is wrong: a day from its usage.
     for _ in 0..ROUNDS_MAX {
@@ -79,10 +68,10 @@ async fn verify(config: &Config, arguments: &VerifyArguments, jobs: usize, as_js
             repair::repair(config, &connections, &verified, arguments.yes || !repaired.is_empty(), as_json).await?,
         );
         began = Instant::now();
-        verified = whole::verify(&connections, &known_roots, &signer, jobs).await?;
+        verified = whole::verify(&connections, &outside, jobs).await?;
     }
     let report = &verified.report;
-    runs::record(&connections, &recorded(report, began.elapsed(), known_roots.len(), repaired.len())).await;
+    runs::record(&connections, &recorded(report, began.elapsed(), outside.roots.len(), repaired.len())).await;
     if as_json {
         let mut report = report.to_json();
         report["repaired"] = repaired.into();
@@ -123,48 +112,4 @@ async fn check_tables(connections: &Connections) -> Result<(), Failure> {
     }
     let says = format!("the database lacks {}: run `ledgerd migrate`, or restore what was dropped", missing.join(", "));
     Err(Failure::new(Exit::Configuration, says))
-}
-
-/// Whose signature counts: of the key that is named, or of the log's own where this is its machine.
-fn signer(config: &Config, arguments: &VerifyArguments) -> Result<Signer, Failure> {
-    if let Some(key) = &arguments.key {
-        let key = VerifierKey::parse(key).map_err(|error| Failure::new(Exit::Usage, format!("--key: {error}")))?;
-        return Ok(Signer::of(key));
-    }
-    let key = config.checkpoint.key().map_err(|why| Failure::new(Exit::Configuration, why))?;
-    Ok(key.map_or(Signer::UNKNOWN, |key| Signer::of(key.verifier().clone())))
-}
-
-/// What was signed, as it is known outside the database.
-fn known_roots(config: &Config, arguments: &VerifyArguments, signer: &Signer) -> Result<Vec<KnownRoot>, Failure> {
-    let mut roots = Vec::new();
-    for file in &arguments.checkpoint {
-        let note = std::fs::read_to_string(file).map_err(|error| unusable(file, error))?;
-        roots.push(known_root(&note, file, signer)?);
-    }
-    let mut configured = config.checkpoint.anchor_file().ok().filter(|_| arguments.anchor.is_empty());
-    if let Some(file) = configured.take_if(|file| !file.exists())
-        && roots.is_empty()
-    {
-        let file = file.display();
-        output::complain(&format!(
-            "there is no anchor {file}: nothing that lies outside the database is compared with it"
-        ));
-    }
-    for file in arguments.anchor.iter().chain(&configured) {
-        let last = Anchor::at(file).read().map_err(|error| unusable(file, error))?;
-        if let Some(note) = last.checkpoint {
-            roots.push(known_root(&note, file, signer)?);
-        }
-    }
-    Ok(roots)
-}
-
-fn known_root(note: &str, file: &Path, signer: &Signer) -> Result<KnownRoot, Failure> {
-    let said = signer.open(note).map_err(|why| unusable(file, why))?;
-    Ok(KnownRoot { size: said.size, root: said.root, source: format!("checkpoint in {}", file.display()) })
-}
-
-fn unusable(file: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Configuration, format!("{}: {why}", file.display()))
 }

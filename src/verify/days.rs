@@ -48,6 +48,7 @@ const STATUSES: [&str; 4] = ["GREEN", "YELLOW", "RED", "EXCEEDED"];
 struct Day {
     key: String,
     used: Sums,
+    any_used: bool,
     removed: Sums,
     any_removed: bool,
     row: Option<(Option<Sums>, Option<String>, Option<String>)>,
@@ -78,12 +79,16 @@ impl<'a> Days<'a> {
         let day = self.current.get_or_insert_with(|| Day {
             key: key.to_owned(),
             used: Sums::NOTHING,
+            any_used: false,
             removed: Sums::NOTHING,
             any_removed: false,
             row: None,
         });
         match part {
-            Part::Usage(Some(sums)) => day.used.add(&sums),
+            Part::Usage(Some(sums)) => {
+                day.any_used = true;
+                day.used.add(&sums);
+            }
             Part::Usage(None) => findings.add(Finding::new("ledger.token_usage", key, "cost_usd", "is no number")),
             Part::Day(sums, total_cost, status) => {
                 self.rows += 1;
@@ -127,6 +132,9 @@ fn judge(day: &Day, findings: &mut Findings) {
     };
     let mut whole = sums.clone();
     whole.add(&day.removed);
+    if !day.any_used && whole == day.used {
+        differ("agent_name", "has no usage: no record made this day".to_owned());
+    }
     for (field, found, expected) in [
         ("total_tokens_input", &whole.tokens_input, &day.used.tokens_input),
         ("total_tokens_output", &whole.tokens_output, &day.used.tokens_output),
@@ -178,6 +186,8 @@ mod tests {
         assert_eq!(with(3, "0.00006", "0.0002", "GREEN"), ["total_cost"]);
         assert_eq!(with(3, "0.00006", "0.0001", "BLUE"), ["budget_status"]);
         assert_eq!(found(used()), ["agent_name"]);
+        let invented = Part::Day(sums(0, "0"), Some("0".to_owned()), Some("GREEN".to_owned()));
+        assert_eq!(found(vec![invented]), ["agent_name"], "a day that no usage made");
         let unfounded = Removal { export_id: Some(1), erasure_id: None, leaf_index: None };
         let mut parts = used();
         parts.push(Part::Removed(sums(3, "0.00006"), unfounded));

@@ -2,6 +2,7 @@
 //! that the daemon can continue to write.
 
 mod batches;
+mod checkpoints;
 mod custody;
 mod pages;
 mod repair;
@@ -33,6 +34,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
+use tlog::cosignature::WitnessVerifierKey;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -50,6 +52,8 @@ pub struct Snapshot {
     shape: Shape,
     /// Whose signature a checkpoint must have.
     signer: Signer,
+    /// Whose cosignatures can be verified.
+    witnesses: Vec<WitnessVerifierKey>,
 }
 
 /// What this database has beyond the plainest.
@@ -106,7 +110,7 @@ pub async fn missing_tables(connections: &Connections) -> Result<Vec<String>, Da
 
 impl Snapshot {
     /// Opens at most so many sessions on one snapshot. A standby exports none, and has one session.
-    pub async fn open(connections: &Connections, jobs: usize, signer: Signer) -> Result<Self, DatabaseError> {
+    pub async fn open(connections: &Connections, jobs: usize) -> Result<Self, DatabaseError> {
         let mut first = begin(connections, None).await?;
         let exported = "select case when not pg_is_in_recovery() then pg_export_snapshot() end";
         let name: Option<String> =
@@ -120,7 +124,14 @@ impl Snapshot {
         }
         let jobs = readers.len();
         let (permits, page_batches) = (Semaphore::new(jobs), AtomicUsize::new(PAGE_BATCHES));
-        Ok(Self { readers: Mutex::new(readers), permits, jobs, page_batches, shape, signer })
+        let (signer, witnesses) = (Signer::UNKNOWN, Vec::new());
+        Ok(Self { readers: Mutex::new(readers), permits, jobs, page_batches, shape, signer, witnesses })
+    }
+
+    /// From now on, checkpoints and cosignatures must be by these keys.
+    #[must_use]
+    pub fn with_keys(self, signer: Signer, witnesses: Vec<WitnessVerifierKey>) -> Self {
+        Self { signer, witnesses, ..self }
     }
 
     /// How many sessions there are.

@@ -107,12 +107,9 @@ impl TreeCheck {
         self.roots_checked += 1;
         let root = self.frontier.root();
         if known.root != root {
-            let says = format!(
-                "is {}, and the root of the ledger's first {} leaves is {}",
-                hex(&known.root),
-                known.size,
-                hex(&root)
-            );
+            let (found, computed, size) = (hex(&known.root), hex(&root), known.size);
+            let fork = if known.is_signed { "; the log's key signed it, so this is the proof of a fork" } else { "" };
+            let says = format!("is {found}, and the root of the ledger's first {size} leaves is {computed}{fork}");
             findings.add(Finding::new(&known.source, known.size, "root", says));
         }
     }

@@ -18,7 +18,7 @@ fn grown(leaves: &[(i64, Vec<u8>)]) -> (Frontier, Vec<SubtreeRow>) {
 
 fn known(size: usize) -> KnownRoot {
     let root = grown(&leaves()[..size]).0.root().to_vec();
-    KnownRoot { size: size as u64, root, source: "checkpoint".to_owned() }
+    KnownRoot { size: size as u64, root, source: "checkpoint".to_owned(), is_signed: false }
 }
 
 fn size_of(known: &KnownRoot) -> i64 {

@@ -60,7 +60,7 @@ const REGISTERED: &str = "
 ";
 
 /// What the daemon writes, in each table at least once.
-const DAEMON_WRITES: [&str; 26] = [
+const DAEMON_WRITES: [&str; 29] = [
     "insert into ledger.epoch (stream, stream_created_ns, regressions) values ('LEDGER', 1, 0)",
     "insert into public.audit_events
         (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, created_at, timestamp_text)
@@ -109,6 +109,17 @@ const DAEMON_WRITES: [&str; 26] = [
     "update ledger.resolution set settled_at = now(), new_created_ns = 1, new_sequence = 1",
     "insert into ledger.subtree (level, index, hash) values (1, 0, sha256(''));
         update ledger.tree_head set size = size + 1, root = sha256(''), frontier = ''",
+    "insert into ledger.notice (event, type, subject, data) values ('stall', 'lane.stalled', 'EXEC', '{}')",
+    "insert into ledger.notify_target (name, host, url_sha256, events) values ('n8n', 'h', 's', '{reject}');
+        update ledger.notify_target set host = 'i', url_sha256 = 't', events = '{}', removed_at = now(), disabled_at = now(),
+            retry_at = now(), leased_by = 'o', leased_until = now(), delivered = 1, failed_attempts = 1, last_success_at = now(),
+            last_failure_at = now(), last_failure = 'f'",
+    "insert into ledger.notify_position (target, source, last) values ('n8n', 'reject', 1);
+        update ledger.notify_position set last = 2",
+    "insert into ledger.notification (target, slot, source, number, webhook_id, type, occurred_at, state, attempts, first_at, last_at,
+            answer, took_ms) values ('n8n', 1, 'reject', 1, 'w', 't', now(), 'waiting', 1, now(), now(), 'a', 1);
+        update ledger.notification set source = 'blocked', number = 2, webhook_id = 'x', type = 'u', occurred_at = now(),
+            state = 'failed', attempts = 2, first_at = now(), last_at = now(), answer = 'b', took_ms = 2",
 ];
 
 /// What retention writes, as if it had run: its own triggers ask for a whole history behind each row.

@@ -127,6 +127,9 @@ mod witness;
 /// Everything rewritten consistently, old states, and the specification's own hash.
 mod verify_rewrites;
 
+/// Anchors and witnesses bind the database.
+mod verify_outside;
+
 /// Damaged rows are made anew from custody.
 mod verify_repairs;
 
@@ -136,3 +139,8 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+
+/// Webhooks out: targets are told, each once for all they can see, whatever happens.
+mod notify;
+/// Receivers that are away, slow, or say no.
+mod notify_faults;

@@ -95,6 +95,13 @@ async fn a_stranger_sees_what_became_of_every_kind_of_entry() {
     let text = verify(&file, &["--key", &key, "--event-id", twice.event_id()]).await;
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("PROVEN: this record is in the log example.com/ledger at index"), "{text}");
+    let rejected = report["others"].as_array().expect("a list").iter().find(|it| it["disposition"] == "rejected");
+    let index = rejected.expect("a conflict")["index"].to_string();
+    prove_to(&world, &folder.path().join("rejected"), &["--index", &index]).await;
+    let text = verify(&folder.path().join("rejected"), &["--key", &key]).await;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.starts_with("PROVEN: this REJECTED message, which is no record,"), "{text}");
+    assert!(text.contains("\n    {\""), "the publisher's bytes are indented: {text}");
     let other = verify(&file, &["--key", &key, "--event-id", "EXEC-BRM-CTO-1"]).await;
     assert_eq!(other.status.code(), Some(3), "{}", text_of(&other));
     assert_eq!(world.ledgerd(&["prove", twice.event_id(), "--lane", "VOTE"]).await.status.code(), Some(1));

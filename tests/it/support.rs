@@ -33,6 +33,7 @@ pub(crate) mod nats;
 pub(crate) mod nats_cluster;
 pub(crate) mod postgres;
 pub(crate) mod raw_nats;
+pub(crate) mod receiver;
 pub(crate) mod requeued;
 pub(crate) mod shipped_nats;
 pub(crate) mod small_disk;

@@ -377,7 +377,9 @@ async fn a_change_of_any_column_of_any_table_is_found_and_named() {
             -- Not ours; what a witness says, for those who trust it; what `reconcile --all` proves anew; and what is no evidence.
             and table_name not in ('agent_registry', 'tool_registry', 'ventures', 'cosignature', 'reconciled', 'refusal',
                 -- Where the daemon goes on.
-                'position', 'gap', 'counted', 'identity')
+                'position', 'gap', 'counted', 'identity',
+                -- What was told to others.
+                'notice', 'notify_target', 'notify_position', 'notification')
         order by table_schema, table_name, ordinal_position",
     )
     .await;
@@ -458,6 +460,7 @@ async fn rows_that_are_deleted_inserted_swapped_or_truncated_are_named() {
         ("insert into tool_usage_ledger (id, agent_id, tool_id) select '11111111-2222-4333-8444-555555555555', agent_id, tool_id from tool_usage_ledger limit 1",
             "tool_usage_ledger 11111111-2222-4333-8444-555555555555: id"),
         ("insert into token_ledger (agent_name, date, total_tokens_input) values ('RXY-CEO', '2026-02-21', 7)", "token_ledger RXY-CEO/2026-02-21: total_tokens_input"),
+        ("insert into token_ledger (agent_name, date) values ('RXY-CEO', '2026-03-01')", "token_ledger RXY-CEO/2026-03-01: agent_name"),
         ("insert into ledger.token_usage (agent_name, usage_id, usage_id_given, date, tokens_input, tokens_output, cost_usd, cost_given)
             values ('RXY-CEO', 'x', true, '2026-02-20', 1, 1, 1, true)", "ledger.token_usage "),
         ("delete from ledger.resolution where action = 'DISCARDED'", "ledger.resolution 2: id"),

@@ -143,7 +143,7 @@ async fn it_cosigns_growth_alone_and_remembers_it() {
     let log = witness.process.log();
     assert!(log.contains(r#""status":422"#) && !log.contains("ERROR") && !log.contains("AAAAAAAA"), "{log}");
     let forked = witness.submit(&request(&key, 300, 300, 299)).await.expect("it answers");
-    assert_eq!(forked.status, 409);
+    assert_eq!(forked.status, 422);
     assert_ne!(forked.header("content-type"), "text/x.tlog.size", "there is nothing to try again");
     assert_eq!(witness.status(&request(&key, 300, 299, HONEST)).await, 400);
     assert_eq!(witness.status(&request(&log_key("example.com/unknown", 1), 0, 3, HONEST)).await, 404);
@@ -156,6 +156,8 @@ async fn it_cosigns_growth_alone_and_remembers_it() {
         ("POST", "/add-checkpoint", &b"good morning"[..], 400),
         ("POST", "/add-checkpoint", &[0xff; 40][..], 400),
         ("GET", "/add-checkpoint", b"", 405),
+        ("GET", "/00/checkpoint", b"", 404),
+        ("GET", &format!("/{}/checkpoint", first.checkpoint.checkpoint().origin().sha256_hex()), b"", 200),
         ("POST", "/", b"", 404),
         ("POST", "/add-checkpoint", &vec![b'x'; 2_000_000], 413),
     ] {

@@ -5,6 +5,7 @@ use crate::note::{Note, NoteError, Signature, SignerKey, VerifierKey};
 use crate::proof::{ConsistencyProof, ProofError};
 use crate::text::{base64, decimal, hash};
 use crate::tree::TreeHead;
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// A log's identity: the first line of its checkpoints. It is not empty and one line.
@@ -19,6 +20,11 @@ impl Origin {
     }
 
     /// The line, without its newline.
+    /// SHA-256 in small hexadecimal digits: how the origin stands in the address of a witness.
+    pub fn sha256_hex(&self) -> String {
+        Sha256::digest(&self.0).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::key::{self, KeyId, KeyName, Verifier};
-use crate::note::{NoteError, Signature};
+use crate::note::{Note, NoteError, Signature, VerifierKey};
 
 /// The signature type of signed-note that stands for these cosignatures.
 pub const COSIGNATURE_V1: u8 = 0x04;
@@ -73,8 +73,12 @@ pub fn cosignatures<'a>(
     checkpoint: &'a SignedCheckpoint,
     witnesses: &'a [WitnessVerifierKey],
 ) -> Result<Vec<Cosignature<'a>>, NoteError> {
+    of_note(checkpoint.note(), witnesses)
+}
+
+fn of_note<'a>(note: &'a Note, witnesses: &'a [WitnessVerifierKey]) -> Result<Vec<Cosignature<'a>>, NoteError> {
     let mut found: Vec<Cosignature<'a>> = Vec::new();
-    for (signature, witness) in checkpoint.note().verified_by(witnesses)? {
+    for (signature, witness) in note.verified_by(witnesses)? {
         let Some((at, _)) = split_timestamp(signature.bytes()) else { continue };
         match found.iter_mut().find(|other| other.witness == witness) {
             Some(other) => other.at = other.at.max(at),
@@ -128,6 +132,12 @@ pub enum QuorumError {
         /// The name of the second.
         name: KeyName,
     },
+    /// The log cannot vouch for itself.
+    #[error("expected the keys of witnesses, and {name} has the log's own key")]
+    LogsOwnKey {
+        /// The name under which it was given.
+        name: KeyName,
+    },
     /// Too few cosigned it.
     #[error("expected the cosignatures of {threshold} known witnesses, found {found}")]
     TooFew {
@@ -157,9 +167,22 @@ impl Quorum {
         Ok(Self { witnesses, threshold })
     }
 
+    /// The same, where none of the witnesses has the log's own key.
+    pub fn beside(self, log: &VerifierKey) -> Result<Self, QuorumError> {
+        match self.witnesses.iter().find(|witness| witness.public_key() == log.public_key()) {
+            Some(own) => Err(QuorumError::LogsOwnKey { name: own.name().clone() }),
+            None => Ok(self),
+        }
+    }
+
     /// The cosignatures of these witnesses, if they are enough.
     pub fn reached<'a>(&'a self, checkpoint: &'a SignedCheckpoint) -> Result<Vec<Cosignature<'a>>, QuorumError> {
-        let found = cosignatures(checkpoint, &self.witnesses).map_err(QuorumError::Note)?;
+        self.reached_by(checkpoint.note())
+    }
+
+    /// The same for a note whose log's key is not known.
+    pub fn reached_by<'a>(&'a self, note: &'a Note) -> Result<Vec<Cosignature<'a>>, QuorumError> {
+        let found = of_note(note, &self.witnesses).map_err(QuorumError::Note)?;
         if found.len() < self.threshold {
             return Err(QuorumError::TooFew { threshold: self.threshold, found: found.len() });
         }

@@ -166,4 +166,8 @@ fn a_logs_signature_is_no_cosignature() {
     let signed = checkpoint();
     let same_secret = WitnessSignerKey::from_seed(name("example.com/ledger"), &[1; 32]).expect("a key");
     assert_eq!(cosignatures(&signed, &[same_secret.verifier().clone()]), Ok(Vec::new()));
+    // Nor may it be asked for as one: a log that cosigns itself adds no word to its own.
+    let quorum = Quorum::new(vec![same_secret.verifier().clone()], 1).expect("reachable");
+    let own = quorum.beside(log().verifier()).expect_err("it is the log's");
+    assert_eq!(own, QuorumError::LogsOwnKey { name: name("example.com/ledger") });
 }

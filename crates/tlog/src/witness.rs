@@ -129,7 +129,7 @@ impl Authentic {
     }
 
     /// The other checks, against the head of the latest checkpoint that was cosigned for this origin, if there is one: the old
-    /// size is its size (409), and the checkpoint's tree grew out of its tree (422; 409 if only the root differs).
+    /// size is its size (409), and the checkpoint's tree grew out of its tree (422).
     ///
     /// Between the reading of that head and the storing of the accepted one, no other request may do either.
     pub fn judge(self, latest: Option<TreeHead>) -> Result<Accepted, CosignRefusal> {
@@ -140,7 +140,7 @@ impl Authentic {
         let new = self.checkpoint.head();
         match self.proof.verify(&latest, &new) {
             Ok(()) => Ok(Accepted { checkpoint: self.checkpoint }),
-            Err(ProofError::AnotherRoot | ProofError::EmptyTreeWithRoot) if new.size == latest.size => {
+            Err(ProofError::AnotherRoot) if new.size == latest.size => {
                 Err(CosignRefusal::AnotherRoot { size: latest.size })
             }
             Err(error) => Err(CosignRefusal::Proof(error)),
@@ -155,6 +155,11 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    /// The latest checkpoint that was cosigned and stored: it may be cosigned again, at another time.
+    pub fn again(latest: SignedCheckpoint) -> Self {
+        Self { checkpoint: latest }
+    }
+
     /// The checkpoint, to be stored durably before it is cosigned.
     pub fn checkpoint(&self) -> &SignedCheckpoint {
         &self.checkpoint
@@ -202,8 +207,8 @@ impl CosignRefusal {
             CosignRefusal::Malformed(_) | CosignRefusal::OldLargerThanNew { .. } => 400,
             CosignRefusal::Signature(_) => 403,
             CosignRefusal::UnknownLog { .. } => 404,
-            CosignRefusal::Stale { .. } | CosignRefusal::AnotherRoot { .. } => 409,
-            CosignRefusal::Proof(_) => 422,
+            CosignRefusal::Stale { .. } => 409,
+            CosignRefusal::Proof(_) | CosignRefusal::AnotherRoot { .. } => 422,
         }
     }
 }

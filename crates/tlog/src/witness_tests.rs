@@ -156,13 +156,13 @@ fn the_checks_come_in_the_specifications_order() {
 
     let split = TreeHead { size: 8, root: [7; 32] };
     let another = answer(&request(8, 8), Some(split)).expect_err("a split view");
-    assert_eq!((another.status(), another), (409, CosignRefusal::AnotherRoot { size: 8 }));
+    assert_eq!((another.status(), another), (422, CosignRefusal::AnotherRoot { size: 8 }));
     let forged = AddCheckpoint {
         note: Note::sign(&format!("log\n0\n{}\n", base64(&[7; 32])), &key("log", 1)).expect("a text"),
         ..request(0, 0)
     };
     let forged = answer(&forged, None).expect_err("an empty tree has one root");
-    assert_eq!((forged.status(), forged), (409, CosignRefusal::AnotherRoot { size: 0 }));
+    assert_eq!((forged.status(), forged), (422, CosignRefusal::Proof(ProofError::EmptyTreeWithRoot)));
 }
 
 /// A signature in the name of a known key that is invalid spoils the note, also beside a valid one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tlog::checkpoint::{Log, Origin, SignedCheckpoint};
 use tlog::cosignature::{Timestamp, WitnessSignerKey};
 use tlog::note;
-use tlog::witness::{AddCheckpoint, Authentic, CosignRefusal, STALE_CONTENT_TYPE};
+use tlog::witness::{Accepted, AddCheckpoint, Authentic, CosignRefusal, STALE_CONTENT_TYPE};
 
 #[derive(Debug)]
 pub(crate) struct Witness {
@@ -98,6 +98,29 @@ impl Witness {
                 self.judge(authentic, log, since_1970)
             }
             Err(refusal) => refused(&refusal, None),
+        }
+    }
+
+    /// The last checkpoint that was cosigned of the log whose origin has this hash, in small hexadecimal digits, with the
+    /// cosignature of this moment: it is the largest that the witness has seen.
+    pub(crate) fn newest(&self, origin_sha256: &str, since_1970: Duration) -> Answer {
+        let is_it = |log: &&Log| log.origin().sha256_hex() == origin_sha256;
+        let known = self.logs.iter().find(is_it).and_then(|log| Some((log, self.turns.get(log.origin())?)));
+        let Some((log, turn)) = known else { return Answer::text(404, "no log of that origin is known") };
+        let _turn = turn.lock();
+        let (latest, at) = match (self.state.latest(log), Timestamp::from_posix_seconds(since_1970.as_secs())) {
+            (Ok(Some(latest)), Some(at)) => (latest, at),
+            (Ok(None), _) => return Answer::text(404, "no checkpoint of this log was cosigned yet"),
+            (Err(error), _) => {
+                tracing::error!(origin = %log.origin(), "cannot show the last checkpoint: {error}");
+                return Answer::text(500, "the witness cannot read its state");
+            }
+            (_, None) => return Answer::text(500, "the witness does not know the time"),
+        };
+        let mut note = latest.note().clone();
+        match note.add(Accepted::again(latest).cosign(&self.key, at)) {
+            Ok(()) => Answer { status: 200, content_type: "text/plain; charset=utf-8", body: note.to_string() },
+            Err(error) => Answer::text(500, &error.to_string()),
         }
     }
 

@@ -69,13 +69,31 @@ fn it_cosigns_growth_and_remembers_it_over_a_restart() {
 }
 
 #[test]
+fn whoever_watches_reads_the_last_checkpoint_that_was_cosigned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let witness = open(folder.path()).expect("an empty state");
+    let place = log_key(LEDGER).verifier().name().clone();
+    let place = Origin::from(&place).sha256_hex();
+    assert_eq!(witness.newest(&place, NOW).status, 404, "nothing was cosigned");
+    assert_eq!(ask(&witness, LEDGER, 0, 3, HONEST).status, 200);
+    let newest = witness.newest(&place, NOW);
+    assert_eq!(newest.status, 200, "{newest:?}");
+    let log = Log::of_key(log_key(LEDGER).verifier().clone());
+    let checkpoint = SignedCheckpoint::parse(newest.body.as_bytes(), &log).expect("the log's own");
+    let keys = [witness_key().verifier().clone()];
+    assert_eq!(cosignature::cosignatures(&checkpoint, &keys).expect("valid").len(), 1);
+    assert_eq!(checkpoint.head().size, 3);
+    assert_eq!(witness.newest("00", NOW).status, 404);
+}
+
+#[test]
 fn what_does_not_continue_the_last_tree_is_refused_and_a_fork_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let witness = open(folder.path()).expect("an empty state");
     assert_eq!(ask(&witness, LEDGER, 0, 9, HONEST).status, 200);
     let forked = request(LEDGER, 9, 9, 4).1 + &forged_line(&log_key("example.com/stranger"));
     let forked = witness.add_checkpoint(forked.as_bytes(), NOW);
-    assert_eq!((forked.status, forked.content_type), (409, "text/plain; charset=utf-8"));
+    assert_eq!((forked.status, forked.content_type), (422, "text/plain; charset=utf-8"));
     assert_eq!(ask(&witness, LEDGER, 9, 12, 4).status, 422);
     assert_eq!(ask(&witness, LEDGER, 9, 8, HONEST).status, 400, "an old size above the new one");
     assert_eq!(ask(&witness, "example.com/unknown", 0, 3, HONEST).status, 404);

@@ -54,6 +54,17 @@ from (
         ('ledger', 'refusal', 'INSERT', null),
         ('ledger', 'refusal', 'UPDATE', '{status, webhook, address, calls, first_at, last_at}'),
 
+        -- Webhooks out: notices are append-only, the others are for the operator, and none is deleted.
+        ('ledger', 'notice', 'INSERT', '{event, type, subject, data}'),
+        ('ledger', 'notify_target', 'INSERT', '{name, host, url_sha256, events}'),
+        ('ledger', 'notify_target', 'UPDATE', '{host, url_sha256, events, removed_at, disabled_at, retry_at, leased_by, '
+            'leased_until, delivered, failed_attempts, last_success_at, last_failure_at, last_failure}'),
+        ('ledger', 'notify_position', 'INSERT', null),
+        ('ledger', 'notify_position', 'UPDATE', '{last}'),
+        ('ledger', 'notification', 'INSERT', null),
+        ('ledger', 'notification', 'UPDATE', '{source, number, webhook_id, type, occurred_at, state, attempts, first_at, '
+            'last_at, answer, took_ms}'),
+
         -- Through the view alone: the table and its policies know nothing of the daemon.
         ('ledger', 'tool_usage', 'INSERT', null)
 ) as written (schema, name, privilege, columns)

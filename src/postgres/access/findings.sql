@@ -73,8 +73,14 @@ select 'unrefused', format('%s on %s.%s', statement, schema, name)
 from (:relations) as relation
 cross join (values ('UPDATE', 16 | 3), ('DELETE', 8 | 3), ('TRUNCATE', 32 | 2)) as wanted (statement, bits)
 where relkind in ('r', 'p')
-    -- Where migrations are noted, by a program that others wrote; and who was refused, which is no evidence.
-    and (schema, name) not in (('ledger', 'migration'), ('ledger', 'refusal'))
+    -- Where migrations are noted, by a program that others wrote; and what is no evidence.
+    and (schema, name) not in (
+        ('ledger', 'migration'),
+        ('ledger', 'refusal'),
+        ('ledger', 'notify_target'),
+        ('ledger', 'notify_position'),
+        ('ledger', 'notification')
+    )
     and not exists (
         select
         from pg_trigger

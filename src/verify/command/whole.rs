@@ -6,11 +6,12 @@ use crate::command::progress::{ProgressLine, pace};
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
 use crate::record::table::Table;
-use crate::verify::checkpoint::{KnownRoot, Signer};
+use crate::verify::checkpoint::KnownRoot;
 use crate::verify::days::Days;
 use crate::verify::entry::{Background, Checked};
 use crate::verify::findings::Findings;
 use crate::verify::migrations;
+use crate::verify::outside::Outside;
 use crate::verify::report::VerifyReport;
 use crate::verify::resolution;
 use crate::verify::snapshot::{ClaimedRows, Extent, Snapshot};
@@ -41,18 +42,15 @@ impl VerifyResult {
     }
 }
 
-pub(crate) async fn verify(
-    connections: &Connections,
-    known_roots: &[KnownRoot],
-    signer: &Signer,
-    jobs: usize,
-) -> Result<VerifyResult, Failure> {
-    let snapshot = Arc::new(Snapshot::open(connections, jobs, signer.clone()).await?);
+pub(crate) async fn verify(connections: &Connections, outside: &Outside, jobs: usize) -> Result<VerifyResult, Failure> {
+    let snapshot = Snapshot::open(connections, jobs).await?;
+    let snapshot = Arc::new(snapshot.with_keys(outside.signer.clone(), outside.witnesses.clone()));
     let background = Arc::new(snapshot.background().await?);
-    let known_roots: Arc<[KnownRoot]> = known_roots.into();
+    let known_roots: Arc<[KnownRoot]> = outside.roots.as_slice().into();
     let Extent { entries: total, end } = snapshot.extent().await?;
 
     let mut findings = Findings::default();
+    outside.findings.iter().for_each(|finding| findings.add(finding.clone()));
     let mut tree = TreeCheck::default();
     tree.begin(&known_roots, &mut findings);
     let (began, mut progress) = (Instant::now(), ProgressLine::new());
@@ -85,6 +83,10 @@ pub(crate) async fn verify(
         progress.tell(|| format!("{leaves} of {total} leaves, {}", pace(leaves, total, began.elapsed())));
     }
     drop(progress);
+    snapshot.checkpoints_missing(&outside.anchored, &mut findings).await?;
+    if outside.is_cosigning_asked_for() {
+        snapshot.newest_is_cosigned(&outside.quorum, &mut findings).await?;
+    }
     close(&snapshot, &background, Open { tree, all, findings, known_roots: known_roots.clone(), leaves, end }).await
 }
 
@@ -107,9 +109,9 @@ async fn look(
     let beside = snapshot.beside(start, end).await?;
     let is_here = |known: &&KnownRoot| i64::try_from(known.size).is_ok_and(|size| size > start && size <= end);
     let mut known_roots: Vec<KnownRoot> = known_roots.iter().filter(is_here).cloned().collect();
-    known_roots.extend(beside.known_roots);
+    known_roots.extend(beside.stored.known_roots);
     let mut findings = Findings::default();
-    beside.findings.into_iter().for_each(|finding| findings.add(finding));
+    beside.stored.findings.into_iter().for_each(|finding| findings.add(finding));
     Ok(RangeResult {
         checked,
         stretch: Stretch { leaves: Vec::new(), subtrees: beside.subtrees, known_roots },

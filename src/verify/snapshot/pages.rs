@@ -5,11 +5,10 @@ use crate::postgres::remedy::DatabaseError;
 use crate::record::fields::as_uuid;
 use crate::record::leaf::Disposition;
 use crate::record::table::Table;
-use crate::verify::checkpoint::{KnownRoot, Signer};
 use crate::verify::entry::{Background, Checked};
-use crate::verify::findings::Finding;
 use crate::verify::removal::Removal;
 use crate::verify::snapshot::batches::{BATCHES, DEAD_LETTERS, ERASED, read_dead_letters, read_erased, unfold};
+use crate::verify::snapshot::checkpoints::StoredRoots;
 use crate::verify::snapshot::{Shape, Snapshot, answer};
 use crate::verify::stored::{EntryRow, Page, RowKey, SubtreeRow, Values};
 use crate::verify::tree::{LEVEL_MAX, subtrees_ending_in};
@@ -30,14 +29,12 @@ pub(crate) const PAGE_BATCHES: usize = 1024;
 const LOOKED_AT: usize = 128;
 
 /// What belongs to a range of leaves, besides their entries.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Beside {
     /// The subtrees that end in it.
     pub subtrees: Vec<SubtreeRow>,
-    /// The signed roots of trees that end in it.
-    pub known_roots: Vec<KnownRoot>,
-    /// Checkpoints that contradict themselves.
-    pub findings: Vec<Finding>,
+    /// The checkpoints of trees that end in it.
+    pub stored: StoredRoots,
 }
 
 impl Snapshot {
@@ -74,53 +71,11 @@ impl Snapshot {
     /// Reads what belongs to a range besides its entries.
     pub async fn beside(&self, start: i64, end: i64) -> Result<Beside, DatabaseError> {
         self.with(async |reader| {
-            let mut beside = Beside { subtrees: subtrees(reader, start, end).await?, ..Beside::default() };
-            if self.shape.checkpoints {
-                let query = "select tree_size, root, origin, note from ledger.checkpoint where tree_size > $1 and tree_size <= $2";
-                let rows = answer(sqlx::query(query).bind(start).bind(end).fetch_all(reader)).await?;
-                rows.iter().try_for_each(|row| read_checkpoint(row, &self.signer, &mut beside)).map_err(DatabaseError::new)?;
-            }
-            Ok(beside)
+            let subtrees = subtrees(reader, start, end).await?;
+            Ok(Beside { subtrees, stored: self.checkpoints_in(reader, start, end).await? })
         })
         .await
     }
-
-    /// The signed roots of trees that are larger than this one, and those of the empty tree.
-    pub async fn checkpoints_beyond(&self, size: i64) -> Result<Beside, DatabaseError> {
-        let mut beside = Beside::default();
-        if self.shape.checkpoints {
-            let query = "select tree_size, root, origin, note from ledger.checkpoint where tree_size > $1 or tree_size <= 0 limit 1000";
-            let rows = self.with(async |reader| answer(sqlx::query(query).bind(size).fetch_all(reader)).await).await?;
-            rows.iter()
-                .try_for_each(|row| read_checkpoint(row, &self.signer, &mut beside))
-                .map_err(DatabaseError::new)?;
-        }
-        Ok(beside)
-    }
-}
-
-fn read_checkpoint(row: &PgRow, signer: &Signer, beside: &mut Beside) -> Result<(), sqlx::Error> {
-    const TABLE: &str = "ledger.checkpoint";
-    let (size, root, origin, note): (i64, Vec<u8>, String, String) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let known_size = u64::try_from(size).unwrap_or(0);
-    let mut differ = |field: &str, says: String| beside.findings.push(Finding::new(TABLE, size, field, says));
-    match signer.open(&note) {
-        Err(why) => differ("note", format!("is no checkpoint of this log: {why}")),
-        Ok(said) => {
-            if said.size != known_size {
-                differ("tree_size", format!("is {size}, and the note says {}", said.size));
-            }
-            if said.root != root {
-                differ("root", "is not that of the note".to_owned());
-            }
-            if said.origin != origin {
-                differ("origin", format!("is \"{origin}\", and the note says \"{}\"", said.origin));
-            }
-            beside.known_roots.push(KnownRoot { size: said.size, root: said.root, source: TABLE.to_owned() });
-        }
-    }
-    Ok(())
 }
 
 async fn subtrees(reader: &mut PgConnection, start: i64, end: i64) -> Result<Vec<SubtreeRow>, DatabaseError> {

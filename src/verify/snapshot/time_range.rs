@@ -2,7 +2,6 @@
 
 use crate::postgres::connections::Connections;
 use crate::postgres::remedy::DatabaseError;
-use crate::verify::checkpoint::Signer;
 use crate::verify::snapshot::{Snapshot, answer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -31,7 +30,7 @@ pub async fn hashed_events(
     to: Option<&str>,
     mut take: impl FnMut(Vec<HashedEvent>),
 ) -> Result<(), DatabaseError> {
-    let snapshot = Snapshot::open(connections, 1, Signer::UNKNOWN).await?;
+    let snapshot = Snapshot::open(connections, 1).await?;
     let query = "select id, event_id, actor, action, outcome, timestamp_text, integrity_hash, timestamp::text
         from public.audit_events
         where (timestamp, id) > (coalesce($1::timestamp, '-infinity'), $2)

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use std::collections::BTreeSet;
 
 /// A change of each table; none of them may pass, whoever tries.
-const CHANGES: [(&str, &str); 31] = [
+const CHANGES: [(&str, &str); 32] = [
     ("ledger.budget_alert", "published_at = null"),
     ("ledger.budget_alert", "spent_usd = 0"),
     ("ledger.checkpoint", "note = 'forged'"),
@@ -29,6 +29,7 @@ const CHANGES: [(&str, &str); 31] = [
     ("ledger.export", "location = 'forged'"),
     ("ledger.gap", "why = 'forged'"),
     ("ledger.identity", "id = gen_random_uuid()"),
+    ("ledger.notice", "type = 'forged'"),
     ("ledger.position", "sequence = 0"),
     ("ledger.reconciled", "proven_at = now() - interval '1 day'"),
     ("ledger.removal", "row_key = 'forged'"),
@@ -132,13 +133,13 @@ const OF_A_SUPERUSER: [&str; 11] = [
     "set session authorization postgres",
 ];
 
-/// Every table of the ledger; those of later versions too. Left out are what `sqlx` keeps, and `refusal`, which is no evidence.
+/// Every table of the ledger; those of later versions too. Left out are what `sqlx` keeps, and what is no evidence.
 async fn tables(installed: &Installed) -> BTreeSet<String> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select format('%s.%s', nspname, relname)
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
         where relkind in ('r', 'p') and (
-            nspname = 'ledger' and relname not in ('migration', 'refusal')
+            nspname = 'ledger' and relname not in ('migration', 'refusal', 'notify_target', 'notify_position', 'notification')
             or nspname = 'public' and relname not in ('agent_registry', 'tool_registry', 'ventures')
         )",
     )
