@@ -9,10 +9,12 @@ import sys
 sys.dont_write_bytecode = True
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 from demo_database import Database
@@ -218,6 +220,26 @@ def upgrade_that_does_not_start(machine, package):
     check(machine.state("ledgerd") == "active", "it starts again when the operator has seen to it")
 
 
+def console(machine, ledger):
+    """The console under its unit, with a login that only reads."""
+    check(machine.state("ledgerd-console") == "inactive", "the console is not started without its login")
+    ledger.database.execute("create role console login password 'console' in role ledgerd_reader")
+    login = re.sub(r"//[^@]*@", "//console:console@", ledger.addresses["LEDGERD__DATABASE__URL"])
+    machine.write("etc/credstore/ledgerd.console-database-url", login, 0o600)
+    machine.run("systemctl", "enable", "--now", "ledgerd-console", checked=False)
+    if machine.state("ledgerd-console") != "active":
+        raise Trouble(f"it does not start:\n{machine.run('journalctl', '--no-pager', '--lines=30', checked=False)}")
+    check("console" in machine.run("man", "--pager=cat", "ledgerd-console"), "its manual page is found")
+    with urllib.request.urlopen("http://127.0.0.1:9465/timeline", timeout=30) as page:
+        check("EXECUTION_STARTED" in page.read().decode(), "it starts under its unit, and shows what was recorded")
+    pid = machine.run("systemctl", "show", "--property=MainPID", "--value", "ledgerd-console").strip()
+    status = dict(line.split(":\t", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    check((status["NoNewPrivs"], status["Seccomp"], int(status["CapEff"], 16)) == ("1", "2", 0), "it has no privileges, and system calls are filtered")
+    check(status["Uid"].split()[0] not in ("0", machine.run("id", "-u", "ledgerd").strip()), "its account is not the daemon's")
+    machine.run("systemctl", "disable", "--now", "ledgerd-console")
+    (machine.root / "etc/credstore/ledgerd.console-database-url").unlink()
+
+
 def witness(machine, package):
     """The witness, which is best on a machine of its own: it needs nothing of the other package."""
     shutil.copy(package, machine.root / "root" / package.name)
@@ -277,6 +299,7 @@ def main():
         upgrade_that_does_not_start(machine, second)
         ledger.record("EXECUTION_COMPLETED")
         check(True, "so is what is published after the upgrade")
+        console(machine, ledger)
         witness(machine, first_witness)
         purge_witness(machine)
         purge(machine)

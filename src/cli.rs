@@ -11,6 +11,7 @@ use crate::command::{Exit, Failure, output};
 use crate::console::{command as console, verifier};
 use crate::dead_letter::command as dlq;
 use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
+use crate::mcp::command as mcp;
 use crate::notify::command as notify;
 use crate::notify::notices;
 use crate::query::{log_command as log, show_command as show};
@@ -87,6 +88,8 @@ enum Command {
     Notify(notify::NotifyArguments),
     /// Serve the console: pages for people, and the API for programs
     Console(console::ConsoleArguments),
+    /// Answer questions about the record by the Model Context Protocol, over standard input and output
+    Mcp,
     /// Print the schemas of the records, and the descriptions of the subjects and of the API
     Schema(schema::SchemaArguments),
     /// Print a completion script for a shell
@@ -150,6 +153,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Keygen(arguments) => keygen::run(&arguments, json),
         Command::Checkpoint(arguments) => block_on(checkpoint::run(&config()?, &arguments, json)),
         Command::Retention(arguments) => block_on(retention::run(&config()?, &arguments, json)),
+        Command::Mcp => block_on_threads(mcp::run(&config()?)),
         Command::Schema(arguments) => schema::run(&config()?, &arguments),
         Command::Console(console::ConsoleArguments { export_verifier: Some(file) }) => verifier::export(&file),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments, file.as_deref())),

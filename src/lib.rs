@@ -14,6 +14,7 @@ pub mod console;
 pub mod dead_letter;
 pub mod ingest;
 pub mod log;
+pub mod mcp;
 pub mod notify;
 pub mod query;
 pub mod receipt;

@@ -6,6 +6,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/");
 const SERVICES: &[&str] = &[
     "ledgerd.service",
     "ledgerd@.service",
+    "ledgerd-console.service",
     "ledgerd-reconcile.service",
     "ledgerd-retention.service",
     "ledgerd-verify.service",

@@ -8,6 +8,8 @@ use crate::console::operator::Operator;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::log::queries::LogStore;
+use crate::mcp::http::service;
+use crate::mcp::sources::Sources;
 use crate::query::Reader;
 use crate::query::stream::StreamView;
 use crate::systemd::{self, Signal};
@@ -52,14 +54,16 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
     }
+    let mcp = service(Sources::new(config)?, stop.clone());
     let limits = Limits {
         connections_max: config.http.connections_max,
         connections_per_address_max: config.http.connections_per_address_max,
         headers_timeout: config.http.headers_timeout,
     };
-    let serving = bounded_listener::serve(listener, router(site.clone()), limits, stop.clone());
+    let serving = bounded_listener::serve(listener, router(site.clone(), mcp), limits, stop.clone());
     tokio::pin!(serving);
     output::line(format_args!("the console is at http://{address}/"));
+    systemd::ready(&format!("serves http://{address}/"));
     loop {
         tokio::select! {
             ended = &mut serving => return ended.map_err(|error| Failure::new(Exit::Failed, error)),

@@ -4,13 +4,14 @@ use crate::console::fault::Fault;
 use crate::console::pages::login;
 use crate::console::site::Shared;
 use crate::console::{api, assets, guard, pages, verifier};
+use crate::mcp::http::McpService;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 
-pub(crate) fn router(site: Shared) -> Router {
+pub(crate) fn router(site: Shared, mcp: McpService) -> Router {
     Router::new()
         .merge(pages::router())
         .fallback(async || Fault::NoSuchPage)
@@ -18,6 +19,7 @@ pub(crate) fn router(site: Shared) -> Router {
         .merge(login::router())
         .layer(from_fn(guard::faults_as_pages))
         .nest(api::PREFIX, programs(&site, api::router()))
+        .merge(models(&site, mcp))
         .merge(assets::router())
         .merge(verifier::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -32,6 +34,11 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// What programs ask, behind their guard: it answers with problems, and knows tokens besides sessions.
 fn programs(site: &Shared, router: Router<Shared>) -> Router<Shared> {
     router.layer(from_fn_with_state(site.clone(), guard::programs)).layer(from_fn(guard::faults_as_problems))
+}
+
+/// What models ask, behind the same guard. The protocol has errors of its own.
+fn models(site: &Shared, mcp: McpService) -> Router<Shared> {
+    Router::new().route_service("/mcp", mcp).layer(from_fn_with_state(site.clone(), guard::programs))
 }
 
 /// Everything comes from here, no script stands in a page, and nobody frames it.

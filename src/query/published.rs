@@ -1,12 +1,13 @@
 //! What a publisher sent, as people and programs can be shown it: bytes as text, headers by name, the trace.
 
 use crate::record::message::Headers;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 /// A message as it was published.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct Published {
     /// How many bytes it has. Nothing where custody does not hold them any more.
     pub bytes: Option<usize>,
@@ -20,7 +21,7 @@ pub struct Published {
 }
 
 /// One header.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct Header {
     pub name: String,
     pub value: String,
@@ -55,7 +56,7 @@ fn has_controls(text: &str) -> bool {
 }
 
 /// A trace of W3C Trace Context.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, JsonSchema)]
 pub struct Trace {
     pub trace_id: String,
     pub parent_id: String,

@@ -11,12 +11,13 @@ use crate::record::subject::Subject;
 use crate::verify::findings::Finding;
 use crate::verify::snapshot::{SingleEntry, single_entry};
 use crate::verify::stored::EntryRow;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 /// An entry of the record.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct LedgerEntry {
     pub leaf_index: u64,
     /// `recorded`, `duplicate` or `rejected`.
@@ -52,7 +53,7 @@ pub struct LedgerEntry {
 }
 
 /// Why a message was rejected.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct StoredRejection {
     pub reason: String,
     pub detail: String,
@@ -60,7 +61,7 @@ pub struct StoredRejection {
 }
 
 /// The authorised removal of bytes or of a row.
-#[derive(Clone, Debug, Serialize, ToSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema, sqlx::FromRow)]
 pub struct Erasure {
     /// The event of the Architect that authorised it; of an export, there is none.
     pub authorized_by: Option<String>,
@@ -72,7 +73,7 @@ pub struct Erasure {
 }
 
 /// A row of a table, as it is stored.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct StoredRow {
     pub table: String,
     pub id: String,
@@ -80,7 +81,7 @@ pub struct StoredRow {
 }
 
 /// One column of a row, as PostgreSQL prints it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct StoredColumn {
     pub name: &'static str,
     pub value: Option<String>,
@@ -89,7 +90,7 @@ pub struct StoredColumn {
 }
 
 /// A difference that `ledgerd verify` would report.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct Difference {
     pub table: String,
     pub field: String,
@@ -97,7 +98,7 @@ pub struct Difference {
 }
 
 /// Another entry of the same id.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct OtherEntry {
     pub leaf_index: u64,
     pub disposition: String,
@@ -106,7 +107,7 @@ pub struct OtherEntry {
 }
 
 /// A checkpoint, which the console has not verified.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
 pub struct CoveringCheckpoint {
     pub origin: String,
     pub tree_size: u64,

@@ -78,6 +78,9 @@ mod group_commit;
 /// What describes the records, the subjects and the API to other programs.
 mod schema;
 
+/// Models ask the record.
+mod mcp;
+
 /// The commands around the daemon.
 mod commands;
 
@@ -136,11 +139,11 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+mod console_browser;
 mod console_record;
 mod console_rejects;
-mod console_verifier;
-mod console_browser;
 mod console_schemathesis;
+mod console_verifier;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;

@@ -1,5 +1,6 @@
 //! The code that README.md and the pages of docs/ show does what it says.
 
+use crate::support::console::{Console, TOKENS, token_entry};
 use crate::support::daemon::Daemon;
 use crate::support::http::ask;
 use crate::support::process::scratch_folder;
@@ -15,6 +16,7 @@ const README: &str = include_str!("../../README.md");
 const PUBLISH: &str = include_str!("../../docs/publish.md");
 const OPERATE: &str = include_str!("../../docs/operate.md");
 const REJECTS: &str = include_str!("../../docs/rejects.md");
+const CONSOLE: &str = include_str!("../../docs/console.md");
 const VERIFY: &str = include_str!("../../docs/verify.md");
 
 /// The one block of code in this language.
@@ -244,5 +246,38 @@ async fn what_the_workflows_for_n8n_post_is_committed() {
         let answer = ask(daemon.http_port(), "POST", AUDIT, &headers, text(&request["body"]).as_bytes()).await;
         let answer = answer.expect("an answer");
         assert_eq!((answer.status, answer.text().contains("LOGGED")), (200, true), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn the_login_and_the_requests_of_the_consoles_page_work() {
+    let world = World::builder().group_roles().start().await;
+    let daemon = world.daemon().await;
+    world.ledgerd_ok(&commands(PUBLISH, "sh emit")[0]).await;
+    drop(daemon);
+    // Roles are the server's, which other tests use too.
+    let login = format!("{}_console", world.database.name());
+    world.database.execute(&code(CONSOLE, "sql").replace("ledgerd_console", &login).replace('…', PASSWORD)).await;
+    let mut environment = world.environment.clone();
+    let url = world.database.cluster().url_as(world.database.name(), &login);
+    environment.insert("LEDGERD__CONSOLE__DATABASE_URL".to_owned(), url);
+    environment.insert(TOKENS.to_owned(), token_entry(TOKEN, "read", "ada"));
+    let console = Console::start(&environment).await;
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", code(CONSOLE, "sh curl")]).env("TOKEN", TOKEN);
+    shell.env("CONSOLE", format!("http://127.0.0.1:{}", console.port()));
+    let answers = run(shell).await;
+    for part in ["EXECUTION_STARTED", "\"tried\"", "\"NO_LIMIT\""] {
+        assert!(answers.contains(part), "{part}: {answers}");
+    }
+    world.database.execute(&format!("drop role {login}")).await;
+}
+
+#[tokio::test]
+async fn the_commands_that_print_schemas_print_json() {
+    let world = World::builder().without_migrations().without_streams().start().await;
+    for arguments in commands(PUBLISH, "sh schema") {
+        let printed = world.ledgerd_ok(&arguments).await;
+        assert!(serde_json::from_str::<Value>(&printed).is_ok_and(|value| value.is_object()), "{arguments:?}");
     }
 }
