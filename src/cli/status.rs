@@ -1,5 +1,5 @@
-//! `ledgerd status`: shows a summary of the ledger, the position of each lane, and the callers that the webhooks
-//! refused. What the database knows is shown without the message server, too.
+//! `ledgerd status`: shows a summary of the ledger, the position of each lane, targets that are not told, and the callers
+//! that the webhooks refused. What the database knows is shown without the message server, too.
 
 use crate::command::{Failure, connect, output};
 use crate::config::Config;
@@ -7,6 +7,7 @@ use crate::ingest::positions::{self, GAPS_SHOWN_MAX, Gap};
 use crate::nats::definitions::Names;
 use crate::postgres::reads::{self, Summary};
 use crate::query::lanes::{self, LaneState};
+use crate::query::notifications::{self, Target};
 use crate::webhook::refusal_queries::{self, Refused};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -20,7 +21,8 @@ pub(crate) async fn run(config: &Config, as_json: bool) -> Result<(), Failure> {
     let mut lanes = LaneState::all(&config.lanes, &positions);
     // What the database knows is worth telling without the stream.
     let asked = ask_the_stream(config, &mut lanes).await;
-    let status = Status { summary: &summary, lanes: &lanes, gaps: &gaps, refused: &refused };
+    let targets = notifications::targets(&connections, None).await?;
+    let status = Status { summary: &summary, lanes: &lanes, gaps: &gaps, refused: &refused, targets: &targets };
     if as_json {
         output::json(&status.to_json(config.stall_tell_after, asked.as_ref().err()));
     } else {
@@ -40,11 +42,12 @@ struct Status<'a> {
     lanes: &'a [LaneState],
     gaps: &'a [Gap],
     refused: &'a [Refused],
+    targets: &'a [Target],
 }
 
 impl Status<'_> {
     fn to_json(&self, tell_after: Duration, without_stream: Option<&Failure>) -> Value {
-        let Self { summary, lanes, gaps, refused } = self;
+        let Self { summary, lanes, gaps, refused, targets } = self;
         let lane = |lane: &LaneState| {
             let stream = lane.stream.as_ref();
             json!({
@@ -60,12 +63,13 @@ impl Status<'_> {
             "last_commit": summary.last_commit, "epochs": summary.epochs,
             "lanes": lanes.iter().map(lane).collect::<Vec<_>>(), "refused": refused_json(refused),
             "gaps": gaps.iter().map(Gap::to_json).collect::<Vec<_>>(),
+            "notifications": targets,
             "stream_not_asked": without_stream.map(|failure| &failure.what),
         })
     }
 
     fn lines(&self, tell_after: Duration) -> Vec<String> {
-        let Self { summary, lanes, gaps, .. } = self;
+        let Self { summary, lanes, gaps, targets, .. } = self;
         let (rejected, unpublished) = (summary.rejected, summary.unpublished);
         let mut lines = vec![
             format!("messages in custody   {:>12}", summary.tree_size),
@@ -90,6 +94,10 @@ impl Status<'_> {
             |lane: &LaneState| format!("{} stands still: messages wait, and none was stored for a while", lane.lane);
         lines.extend(stalled.map(says));
         lines.extend(gaps.iter().map(Gap::to_string));
+        lines.extend(targets.iter().filter(|target| target.needs_a_look()).map(|target| {
+            let Target { name, state, waiting, .. } = target;
+            format!("notifications to {name}: {state}, {waiting} wait (`ledgerd notify list` says why)")
+        }));
         lines
     }
 }

@@ -10,73 +10,80 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Which notifications are shown.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[into_params(parameter_in = Query)]
-pub struct NotificationsFilter {
+pub(crate) struct NotificationsFilter {
     /// Only those of this target.
-    pub target: Option<String>,
+    pub(crate) target: Option<String>,
     /// Only those in this state: delivered, waiting, failed or retry.
-    pub state: Option<String>,
+    pub(crate) state: Option<String>,
 }
 
 /// Targets, and the last notifications.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Notifications {
-    pub targets: Vec<Target>,
+pub(crate) struct Notifications {
+    pub(crate) targets: Vec<Target>,
     /// The newest first, at most 500. Each target keeps its last 500.
-    pub notifications: Vec<SentNotification>,
+    pub(crate) notifications: Vec<SentNotification>,
 }
 
 /// Whom the daemon tells of events.
 #[derive(Clone, Debug, Serialize, ToSchema, sqlx::FromRow)]
-pub struct Target {
-    pub name: String,
+pub(crate) struct Target {
+    pub(crate) name: String,
     /// The host of its URL. The rest may be secret, and is not in the database.
-    pub host: String,
-    pub events: Vec<String>,
+    pub(crate) host: String,
+    pub(crate) events: Vec<String>,
     /// `delivering`; `failing`: the last attempt failed; `disabled`: it answered 410 Gone; `removed`: the settings no longer
     /// name it.
-    pub state: String,
+    pub(crate) state: String,
     /// Notifications that wait. Not counted further than about a thousand, of blocked events than the next 256 batches.
-    pub waiting: i64,
+    pub(crate) waiting: i64,
     /// Notifications that were accepted.
-    pub delivered: i64,
-    pub failed_attempts: i64,
+    pub(crate) delivered: i64,
+    pub(crate) failed_attempts: i64,
     /// Notifications that were given up, and are kept for a retry.
-    pub given_up: i64,
-    pub last_success_at: Option<String>,
-    pub last_failure_at: Option<String>,
+    pub(crate) given_up: i64,
+    pub(crate) last_success_at: Option<String>,
+    pub(crate) last_failure_at: Option<String>,
     /// The answer to the last attempt that failed.
-    pub last_failure: Option<String>,
+    pub(crate) last_failure: Option<String>,
     /// The instance that delivers.
-    pub delivered_by: Option<String>,
+    pub(crate) delivered_by: Option<String>,
     /// How far it was told of each source that it asks for, such as `reject 41`.
-    pub positions: Vec<String>,
+    pub(crate) positions: Vec<String>,
+}
+
+impl Target {
+    /// Whether notifications do not arrive.
+    pub(crate) fn needs_a_look(&self) -> bool {
+        self.state == "disabled" || self.state == "failing"
+    }
 }
 
 /// A notification and what became of it.
 #[derive(Clone, Debug, Serialize, ToSchema, sqlx::FromRow)]
-pub struct SentNotification {
-    pub target: String,
+pub(crate) struct SentNotification {
+    pub(crate) target: String,
     /// The header `webhook-id`.
-    pub webhook_id: String,
+    pub(crate) webhook_id: String,
     /// Such as `record.rejected`.
     #[serde(rename = "type")]
     #[sqlx(rename = "type")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// `budget`, `reject`, `blocked` or `notice`.
-    pub source: String,
+    pub(crate) source: String,
     /// Its number in the source; of a reject or a blocked event, the leaf.
-    pub number: i64,
-    pub occurred_at: String,
+    pub(crate) number: i64,
+    pub(crate) occurred_at: String,
     /// `delivered`; `waiting`: it is tried again; `failed`: it was given up; `retry`: it is tried once more.
-    pub state: String,
-    pub attempts: i32,
-    pub first_at: String,
-    pub last_at: String,
+    pub(crate) state: String,
+    pub(crate) attempts: i32,
+    pub(crate) first_at: String,
+    pub(crate) last_at: String,
     /// The status and the beginning of the body of the last answer, or why there was none.
-    pub answer: String,
-    pub took_ms: i32,
+    pub(crate) answer: String,
+    pub(crate) took_ms: i32,
 }
 
 const LINES_MAX: i64 = 500;
@@ -86,7 +93,7 @@ const COUNT_MAX: i64 = 1_000;
 pub(crate) const BATCHES_MAX: i64 = 256;
 
 impl Reader {
-    pub async fn notifications(&self, filter: &NotificationsFilter) -> Result<Notifications, DatabaseError> {
+    pub(crate) async fn notifications(&self, filter: &NotificationsFilter) -> Result<Notifications, DatabaseError> {
         Ok(Notifications {
             targets: targets(&self.0, None).await?,
             notifications: self

@@ -10,6 +10,7 @@ use crate::support::process::{Process, scratch_folder};
 use crate::support::published::Published;
 use crate::support::receiver::{Received, Receiver, SECRET, notify_setting};
 use crate::support::records::{metric, spend};
+use crate::support::signed::ORIGIN;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
@@ -137,17 +138,53 @@ async fn what_commits_cause_arrives_in_order_and_the_reference_library_accepts_i
     assert_eq!(receiver.received().len(), 4, "something came twice");
 }
 
+/// The block of code of docs/webhooks.md with this name.
+fn code(name: &str) -> &'static str {
+    const DOCUMENT: &str = include_str!("../../docs/webhooks.md");
+    let block = DOCUMENT.split(&format!("```{name}\n")).nth(1).expect("there is such code");
+    block.split("\n```").next().expect("a block ends")
+}
+
+/// A stand-in for n8n's node Code: what it gives to the code of the document.
+#[tokio::test]
+async fn the_code_for_n8n_passes_what_is_signed_with_its_secret_and_nothing_else() {
+    const NODE: &str = "
+import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+const [code, headers, body] = process.argv.slice(2);
+const run = Object.getPrototypeOf(async () => {}).constructor('$input', 'require', readFileSync(code, 'utf8'));
+const self = { helpers: { getBinaryDataBuffer: async () => Buffer.from(body) } };
+const input = { first: () => ({ json: { headers: JSON.parse(headers) } }) };
+const items = await run.call(self, input, createRequire(import.meta.url)).catch((error) => error.message);
+console.log(JSON.stringify(items));
+";
+    let receiver = Receiver::start().await;
+    let setting = notify_setting(&[("n8n", &receiver.url(), &["reject"], "")]);
+    let environment = Environment::from([(SETTING.to_owned(), setting)]);
+    let tested = ledgerd(&["notify", "test", "n8n"], &environment).await;
+    assert!(tested.status.success(), "{}", text_of(&tested));
+    let sent = receiver.accepted().remove(0);
+    let folder = scratch_folder("n8n");
+    let (node, file) = (folder.path().join("node.mjs"), folder.path().join("code.js"));
+    std::fs::write(&node, NODE).expect("ours");
+    std::fs::write(&file, code("js n8n").replace("whsec_…", SECRET)).expect("ours");
+    let headers: serde_json::Map<String, Value> =
+        sent.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+    for (body, says) in [(sent.text.clone(), "nothing has happened"), (format!("{} ", sent.text), "is not good")] {
+        let mut command = Command::new("node");
+        command.arg(&node).arg(&file).arg(Value::from(headers.clone()).to_string()).arg(body);
+        let printed = run(command).await;
+        assert!(printed.contains(says), "{printed}");
+        assert_eq!(printed.contains(&sent.id), says == "nothing has happened", "{printed}");
+    }
+}
+
 /// The programs of docs/webhooks.md, each beside its reference library.
 #[tokio::test]
 async fn the_receivers_of_the_documents_accept_what_is_signed_with_their_secret() {
-    const DOCUMENT: &str = include_str!("../../docs/webhooks.md");
-    let code = |language: &str| {
-        let block = DOCUMENT.split(&format!("```{language} receive\n")).nth(1).expect("there is such code");
-        block.split("```").next().expect("a block ends")
-    };
     for (language, file, interpreter) in [("python", "receive.py", "python3"), ("js", "receive.mjs", "node")] {
         let (folder, port) = (scratch_folder("receive"), free_port());
-        std::fs::write(folder.path().join(file), code(language)).expect("ours");
+        std::fs::write(folder.path().join(file), code(&format!("{language} receive"))).expect("ours");
         let mut command = Command::new(interpreter);
         if language == "js" {
             let modules = packages("LEDGERD_TEST_STANDARDWEBHOOKS_NODE");
@@ -267,6 +304,43 @@ async fn gaps_and_what_verify_finds_are_told() {
     assert_eq!((&difference["type"], &difference["data"]["check"]), (&json!("integrity.difference"), &json!("verify")));
     // The second run found the same.
     assert_eq!(world.database.count("select count(*) from ledger.notice").await, 2);
+}
+
+#[tokio::test]
+async fn a_tree_that_is_not_signed_for_what_was_signed_before_is_told_once() {
+    let receiver = Receiver::start().await;
+    let setting = notify_setting(&[("n8n", &receiver.url(), &["integrity"], "")]);
+    let folder = scratch_folder("log");
+    let [key, anchor] = ["key", "anchor"].map(|name| folder.path().join(name).display().to_string());
+    let world = World::builder()
+        .env(SETTING, &setting)
+        .env("LEDGERD__CHECKPOINT__KEY_FILE", &key)
+        .env("LEDGERD__CHECKPOINT__ANCHOR_FILE", &anchor)
+        .start()
+        .await;
+    world.ledgerd_ok(&["keygen", "--name", ORIGIN, "--out", &key]).await;
+    world
+        .database
+        .execute(&format!(
+            "insert into ledger.checkpoint (origin, tree_size, root, note) values ('{ORIGIN}', 1000000, sha256(''), 'forged')"
+        ))
+        .await;
+    for _ in 0..2 {
+        let mut daemon = world.daemon().await;
+        daemon.says("refusing to sign the tree").await;
+        let difference = receiver.accepts(1).await[0].body();
+        assert_eq!(
+            (&difference["type"], &difference["data"]["check"]),
+            (&json!("integrity.difference"), &json!("checkpoint"))
+        );
+        assert!(
+            difference["data"]["detail"].as_str().is_some_and(|text| text.contains("ledger.checkpoint")),
+            "{difference}"
+        );
+        daemon.sigterm();
+        assert_eq!(daemon.wait_exit().await, 0);
+    }
+    assert_eq!(world.database.count("select count(*) from ledger.notice").await, 1);
 }
 
 #[tokio::test]

@@ -165,6 +165,8 @@ async fn gone_disables_a_target_until_an_operator_or_another_url_enables_it() {
     assert_eq!(target(&world).await["state"], "disabled");
     let listed = world.ledgerd_ok(&["notify", "list"]).await;
     assert!(listed.contains("`ledgerd notify retry n8n`"), "{listed}");
+    let status = world.ledgerd_ok(&["status"]).await;
+    assert!(status.contains("notifications to n8n: disabled, 2 wait"), "{status}");
     assert_eq!(receiver.received().len(), 1);
 
     receiver.answers([Reply::status(204), Reply::status(410)]);
