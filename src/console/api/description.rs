@@ -12,7 +12,8 @@ pub(crate) fn complete(description: &mut OpenApi) {
                 && response.description.is_empty()
             {
                 let named = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
-                response.description = named.and_then(|status| status.canonical_reason()).unwrap_or(status).to_owned();
+                let sentence = named.and_then(|status| status.canonical_reason()).unwrap_or(status);
+                sentence.clone_into(&mut response.description);
             }
         }
     }
