@@ -1,7 +1,7 @@
 # For people: `make run` shows the whole thing, `make test` tests it. Both find or install the servers that they need.
 
 .DEFAULT_GOAL := help
-.PHONY: help run picture report bench flame build package test test-matrix test-n8n test-package test-alerts fuzz fmt lint
+.PHONY: help run picture screenshots report bench flame build package test test-matrix test-n8n test-package test-alerts fuzz fmt lint
 
 # rustup puts cargo here; a shell that is not a login shell may not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -9,6 +9,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 help:
 	@echo 'make run          the ledger on this machine, with private servers and sample records; Ctrl-C ends it'
 	@echo 'make picture      puts ten lines of what `make run` shows into README.md'
+	@echo 'make screenshots  puts pictures of the console with its records into docs/images/; finds or installs Chromium'
 	@echo 'make report       measures the cost report over 100,000 uses of tools, on a private PostgreSQL'
 	@echo 'make bench        measures the drain of a backlog against a plain insert and against other programs; installs those'
 	@echo 'make flame        draws where the daemon spends its processor time; needs perf and inferno'
@@ -28,6 +29,9 @@ run:
 
 picture:
 	@exec python3 scripts/demo_picture.py
+
+screenshots:
+	@exec python3 scripts/screenshots.py
 
 report:
 	@exec python3 scripts/measure_reports.py

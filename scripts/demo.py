@@ -13,6 +13,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import contextlib
 import fcntl
 import http.client
 import json
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 
 import demo_report
+from demo_console import Console, signing
 from demo_database import Database
 from demo_tables import Tables
 from nats_publish import Connection, Refused
@@ -55,7 +57,7 @@ def interrupt(_number, _frame):
 class Daemon:
     """The program itself, with its configuration in the run folder. `settings` come from its environment."""
 
-    def __init__(self, program, database_url, nats_url, run_folder=RUN, settings=None):
+    def __init__(self, program, database_url, nats_url, run_folder=RUN, settings=None, more_sections=None):
         self.program, self.process = program, None
         self.environment = {**os.environ, **(settings or {})}
         self.log = run_folder / "ledgerd.log"
@@ -63,6 +65,7 @@ class Daemon:
         self.http_port = free_port()
         # The samples of tool usage come from several actors, and name one agent.
         sections = {"http": {"listen": f"127.0.0.1:{self.http_port}"}, "log": {"format": "text"}, "usage": {"reporters": ["*"]}}
+        sections.update(more_sections or {})
         # Addresses that came from the environment stay there: they may hold a password.
         if database_url:
             sections["database"] = {"url": database_url}
@@ -174,7 +177,11 @@ class Demo:
             self.started.append(server)
             private_nats = self.nats_url = server.url()
         self.database = Database(administration)
-        self.daemon = Daemon(program, private_database, private_nats)
+        checkpoint, self.verifier_key = signing(program, RUN)
+        console_port = free_port()
+        sections = {"checkpoint": checkpoint, "console": {"listen": f"127.0.0.1:{console_port}"}}
+        self.daemon = Daemon(program, private_database, private_nats, more_sections=sections)
+        self.console = Console(self.daemon, RUN / "console.log", console_port)
         say("ledgerd migrate, ledgerd setup, ledgerd run, ledgerd setup --defaults ...")
         grant = ("--grant", "ledgerd") if private_database else ()
         self.is_private = bool(private_database and private_nats)
@@ -182,7 +189,14 @@ class Demo:
         self.daemon.call("setup")
         self.started.append(self.daemon)
         self.daemon.start()
+        self.started.append(self.console)
         self.set_reference()
+
+    def start_console(self):
+        """Starts it, and shows its link before anything else."""
+        self.console.start()
+        wait_until("the console answers", READY_SECONDS_MAX, self.console.is_ready)
+        demo_report.show_console(self.console.link(), self.verifier_key)
 
     def set_reference(self):
         """The reference limits and rates take the way of all records; what a call costs can be told when they are rows."""
@@ -242,8 +256,8 @@ class Demo:
         return demo_report.show(self.expected, self.outcome, self.database.tree_head(), lambda: tables.show(self.is_private))
 
     def keep_running(self):
-        demo_report.show_next_steps(self.daemon, None if "LEDGERD__DATABASE__URL" in os.environ else self.database_url, psql(), RUN)
-        while self.daemon.check_alive():
+        demo_report.show_next_steps(self.daemon, self.console.link(), None if "LEDGERD__DATABASE__URL" in os.environ else self.database_url, psql(), RUN)
+        while self.daemon.check_alive() and self.console.check_alive():
             time.sleep(0.5)
 
     def stop(self):
@@ -266,6 +280,8 @@ def run(options):
     demo = Demo(options)
     try:
         demo.start()
+        if "--once" not in options:
+            demo.start_console()
         as_expected = demo.show()
         if "--once" not in options:
             demo.keep_running()
@@ -279,18 +295,25 @@ def run(options):
             say("stopped.")
 
 
-def main(options):
-    unknown = set(options) - {"--once", "--no-build"}
-    if unknown:
-        print(__doc__.strip(), file=sys.stdout if unknown == {"--help"} else sys.stderr)
-        return 0 if unknown == {"--help"} else 64
-    ask_before_ending(interrupt)
+@contextlib.contextmanager
+def only_one():
+    """While it lasts, no other demo runs in this checkout: they would share a folder."""
     FOLDER.mkdir(exist_ok=True)
     with open(FOLDER / "demo.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Trouble("the demo already runs in this checkout: end it with Ctrl-C there first")
+        yield
+
+
+def main(options):
+    unknown = set(options) - {"--once", "--no-build"}
+    if unknown:
+        print(__doc__.strip(), file=sys.stdout if unknown == {"--help"} else sys.stderr)
+        return 0 if unknown == {"--help"} else 64
+    ask_before_ending(interrupt)
+    with only_one():
         return run(options)
 
 

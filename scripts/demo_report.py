@@ -101,7 +101,13 @@ def show(expected, outcomes, head, show_tables):
     return False
 
 
-def show_next_steps(daemon, private_url, psql, run_folder):
+def show_console(link, verifier_key):
+    title("Look at the ledger in your browser: what is published appears there")
+    print(f"  {link}")
+    print(f"  its key, to check proofs against: {verifier_key}", flush=True)
+
+
+def show_next_steps(daemon, link, private_url, psql, run_folder):
     """`private_url` None: the database is the reader's own, and its address is in the environment already."""
     ledgerd = shlex.join(shortest(part) for part in daemon.command())
     address = shlex.quote(private_url) if private_url else '"$LEDGERD__DATABASE__URL"'
@@ -115,8 +121,9 @@ def show_next_steps(daemon, private_url, psql, run_folder):
     print(f"  {client} {address} -c 'select event_id, action, outcome, timestamp from audit_events order by id desc limit 10'")
     print(f"  {client} {address} -f docs/reports/spend_today.sql")
     title("Look")
+    print(f"  console  {link}")
     print(f"  metrics  http://127.0.0.1:{daemon.http_port}/metrics (also /readyz, /livez)")
-    print(f"  logs     {shortest(str(run_folder))}/ledgerd.log, nats-server.log, postgresql.log")
+    print(f"  logs     {shortest(str(run_folder))}/ledgerd.log, console.log, nats-server.log, postgresql.log")
     print(f"\n{paint('title', 'ledgerd is running. Ctrl-C stops it and its servers.')}", flush=True)
 
 

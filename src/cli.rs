@@ -14,6 +14,7 @@ use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
 use crate::mcp::command as mcp;
 use crate::notify::command as notify;
 use crate::notify::notices;
+use crate::query::{log_command as log, show_command as show};
 use crate::receipt::emit;
 use crate::replay::command as replay;
 use crate::replay::reconcile;
@@ -61,6 +62,10 @@ enum Command {
     Emit(emit::EmitArguments),
     /// Show what the ledger holds, and how far each lane has come
     Status,
+    /// List what was recorded and rejected, the newest first
+    Log(log::LogArguments),
+    /// Show what an id means: a record with its published bytes, a task, a proposal
+    Show(show::ShowArguments),
     /// Write the file that proves a record to others, without database or network
     Prove(prove::ProveArguments),
     /// Check such a file; asks neither database nor network
@@ -109,6 +114,7 @@ pub fn main() -> ExitCode {
         }
     };
     match dispatch(arguments) {
+        Ok(()) if output::has_failed() => ExitCode::from(Exit::Failed as u8),
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.what.is_empty() {
@@ -130,6 +136,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => block_on(check::run(&config()?, json)),
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
+        Command::Log(arguments) => block_on(log::run(&config()?, arguments, json)),
+        Command::Show(arguments) => block_on(show::run(&config()?, &arguments, json)),
         Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
         Command::Verify(arguments) => {
@@ -150,7 +158,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Console(console::ConsoleArguments { export_verifier: Some(file) }) => verifier::export(&file),
         Command::Console(arguments) => block_on_threads(console::run(&config()?, &arguments, file.as_deref())),
         Command::Notify(arguments) => block_on(notify::run(&config()?, &arguments, json)),
-        Command::Completions { shell } => manual::completions(shell),
+        Command::Completions { shell } => {
+            manual::completions(shell);
+            Ok(())
+        }
         Command::Man { folder } => manual::man(folder.as_deref()),
     }
 }

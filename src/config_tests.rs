@@ -24,6 +24,13 @@ fn two_urls_suffice() {
 }
 
 #[test]
+fn a_variable_with_one_underscore_is_told_its_name() {
+    let says = load("", &[("LEDGERD_DATABASE_URL", "postgres://elsewhere/d")]).expect_err("it would be ignored");
+    assert!(says.contains("write LEDGERD__DATABASE__URL") && !says.contains("elsewhere"), "{says}");
+    load("", &[("LEDGERD_TEST_SOMETHING", "1")]).expect("others may be called so");
+}
+
+#[test]
 fn the_environment_goes_before_the_file() {
     let config = load(
         "[limits]\nnesting_max = 7\n[pipeline]\nlanes = ['EXEC']",

@@ -1,12 +1,17 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+mod custody;
+mod fault_place;
 pub(crate) mod lanes;
 pub(crate) mod line;
+pub(crate) mod log_command;
 pub(crate) mod money;
 pub(crate) mod notifications;
 pub(crate) mod published;
 pub(crate) mod record;
+pub(crate) mod rejects;
 pub(crate) mod search;
+pub(crate) mod show_command;
 pub(crate) mod story;
 pub(crate) mod stream;
 pub(crate) mod timeline;

@@ -2,10 +2,16 @@
 
 use crate::config::{LogFormat, LogSettings};
 use parking_lot::Mutex;
+use std::fmt;
 use std::io::IsTerminal as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::PanicHookInfo;
 use std::time::{Duration, Instant};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Starts logging to standard error.
 ///
@@ -15,16 +21,58 @@ pub fn start(log: &LogSettings) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = \"{}\": {error}", log.level))?;
     let is_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let is_journal = is_journal();
     let started = match log.format {
-        LogFormat::Text => builder.with_ansi(is_terminal).with_target(false).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(is_terminal)
+            .with_target(false)
+            .map_event_format(|lines| Prioritized { lines, is_journal })
+            .try_init(),
         LogFormat::Auto if is_terminal => builder.with_target(false).try_init(),
-        LogFormat::Auto | LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
-        }
+        LogFormat::Auto | LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .map_event_format(|lines| Prioritized { lines, is_journal })
+            .try_init(),
     };
     started.map_err(|error| error.to_string())?;
     std::panic::set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// Whether standard error is the journal's: systemd names its device and inode (systemd.exec(5), `$JOURNAL_STREAM`).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
+    stream == format!("{}:{}", stderr.dev(), stderr.ino())
+}
+
+/// Lines that tell the journal their priority, `<4>` for a warning (sd-daemon(3)): so `journalctl -p warning` finds them.
+struct Prioritized<F> {
+    lines: F,
+    is_journal: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Prioritized<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.is_journal {
+            let priority = match *event.metadata().level() {
+                Level::ERROR => 3,
+                Level::WARN => 4,
+                Level::INFO => 6,
+                Level::DEBUG | Level::TRACE => 7,
+            };
+            write!(to, "<{priority}>")?;
+        }
+        self.lines.format_event(context, to, event)
+    }
 }
 
 /// Publishers can make the NATS client panic as often as they like.

@@ -1,27 +1,28 @@
 //! `ledgerd completions` and `ledgerd man`: generate their output from the same definitions as `--help`.
 
 use crate::cli::Arguments;
-use crate::command::{Exit, Failure};
+use crate::command::{Exit, Failure, output};
 use crate::config::DEFAULTS;
 use clap::CommandFactory as _;
 use std::path::Path;
 use std::{fs, io};
 
-pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+pub(crate) fn completions(shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "ledgerd", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script).map_err(|error| Failure::new(Exit::Failed, error))
+    output::text(&String::from_utf8_lossy(&script));
 }
 
 pub(crate) fn man(folder: Option<&Path>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error);
-    match folder {
-        Some(folder) => {
-            clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)?;
-            fs::write(folder.join("ledgerd.toml.5"), settings_page()).map_err(failed)
-        }
-        None => clap_mangen::Man::new(Arguments::command()).render(&mut io::stdout()).map_err(failed),
+    if let Some(folder) = folder {
+        clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)?;
+        return fs::write(folder.join("ledgerd.toml.5"), settings_page()).map_err(failed);
     }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(failed)?;
+    output::text(&String::from_utf8_lossy(&page));
+    Ok(())
 }
 
 /// `ledgerd.toml(5)`: the file of defaults as it stands, for it explains each setting.

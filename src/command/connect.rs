@@ -83,6 +83,17 @@ pub(crate) fn reader(config: &Config, connections_max: usize) -> Result<Connecti
         .map_err(|why| Failure::new(Exit::Configuration, format!("console.database_url cannot be used: {why}")))
 }
 
+/// The same with the login that carries out decisions of the console; `None`: it has none.
+pub(crate) fn operator(config: &Config, connections_max: usize) -> Result<Option<Connections>, Failure> {
+    let Some(url) = &config.console.operator_database_url else { return Ok(None) };
+    let limits =
+        ConnectionLimits { connect: config.database.connect_timeout, statement: config.database.statement_timeout };
+    let connections = Connections::new(url, limits, connections_max);
+    connections.map(Some).map_err(|why| {
+        Failure::new(Exit::Configuration, format!("console.operator_database_url cannot be used: {why}"))
+    })
+}
+
 /// The positions of the lanes, for a command that owns none.
 pub(crate) fn positions(config: &Config) -> Result<LanePositions, Failure> {
     Ok(LanePositions::new(database(config, 1)?, String::new()))

@@ -1,22 +1,57 @@
 //! The output of commands: results on standard output, as text or JSON; errors on standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
+//!
+//! Whoever reads standard output may leave, as `head` does. Then the command goes on without a word, and its exit code tells what it
+//! found; one that would go on for ever asks [`is_closed`].
+#![expect(clippy::print_stderr, reason = "this is where commands print")]
 
 use crate::record::reject::is_printable;
 use serde_json::Value;
 use std::fmt;
+use std::io::{ErrorKind, Write as _, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Nobody reads standard output any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// It could not be written otherwise: a full disk, for one.
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn line(text: impl fmt::Display) {
-    println!("{text}");
+    write(format_args!("{text}\n"));
 }
 
 /// A result that is a text of its own, to the last byte.
 pub(crate) fn text(text: &str) {
-    print!("{text}");
+    write(format_args!("{text}"));
 }
 
 /// A result for machines: one JSON document.
 pub(crate) fn json(value: &Value) {
-    println!("{value:#}");
+    write(format_args!("{value:#}\n"));
+}
+
+fn write(text: fmt::Arguments<'_>) {
+    if is_closed() || has_failed() {
+        return;
+    }
+    let mut out = stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => CLOSED.store(true, Ordering::Relaxed),
+        Err(error) => {
+            FAILED.store(true, Ordering::Relaxed);
+            complain(&format!("standard output cannot be written: {error}"));
+        }
+    }
+}
+
+/// Whether nobody reads what is printed.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
+
+/// Whether a result was lost.
+pub(crate) fn has_failed() -> bool {
+    FAILED.load(Ordering::Relaxed)
 }
 
 /// Why it did not work.

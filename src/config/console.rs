@@ -15,6 +15,8 @@ pub struct ConsoleSettings {
     pub tokens: ConsoleTokens,
     /// A reader's login. Holds a password, perhaps; `None`: that of `[database]`.
     pub database_url: Option<String>,
+    /// The login that carries out decisions about dead letters: a member of `ledgerd_daemon`. `None`: the console only reads.
+    pub operator_database_url: Option<String>,
 }
 
 impl fmt::Debug for ConsoleSettings {
@@ -41,6 +43,11 @@ impl SettingsReader {
                 "console.database_url",
                 Some("console.database_url_file"),
                 "ledgerd.console-database-url",
+            )?,
+            operator_database_url: self.secret(
+                "console.operator_database_url",
+                Some("console.operator_database_url_file"),
+                "ledgerd.console-operator-database-url",
             )?,
         })
     }

@@ -5,6 +5,7 @@ use crate::config::profile::{self, Change, Profile};
 use crate::config::{ConfigError, DEFAULT_FILE, DEFAULTS};
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,8 +32,10 @@ impl SettingsReader {
         let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
         let broken = |error: config::ConfigError| ConfigError(error.to_string());
         let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
-        let environment = environment.source(variables);
+        let variables = variables.unwrap_or_else(variables_of_process);
         let known = config::Config::builder().add_source(defaults()).build().map_err(broken)?;
+        refuse_single_underscores(&variables, &flattened(&known))?;
+        let environment = environment.source(Some(variables));
         let written = config::Config::builder().add_source(source).add_source(environment).build().map_err(broken)?;
         let hegemon = config::Config::builder().add_source(File::from_str(profile::HEGEMON, FileFormat::Toml));
         let hegemon = flattened(&hegemon.build().map_err(broken)?);
@@ -242,6 +245,27 @@ impl SettingsTable {
             _ => ConfigError(format!("{at}{place}: it cannot be read")),
         }
     }
+}
+
+fn variables_of_process() -> HashMap<String, String> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// `LEDGERD_DATABASE_URL` would be ignored without a word, and everything would be looked for elsewhere.
+fn refuse_single_underscores(
+    variables: &HashMap<String, String>,
+    known: &BTreeMap<String, Value>,
+) -> Result<(), ConfigError> {
+    for (name, key) in known.keys().map(|key| (variable(key).replace(SEPARATOR, "_"), key)) {
+        if variables.contains_key(&name) {
+            let meant = variable(key);
+            return Err(ConfigError(format!(
+                "{name} in the environment is no setting: write {meant}, with two underscores"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A value as it would be written.

@@ -4,6 +4,7 @@ mod description;
 mod money;
 mod notifications;
 mod records;
+mod rejects;
 mod search;
 mod timeline;
 
@@ -30,6 +31,8 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(search::proposal))
         .routes(routes!(records::record))
         .routes(routes!(records::proof))
+        .routes(routes!(rejects::list))
+        .routes(routes!(rejects::one))
         .routes(routes!(money::budgets))
         .routes(routes!(money::budget))
         .routes(routes!(money::history))

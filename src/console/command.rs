@@ -4,6 +4,7 @@ use crate::command::{Exit, Failure, connect, output, rules};
 use crate::config::Config;
 use crate::console::access::Access;
 use crate::console::live::Live;
+use crate::console::operator::Operator;
 use crate::console::router::router;
 use crate::console::site::Site;
 use crate::log::queries::LogStore;
@@ -42,6 +43,7 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
     let site = Arc::new(Site {
         reader: Reader(connect::reader(config, CONNECTIONS_MAX)?),
         log: LogStore(connect::reader(config, LOG_CONNECTIONS_MAX)?),
+        operator: Operator::new(config)?,
         access: Access::new(config.console.tokens.clone(), address),
         live: Live::new(stop.clone()),
         config: config.clone(),

@@ -22,9 +22,14 @@ pub(crate) enum Fault {
     NoSuchEntry(u64),
     #[error("the ledger has nothing under the id {0}: what was published a moment ago may still wait in the stream")]
     NoSuchEvent(String),
-    /// The entry is there, and cannot be proven, or not yet.
+    #[error("entry {0} is no reject: /rejects lists those that are")]
+    NoSuchReject(i64),
+    /// A server that is needed is away.
     #[error("{0}")]
-    Unprovable(String),
+    Unavailable(String),
+    /// It cannot be done as things stand.
+    #[error("{0}")]
+    Refused(String),
     /// What the framework refuses: a query that cannot be read, a method that is not there.
     #[error("{why}")]
     Request { status: StatusCode, why: String },
@@ -71,17 +76,22 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NotRecorded | Self::NotFound(_) | Self::NoSuchEntry(_) | Self::NoSuchEvent(_) => {
-                StatusCode::NOT_FOUND
-            }
-            Self::Unprovable(_) => StatusCode::CONFLICT,
+            Self::NoSuchPage
+            | Self::NotRecorded
+            | Self::NotFound(_)
+            | Self::NoSuchEntry(_)
+            | Self::NoSuchEvent(_)
+            | Self::NoSuchReject(_) => StatusCode::NOT_FOUND,
+            Self::Refused(_) => StatusCode::CONFLICT,
             Self::Request { status, .. } => *status,
             Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Database(_) | Self::NoRandomness | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) | Self::Unavailable(_) | Self::NoRandomness | Self::TooManyStreams => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 

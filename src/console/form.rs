@@ -22,7 +22,6 @@ pub(crate) struct SessionForm<T> {
 
 /// The same of somebody who may operate.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the first form of an operator takes this line away")]
 pub(crate) struct OperatorForm<T> {
     /// The decision is recorded under this visitor's name.
     pub(crate) visitor: Visitor,

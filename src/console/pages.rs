@@ -4,6 +4,8 @@ pub(crate) mod login;
 mod notifications;
 mod published;
 mod record;
+mod reject;
+mod rejects;
 mod search;
 mod story;
 mod timeline;
@@ -23,5 +25,9 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/search", get(search::show))
         .route("/record/{leaf_index}", get(record::show))
         .route("/event/{event_id}", get(record::by_event))
+        .route("/rejects", get(rejects::list))
+        .route("/rejects/{leaf_index}", get(reject::show))
+        .route("/rejects/{leaf_index}/preview", post(reject::preview))
+        .route("/rejects/{leaf_index}/decide", post(reject::decide))
         .route("/notifications", get(notifications::show))
 }

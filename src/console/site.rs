@@ -4,6 +4,7 @@ use crate::budget::gate::GateRules;
 use crate::config::Config;
 use crate::console::access::Access;
 use crate::console::live::Live;
+use crate::console::operator::Operator;
 use crate::log::queries::LogStore;
 use crate::query::Reader;
 use crate::query::stream::StreamView;
@@ -16,6 +17,8 @@ pub(crate) struct Site {
     pub(crate) reader: Reader,
     pub(crate) log: LogStore,
     pub(crate) access: Access,
+    /// Who carries out decisions. `None`: this console only reads.
+    pub(crate) operator: Option<Operator>,
     pub(crate) live: Live,
     pub(crate) config: Config,
     /// The registered agents.

@@ -40,7 +40,6 @@ impl Visitor {
     }
 
     /// Whether pages show the forms that change something.
-    #[expect(dead_code, reason = "the first form of an operator takes this line away")]
     pub(crate) fn may_operate(&self) -> bool {
         self.role == Role::Operate && self.form_key.is_some()
     }

@@ -1,6 +1,5 @@
 //! `ledgerd dlq`: lists and shows the dead letters in the database, and requeues or discards them.
 
-mod decision;
 mod discard;
 mod requeue;
 mod show;

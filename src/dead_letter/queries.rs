@@ -126,11 +126,20 @@ pub async fn newest(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<LetterSummary>, DatabaseError> {
-    let all = Leaves { after: -1, up_to: i64::MAX };
+    newest_within(connections, filter, Leaves { after: -1, up_to: i64::MAX }, limit).await
+}
+
+/// The same of a range of leaves.
+pub async fn newest_within(
+    connections: &Connections,
+    filter: &Filter,
+    leaves: Leaves,
+    limit: i64,
+) -> Result<Vec<LetterSummary>, DatabaseError> {
     let query = format!(
         "with d as (select d.*, state.name as state{LETTERS}{MATCHING} order by d.leaf_index desc limit $9){COLUMNS} order by d.leaf_index desc"
     );
-    list(connections, query, filter, all, limit).await
+    list(connections, query, filter, leaves, limit).await
 }
 
 /// The oldest that match: those that were published first.
@@ -218,6 +227,18 @@ pub async fn find(connections: &Connections, reference: &str) -> Result<Option<L
     connections
         .run("looking for a dead letter", async |connection| {
             let query = sqlx::query(AssertSqlSafe(query)).bind(reference);
+            let row = query.fetch_optional(&mut *connection).await?;
+            row.as_ref().map(listed).transpose()
+        })
+        .await
+}
+
+/// The dead letter of a leaf.
+pub async fn at_leaf(connections: &Connections, leaf_index: i64) -> Result<Option<LetterSummary>, DatabaseError> {
+    let query = format!("with d as (select d.*, state.name as state{LETTERS} where d.leaf_index = $1){COLUMNS}");
+    connections
+        .run("looking for a dead letter", async |connection| {
+            let query = sqlx::query(AssertSqlSafe(query)).bind(leaf_index);
             let row = query.fetch_optional(&mut *connection).await?;
             row.as_ref().map(listed).transpose()
         })

@@ -1,6 +1,6 @@
 //! The answers of the tools, each within a bound of bytes: a model reads all of it.
 
-use crate::query::record::Record;
+use crate::query::record::LedgerEntry;
 use crate::query::search::Found;
 use crate::query::story::{Cost, Step, Story};
 use crate::query::timeline::{TimelineLine, TimelinePage};
@@ -40,7 +40,7 @@ impl From<TimelinePage> for TimelinePart {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct EntryAnswer {
     /// The entry; null where the id means several things, or something that is no single entry.
-    pub(crate) record: Option<Record>,
+    pub(crate) record: Option<LedgerEntry>,
     /// What else the id may mean. Ask again with a `leaf_index`, or with the tool for a task.
     pub(crate) candidates: Vec<Found>,
     /// Texts were cut: a proof, or `ledgerd dlq show`, has them whole.
@@ -48,7 +48,7 @@ pub(crate) struct EntryAnswer {
 }
 
 /// A record whose texts fit, and whether something was cut.
-pub(crate) fn fitted(mut record: Record) -> (Record, bool) {
+pub(crate) fn fitted(mut record: LedgerEntry) -> (LedgerEntry, bool) {
     let mut is_cut = false;
     for text in record.published.payload.iter_mut().chain(&mut record.published.unparsed_headers) {
         is_cut |= cut(text, TEXT_BYTES_MAX);

@@ -66,9 +66,7 @@ impl Delivery<'_> {
             let wait = match self.step(&mut state).await {
                 Ok(wait) => wait,
                 Err(error) => {
-                    // The loops that store records tell of the database.
-                    tracing::debug!(name = self.target.name, "notifications wait for the database: {error}");
-                    state.queues.clear();
+                    self.tell_of_the_database(&mut state, &error);
                     LOOK_INTERVAL
                 }
             };
@@ -207,6 +205,16 @@ impl Delivery<'_> {
             }
         };
         self.store.settle(&self.target.name, of, attempt, fate).await
+    }
+
+    /// What time heals, the loops that store records tell of. Anything else is told here, once.
+    fn tell_of_the_database(&self, state: &mut State, error: &DatabaseError) {
+        let (name, why) = (&self.target.name, error.to_string());
+        if !error.is_absence() && state.told.as_ref().is_none_or(|told| *told != why) {
+            tracing::error!(name, "notifications to {name} wait for the database: {why}");
+            state.told = Some(why);
+        }
+        state.queues.clear();
     }
 
     /// Tells once that notifications do not arrive, and once that they do again.

@@ -272,11 +272,11 @@ const SETTLE: &str = "
         where position.target = target.name and position.source = $4 and position.last < $5 and $3 <> 'waiting'
     ),
     slot as materialized (
-        select number as slot
-        from generate_series(1, $12) as number
-        left join ledger.notification as kept on kept.target = $1 and kept.slot = number
-        order by kept.webhook_id = $6 desc nulls last, kept.slot is not null, kept.state in ('failed', 'retry'),
-            kept.last_at, number
+        select possible.slot
+        from generate_series(1, $12) as possible (slot)
+        left join ledger.notification as kept on kept.target = $1 and kept.slot = possible.slot
+        order by kept.webhook_id is not distinct from $6 desc, kept.slot is not null, kept.state in ('failed', 'retry'),
+            kept.last_at, possible.slot
         limit 1
     )
     insert into ledger.notification as kept (

@@ -247,14 +247,14 @@ async fn facts(connection: &mut PgConnection, entries: &[&Entry]) -> Result<Fact
 impl Facts {
     fn line(&self, entry: &Entry) -> Option<TimelineLine> {
         let mut tokens = entry.subject.splitn(3, '.').skip(1);
-        let (lane, actor) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
+        let (prefix, actor) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
         let plain = TimelineLine {
             leaf_index: entry.leaf_index,
             time: String::new(),
             at_us: entry.server_time_ns / 1000,
             actor: actor.to_owned(),
-            lane: lane.to_owned(),
-            kind: RecordKind::of_lane(lane),
+            lane: prefix.to_owned(),
+            kind: RecordKind::of_lane(prefix),
             action: None,
             outcome: RECORDED.to_owned(),
             reason: None,

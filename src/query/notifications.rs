@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Which notifications are shown.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct NotificationsFilter {
     /// Only those of this target.

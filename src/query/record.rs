@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 /// An entry of the record.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct Record {
+pub struct LedgerEntry {
     pub leaf_index: u64,
     /// `recorded`, `duplicate` or `rejected`.
     pub disposition: String,
@@ -119,7 +119,7 @@ const OTHERS_MAX: i64 = 20;
 
 impl Reader {
     /// The entry of a leaf.
-    pub async fn record(&self, log: &LogStore, leaf_index: u64) -> Result<Option<Record>, DatabaseError> {
+    pub async fn record(&self, log: &LogStore, leaf_index: u64) -> Result<Option<LedgerEntry>, DatabaseError> {
         let Ok(leaf) = i64::try_from(leaf_index) else { return Ok(None) };
         let Some(single) = single_entry(&self.0, leaf).await? else { return Ok(None) };
         let others = match &single.entry.record_id {
@@ -184,7 +184,7 @@ fn made(
     others: Vec<OtherEntry>,
     erasure: Option<Erasure>,
     checkpoint: Option<CoveringCheckpoint>,
-) -> Record {
+) -> LedgerEntry {
     let row = row(&single);
     let SingleEntry { entry, epoch, findings, .. } = single;
     let headers = Headers::from_stored(entry.headers.clone());
@@ -192,7 +192,7 @@ fn made(
     let said = published.json();
     let (task_id, proposal_id) = (text_of(&said, "task_id"), text_of(&said, "proposal_id"));
     let subject = Subject::parse(&entry.subject);
-    Record {
+    LedgerEntry {
         leaf_index,
         disposition: entry.disposition.as_ref().map_or_else(Clone::clone, |one| one.name().to_owned()),
         lane: subject.as_ref().map(|subject| subject.lane.prefix().to_owned()),

@@ -31,7 +31,7 @@ pub(crate) enum Found {
         by: &'static str,
         disposition: String,
         /// Absent for a duplicate, and where the record was erased.
-        line: Option<TimelineLine>,
+        line: Option<Box<TimelineLine>>,
     },
     Task {
         id: String,
@@ -139,7 +139,7 @@ impl Search<'_> {
                     "x" => "rejected".to_owned(),
                     other => other.to_owned(),
                 },
-                line,
+                line: line.map(Box::new),
             })
             .collect();
         found.reverse();

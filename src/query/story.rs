@@ -79,7 +79,8 @@ pub(crate) struct Cost {
     pub(crate) calls: i64,
     pub(crate) tokens_input: String,
     pub(crate) tokens_output: String,
-    pub(crate) cost_usd: String,
+    #[serde(rename = "cost_usd")]
+    pub(crate) usd: String,
     /// There are more calls than were added up.
     pub(crate) is_partial: bool,
 }
@@ -168,7 +169,7 @@ async fn settle_references(connection: &mut PgConnection, steps: &mut [Step]) ->
 async fn cost(connection: &mut PgConnection, tasks: &BTreeSet<String>) -> Result<Cost, sqlx::Error> {
     sqlx::query_as(
         "select count(*) as calls, coalesce(sum(tokens_input), 0)::text as tokens_input,
-            coalesce(sum(tokens_output), 0)::text as tokens_output, trim_scale(coalesce(sum(cost_usd), 0))::text as cost_usd,
+            coalesce(sum(tokens_output), 0)::text as tokens_output, trim_scale(coalesce(sum(cost_usd), 0))::text as usd,
             count(*) = $2 as is_partial
         from (
             select usage.*

@@ -16,6 +16,7 @@ use crate::record::timestamp::EventTime;
 use cursor::Cursor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// What a page of the timeline shows.
@@ -33,15 +34,28 @@ pub(crate) struct TimelineFilter {
     /// Only this outcome: an event's or a decision trail's own; `recorded` for records without one; `rejected`.
     pub(crate) outcome: Option<String>,
     /// Only from this moment on: a UTC day, or a time as in RFC 3339.
-    #[param(example = "2026-02-20")]
+    #[param(schema_with = day_or_time)]
     pub(crate) since: Option<String>,
     /// Only before this moment. A day means its midnight.
+    #[param(schema_with = day_or_time)]
     pub(crate) until: Option<String>,
     /// The `next` of the page before.
     pub(crate) cursor: Option<String>,
     /// How many lines, 500 at most.
     #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<u16>,
+}
+
+/// A day or a time, for the description of the API.
+fn day_or_time() -> Schema {
+    let of = |format, example: &str| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(format)))
+            .examples([example])
+    };
+    let (day, time) = (of(KnownFormat::Date, "2026-02-20"), of(KnownFormat::DateTime, "2026-02-20T17:47:14Z"));
+    OneOfBuilder::new().item(day).item(time).build().into()
 }
 
 pub(crate) const LINES_DEFAULT: u16 = 50;

@@ -18,5 +18,5 @@ async fn what_was_recorded_stands_in_the_timeline() {
 
     let console = Console::start(&world.environment).await;
     assert!(console.page("/timeline").await.contains("EXEC"));
-    assert_eq!(console.api("/timeline").await[0]["event_id"], id.as_str());
+    assert_eq!(console.api("/timeline?lane=EXEC").await["lines"][0]["record_id"], id.as_str());
 }

@@ -12,6 +12,10 @@ use crate::support::{SOON, eventually, when};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Write as _;
+use std::net::Ipv4Addr;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 const READER: &str = "a-token-of-a-reader";
 const OPERATOR: &str = "a-token-of-an-operator";
@@ -403,6 +407,55 @@ async fn without_tokens_the_console_serves_this_machine_alone() {
     }
 }
 
+/// Streams that an attacker opens, and never reads to their end.
+const ATTACKING_STREAMS: u8 = 250;
+
+#[tokio::test]
+async fn a_thousand_open_streams_stop_nobody() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let console = Console::start(&world.environment).await;
+    let before = console.memory_bytes();
+    let mut streams = Vec::new();
+    for n in 0..ATTACKING_STREAMS {
+        for from in 2..6 {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind((Ipv4Addr::new(127, 0, n % 5, from), 0).into()).expect("an address of this machine");
+            let stream = socket.connect((Ipv4Addr::LOCALHOST, console.port()).into()).await;
+            let mut stream = stream.expect("every connection is taken");
+            let request = b"GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+            // The console may have ended one of the others for this one, and this one for another.
+            let _ = stream.write_all(request).await;
+            streams.push(stream);
+        }
+    }
+    assert_eq!(streams.len(), 1000);
+    for path in ["/timeline", "/api/v1/timeline", "/search", "/assets/console.css"] {
+        let asked = Instant::now();
+        assert_eq!(console.get(path).await.status, 200, "{path}");
+        assert!(asked.elapsed() < SOON / 6, "{path} took {:?}", asked.elapsed());
+    }
+    let refused = console.get("/api/v1/live").await;
+    assert_eq!(
+        (refused.status, refused.header("content-type")),
+        (503, "application/problem+json"),
+        "{}",
+        refused.text()
+    );
+    let grown = console.memory_bytes().saturating_sub(before);
+    assert!(grown < 100 * 1024 * 1024, "the streams hold {grown} bytes");
+    drop(streams);
+    eventually("places are free again", SOON, async || {
+        let mut stream =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, console.port())).await.map_err(|it| it.to_string())?;
+        stream.write_all(b"GET /api/v1/live HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").await.map_err(|it| it.to_string())?;
+        let mut head = [0; 15];
+        stream.read_exact(&mut head).await.map_err(|it| it.to_string())?;
+        when(head.ends_with(b" 200 O"), || String::from_utf8_lossy(&head).into_owned())
+    })
+    .await;
+}
+
 /// What would be an element, an attribute or an entity, where it is not escaped.
 const HOSTILE: &str = "\"'><xss onerror=alert(1)>&lt;{{7*7}}</title></script>";
 
@@ -414,7 +467,7 @@ fn hostile_records() -> Vec<Event> {
         event().with("event_id", id(1)),
         event().with("event_id", id(2)).with("details", json!({HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]})),
         next_event("PROP").with("details", json!({"title": HOSTILE, "proposal_id": format!("P-{HOSTILE}")})),
-        next_event("TRAIL").with("proposal", HOSTILE).with("trail_id", format!("TRAIL-{HOSTILE}")),
+        next_event("TRAIL").with("proposal", json!({"proposal_id": format!("P-{HOSTILE}"), "description": HOSTILE})),
     ]
 }
 

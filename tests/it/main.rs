@@ -139,8 +139,19 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+mod console_browser;
+mod console_record;
+mod console_rejects;
+mod console_schemathesis;
+mod console_verifier;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;
 /// Receivers that are away, slow, or say no.
 mod notify_faults;
+
+/// The console: the timeline, its filters, cursors, files and live lines, and the commands that print the same.
+mod console_timeline;
+
+/// The console: stories of tasks and proposals, and the search.
+mod console_search;

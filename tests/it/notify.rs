@@ -2,10 +2,11 @@
 
 use crate::stalls::ask;
 use crate::support::console::Console;
-use crate::support::daemon::{Daemon, text_of};
+use crate::support::daemon::{Daemon, Environment, ledgerd, text_of};
 use crate::support::events::{Outgoing, next_event};
 use crate::support::ledger::check_ledger;
-use crate::support::process::scratch_folder;
+use crate::support::port::free_port;
+use crate::support::process::{Process, scratch_folder};
 use crate::support::published::Published;
 use crate::support::receiver::{Received, Receiver, SECRET, notify_setting};
 use crate::support::records::{metric, spend};
@@ -44,12 +45,12 @@ pub(crate) fn blocked() -> Outgoing {
     next_event("SEC").with("outcome", "BLOCKED").good()
 }
 
-fn leaves(received: &[Received]) -> Vec<i64> {
-    received.iter().map(|it| it.body()["data"]["leaf_index"].as_i64().expect("a leaf")).collect()
+fn leaves(sent: &[Received]) -> Vec<i64> {
+    sent.iter().map(|it| it.body()["data"]["leaf_index"].as_i64().expect("a leaf")).collect()
 }
 
-pub(crate) fn is_ascending(received: &[Received]) -> bool {
-    leaves(received).is_sorted()
+pub(crate) fn is_ascending(sent: &[Received]) -> bool {
+    leaves(sent).is_sorted()
 }
 
 /// Runs a program beside the packages that it imports.
@@ -64,7 +65,7 @@ fn packages(variable: &str) -> PathBuf {
 }
 
 /// The reference library accepts each of these, and none of them with another body.
-async fn is_accepted_by_the_reference_library(received: &[Received]) {
+async fn is_accepted_by_the_reference_library(sent: &[Received]) {
     const PROGRAM: &str = "
 import json, sys
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -84,11 +85,11 @@ print(count)
     let (program, lines) = (folder.path().join("verify.py"), folder.path().join("received.jsonl"));
     let line = |it: &Received| json!([it.headers, it.text]).to_string();
     std::fs::write(&program, PROGRAM).expect("ours");
-    std::fs::write(&lines, received.iter().map(line).collect::<Vec<_>>().join("\n")).expect("ours");
+    std::fs::write(&lines, sent.iter().map(line).collect::<Vec<_>>().join("\n")).expect("ours");
     let mut python = Command::new("python3");
     python.arg(program).arg(SECRET).arg(lines);
     python.env("PYTHONPATH", packages("LEDGERD_TEST_STANDARDWEBHOOKS_PYTHON"));
-    assert_eq!(run(python).await.trim(), received.len().to_string());
+    assert_eq!(run(python).await.trim(), sent.len().to_string());
 }
 
 #[tokio::test]
@@ -105,11 +106,11 @@ async fn what_commits_cause_arrives_in_order_and_the_reference_library_accepts_i
     published.publish_all(&world.publisher, vec![reject(), next_event("EXEC").good(), blocked(), reject()]).await;
     check_ledger(&world, &published).await;
 
-    let received = receiver.accepts(4).await;
-    let mut kinds: Vec<String> = received.iter().map(Received::kind).collect();
+    let sent = receiver.accepts(4).await;
+    let mut kinds: Vec<String> = sent.iter().map(Received::kind).collect();
     kinds.sort();
     assert_eq!(kinds, ["budget.status_changed", "event.blocked", "record.rejected", "record.rejected"]);
-    let of = |kind: &str| received.iter().find(|it| it.kind() == kind).expect("it arrived").body();
+    let of = |kind: &str| sent.iter().find(|it| it.kind() == kind).expect("it arrived").body();
     let budget = of("budget.status_changed");
     let expected = json!({
         "agent_name": "RXY-CEO", "date": today, "old_status": "GREEN", "new_status": "RED", "spent_usd": "0.95",
@@ -127,13 +128,52 @@ async fn what_commits_cause_arrives_in_order_and_the_reference_library_accepts_i
     let data = &of("event.blocked")["data"];
     assert_eq!((&data["outcome"], &data["actor"]), (&json!("BLOCKED"), &json!("RXY-TDC-01")));
     assert!(data["details"].is_object(), "{data}");
-    let texts: String = received.iter().map(|it| it.text.clone()).collect();
+    let texts: String = sent.iter().map(|it| it.text.clone()).collect();
     assert!(!texts.contains("hunter2"), "the bytes of a reject were sent");
 
-    is_accepted_by_the_reference_library(&received).await;
+    is_accepted_by_the_reference_library(&sent).await;
     let metric = daemon.metric("ledgerd_notifications_delivered_total", "n8n").await;
     assert!((metric - 4.0).abs() < 0.1, "{metric}");
     assert_eq!(receiver.received().len(), 4, "something came twice");
+}
+
+/// The programs of docs/webhooks.md, each beside its reference library.
+#[tokio::test]
+async fn the_receivers_of_the_documents_accept_what_is_signed_with_their_secret() {
+    const DOCUMENT: &str = include_str!("../../docs/webhooks.md");
+    let code = |language: &str| {
+        let block = DOCUMENT.split(&format!("```{language} receive\n")).nth(1).expect("there is such code");
+        block.split("```").next().expect("a block ends")
+    };
+    for (language, file, interpreter) in [("python", "receive.py", "python3"), ("js", "receive.mjs", "node")] {
+        let (folder, port) = (scratch_folder("receive"), free_port());
+        std::fs::write(folder.path().join(file), code(language)).expect("ours");
+        let mut command = Command::new(interpreter);
+        if language == "js" {
+            let modules = packages("LEDGERD_TEST_STANDARDWEBHOOKS_NODE");
+            std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).expect("ours");
+        } else {
+            command.env("PYTHONPATH", packages("LEDGERD_TEST_STANDARDWEBHOOKS_PYTHON"));
+        }
+        command.arg(folder.path().join(file)).arg(port.to_string()).arg(SECRET);
+        let receiver = Process::spawn(interpreter, command, &folder.path().join("receive.log"));
+        let url = format!("http://127.0.0.1:{port}/");
+        let environment = |secret: &str| {
+            let setting = notify_setting(&[("it", &url, &["reject"], "")]).replace(SECRET, secret);
+            Environment::from([(SETTING.to_owned(), setting)])
+        };
+        let good = environment(SECRET);
+        eventually(&format!("the receiver in {language} accepts"), SOON, async || {
+            let tested = ledgerd(&["notify", "test", "it"], &good).await;
+            when(tested.status.success(), || format!("{}{}", text_of(&tested), receiver.log()))
+        })
+        .await;
+        let printed = receiver.log();
+        assert!(printed.contains("test") && printed.contains("nothing has happened"), "{printed}");
+        let other = environment("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let refused = text_of(&ledgerd(&["notify", "test", "it"], &other).await);
+        assert!(refused.contains("401"), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -152,9 +192,9 @@ async fn a_flood_arrives_whole_and_in_the_order_of_the_commits() {
             .await;
     }
     check_ledger(&world, &published).await;
-    let received = receiver.accepts(80).await;
+    let sent = receiver.accepts(80).await;
     for kind in ["record.rejected", "event.blocked"] {
-        let of_kind: Vec<Received> = received.iter().filter(|it| it.kind() == kind).cloned().collect();
+        let of_kind: Vec<Received> = sent.iter().filter(|it| it.kind() == kind).cloned().collect();
         assert!(of_kind.len() == 40 && is_ascending(&of_kind), "{kind}: {:?}", leaves(&of_kind));
     }
     assert_eq!(receiver.received().len(), 80, "something came twice");
@@ -257,7 +297,11 @@ async fn a_new_target_begins_at_the_present_and_sighup_adds_one() {
         receiver.accepts(1).await;
     }
     first.accepts(2).await;
-    assert_eq!((leaves(&first.accepted()), leaves(&second.accepted())), (vec![1, 2], vec![2]));
+    let all: Vec<i64> = sqlx::query_scalar("select leaf_index from ledger.dead_letter order by leaf_index")
+        .fetch_all(&mut world.database.connect().await)
+        .await
+        .expect("the rejects");
+    assert_eq!((leaves(&first.accepted()), leaves(&second.accepted())), (all[1..].to_vec(), all[2..].to_vec()));
 
     std::fs::write(&file, table(&second, "target-1")).expect("ours");
     daemon.sighup();
@@ -275,7 +319,7 @@ async fn a_new_target_begins_at_the_present_and_sighup_adds_one() {
 async fn of_two_instances_one_delivers_and_the_other_takes_over_when_it_is_killed() {
     let receiver = Receiver::start().await;
     let world = world_with(&[("n8n", &receiver.url(), &["reject"], "timeout = '1s'")]).await;
-    let mut daemons = vec![world.daemon().await, world.daemon().await];
+    let mut daemons = [world.daemon().await, world.daemon().await];
     registered(&world, "n8n").await;
     let mut published = Published::default();
     published.publish_all(&world.publisher, (0..20).map(|_| reject()).collect()).await;
@@ -296,8 +340,8 @@ async fn of_two_instances_one_delivers_and_the_other_takes_over_when_it_is_kille
     assert_ne!(first, delivered(&daemons[1]).await, "one of them delivers");
     daemons[usize::from(!first)].sigkill();
     published.publish_all(&world.publisher, (0..5).map(|_| reject()).collect()).await;
-    let received = receiver.accepts(25).await;
-    assert!(is_ascending(&received));
+    let sent = receiver.accepts(25).await;
+    assert!(is_ascending(&sent));
     assert_eq!(receiver.received().len(), 25, "something came twice");
 }
 
@@ -334,7 +378,7 @@ async fn commands_page_and_api_show_what_went_where_and_no_secret() {
 
     let console = Console::start(&world.environment).await;
     let page = console.page("/notifications").await;
-    for shown in ["n8n", "record.rejected", "event.blocked", "204 No Content", "/rejects/0"] {
+    for shown in ["n8n", "record.rejected", "event.blocked", "204 No Content", "/rejects/"] {
         assert!(page.contains(shown), "{shown}: {page}");
     }
     let answer = console.api("/notifications?target=n8n&state=delivered").await;

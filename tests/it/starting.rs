@@ -1,13 +1,16 @@
 //! Starting: a server that is away is waited for; what only an operator can mend is an error at once.
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, spawn_ledgerd};
 use crate::support::events::good_events;
 use crate::support::ledger::{STREAM, check_ledger};
+use crate::support::port::free_port;
+use crate::support::process::scratch_folder;
 use crate::support::published::Published;
 use crate::support::world::World;
 use crate::support::{SOON, eventually, when};
 use async_nats::jetstream::stream;
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 /// An error that is certain is told within this time.
@@ -167,4 +170,20 @@ async fn a_broken_configuration_names_the_key_the_value_and_the_place() {
         let log = daemon.log();
         assert!(log.contains(says), "{key}: {log}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_goes_to_the_journal_has_a_priority_in_each_line() {
+    let world = World::start().await;
+    let folder = scratch_folder("journal");
+    let log = folder.path().join("log");
+    std::fs::write(&log, "").expect("the folder is ours");
+    let file = std::fs::metadata(&log).expect("it was just made");
+    let mut environment = world.environment.clone();
+    environment.insert("JOURNAL_STREAM".to_owned(), format!("{}:{}", file.dev(), file.ino()));
+    environment.insert("LEDGERD__NATS__URL".to_owned(), format!("nats://127.0.0.1:{}", free_port()));
+    let mut daemon = spawn_ledgerd(&["run"], &environment, &log);
+    let line = |start: &str| daemon.log().lines().any(|line| line.starts_with(start));
+    eventually("both priorities are there", SOON, async || when(line("<6>{") && line("<4>{"), || daemon.log())).await;
+    daemon.kill();
 }

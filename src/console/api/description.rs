@@ -1,21 +1,48 @@
-//! Completes the description of the API: OpenAPI 3.1 asks for a sentence about each response.
+//! Completes the description of the API: what is so of every address is written here once.
 
+use crate::console::fault::{PROBLEM_TYPE, ProblemDetails};
 use axum::http::StatusCode;
+use utoipa::PartialSchema as _;
+use utoipa::ToSchema as _;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::{OpenApi, RefOr};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, Content, OpenApi, Ref, RefOr, Response};
 
-/// Gives each response that has no sentence of its own the name of its status.
+/// What any address may answer in place of what was asked for.
+const REFUSALS: [StatusCode; 4] =
+    [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+
+const TOKEN: &str = "token";
+
+/// Gives each address its refusals, each refusal its type, each response a sentence, and the whole its way of signing in.
 pub(crate) fn complete(description: &mut OpenApi) {
     for operation in description.paths.paths.values_mut().flat_map(operations) {
-        for (status, response) in &mut operation.responses.responses {
-            if let RefOr::T(response) = response
-                && response.description.is_empty()
-            {
-                let named = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
-                let sentence = named.and_then(|status| status.canonical_reason()).unwrap_or(status);
-                sentence.clone_into(&mut response.description);
+        let responses = &mut operation.responses.responses;
+        for status in REFUSALS {
+            responses.entry(status.as_str().to_owned()).or_insert_with(|| RefOr::T(Response::default()));
+        }
+        for (status, response) in responses {
+            let status = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or_default();
+            if let RefOr::T(response) = response {
+                complete_response(status, response);
             }
         }
+    }
+    let components = description.components.get_or_insert_with(Components::new);
+    components.schemas.insert(ProblemDetails::name().into_owned(), ProblemDetails::schema());
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+    let bearer = bearer.description(Some("A token of console.tokens. Where none is listed, none is needed."));
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
+    description.security = Some(vec![SecurityRequirement::new(TOKEN, [""; 0])]);
+}
+
+fn complete_response(status: StatusCode, response: &mut Response) {
+    if response.description.is_empty() {
+        status.canonical_reason().unwrap_or("As its number says").clone_into(&mut response.description);
+    }
+    if status.is_client_error() || status.is_server_error() {
+        let problem = Content::new(Some(Ref::from_schema_name(ProblemDetails::name())));
+        response.content = [(PROBLEM_TYPE.to_owned(), RefOr::T(problem))].into_iter().collect();
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::console::fault::{Fault, Problem, ProblemDetails};
 use crate::console::site::Shared;
 use crate::log::proving::ProveError;
-use crate::query::record::Record;
+use crate::query::record::LedgerEntry;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -17,10 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[utoipa::path(
     get, path = "/records/{leaf_index}", params(("leaf_index" = u64, Path, description = "The entry's leaf index")),
     responses(
-        (status = 200, body = Record), (status = 404, body = ProblemDetails), (status = 503, body = ProblemDetails)
+        (status = 200, body = LedgerEntry), (status = 404, body = ProblemDetails), (status = 503, body = ProblemDetails)
     )
 )]
-pub(crate) async fn record(State(site): State<Shared>, Path(leaf_index): Path<u64>) -> Result<Json<Record>, Problem> {
+pub(crate) async fn record(
+    State(site): State<Shared>,
+    Path(leaf_index): Path<u64>,
+) -> Result<Json<LedgerEntry>, Problem> {
     let record = site.reader.record(&site.log, leaf_index).await?;
     Ok(Json(record.ok_or(Fault::NoSuchEntry(leaf_index))?))
 }
@@ -40,7 +43,7 @@ pub(crate) async fn proof(
     let proof = site.log.prove(leaf_index, false, PATIENCE).await.map_err(|error| match error {
         ProveError::Database(error) => Fault::Database(error),
         ProveError::NoEntry { index } => Fault::NoSuchEntry(index),
-        error => Fault::Unprovable(error.to_string()),
+        error => Fault::Refused(error.to_string()),
     })?;
     let disposition = format!("attachment; filename=\"entry-{leaf_index}.tlog-proof\"");
     let headers =

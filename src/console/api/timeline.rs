@@ -1,11 +1,13 @@
 //! The timeline for programs: pages of it, and a stream of what is committed.
 
 use crate::console::fault::{Problem, ProblemDetails};
+use crate::console::live::{Live, LiveStart};
 use crate::console::site::Shared;
 use crate::query::timeline::{TimelineFilter, TimelineLine, TimelinePage};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::Event;
 
@@ -28,16 +30,21 @@ pub(crate) async fn timeline(State(site): State<Shared>, filter: Filter) -> Resu
 /// Lines of the timeline as they are committed: server-sent events, each with one line as JSON. The event `missed` says that more
 /// was committed at a time than is told.
 #[utoipa::path(
-    get, path = "/live", params(TimelineFilter),
+    get, path = "/live", params(TimelineFilter, LiveStart),
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),
         (status = 400, body = ProblemDetails, content_type = "application/problem+json"),
         (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn live(State(site): State<Shared>, filter: Filter) -> Result<impl IntoResponse + use<>, Problem> {
-    let Query(filter) = filter?;
-    Ok(site.live.stream(filter.question()?, told)?)
+pub(crate) async fn live(
+    State(site): State<Shared>,
+    headers: HeaderMap,
+    filter: Filter,
+    start: Result<Query<LiveStart>, QueryRejection>,
+) -> Result<impl IntoResponse + use<>, Problem> {
+    let (Query(filter), Query(start)) = (filter?, start?);
+    Ok(Live::stream(&site, filter.question()?, start.leaf(&headers), told).await?)
 }
 
 fn told(line: &TimelineLine) -> Event {

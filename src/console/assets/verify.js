@@ -337,6 +337,9 @@ const LedgerProof = (() => {
     // Columns that the ledger writes in another form than the publisher.
     const REWRITTEN = new Set(["timestamp", "created_at", "date", "period", "integrity_hash", "event_id", "id", "cost_usd", "usage_id"]);
 
+    // Columns that stay empty where the publisher said nothing.
+    const OPTIONAL = new Set(["details", "task_id", "ledger_ref", "model_used", "operation_type", "execution_ms", "venture_id"]);
+
     const differingFields = (payload, columns) => {
         let said = null;
         try {
@@ -347,7 +350,8 @@ const LedgerProof = (() => {
         if (said === null || typeof said !== "object") return [];
         const named = Object.entries(columns).map(([column, value]) => [column === "timestamp_text" ? "timestamp" : column, column, value]);
         return named.filter(([name, column, value]) => {
-            if (REWRITTEN.has(column) || !Object.hasOwn(said, name) || said[name] === null) return false;
+            if (REWRITTEN.has(column)) return false;
+            if (!Object.hasOwn(said, name) || said[name] === null) return OPTIONAL.has(column);
             if (typeof said[name] === "string") return said[name] !== value;
             if (typeof said[name] === "number") return Number(value) !== said[name];
             return !sameJson(value, said[name]);

@@ -5,6 +5,7 @@ use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
 use crate::console::site::Shared;
 use crate::query::notifications::{Notifications, NotificationsFilter, SentNotification, Target};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use maud::{Markup, html};
 
@@ -19,8 +20,9 @@ const STATES: [(&str, &str); 5] = [
 
 pub(crate) async fn show(
     State(site): State<Shared>,
-    Query(filter): Query<NotificationsFilter>,
+    filter: Result<Query<NotificationsFilter>, QueryRejection>,
 ) -> Result<Markup, Fault> {
+    let Query(filter) = filter?;
     let filter = NotificationsFilter {
         target: filter.target.filter(|target| !target.is_empty()),
         state: filter.state.filter(|state| !state.is_empty()),

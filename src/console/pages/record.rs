@@ -6,7 +6,7 @@ use crate::console::layout::{Screen, page};
 use crate::console::pages::published;
 use crate::console::site::Shared;
 use crate::console::verifier::{ProofSource, card};
-use crate::query::record::{Record, StoredColumn, StoredRow};
+use crate::query::record::{LedgerEntry, StoredColumn, StoredRow};
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 use maud::{Markup, html};
@@ -55,7 +55,7 @@ pub(crate) async fn by_event(State(site): State<Shared>, Path(id): Path<String>)
     Ok(Redirect::to(&format!("/record/{leaf}")))
 }
 
-fn trail(record: &Record) -> Markup {
+fn trail(record: &LedgerEntry) -> Markup {
     html! {
         nav .quiet aria-label="Where this is" {
             a href="/timeline" { "Timeline" }
@@ -65,7 +65,7 @@ fn trail(record: &Record) -> Markup {
     }
 }
 
-fn happened(record: &Record) -> Markup {
+fn happened(record: &LedgerEntry) -> Markup {
     let said = record.published.json();
     let empty = serde_json::Map::new();
     let fields = said.as_object().unwrap_or(&empty);
@@ -98,7 +98,7 @@ fn happened(record: &Record) -> Markup {
     }
 }
 
-fn row_of(record: &Record) -> Option<String> {
+fn row_of(record: &LedgerEntry) -> Option<String> {
     record.row.as_ref().map(|row| format!("{}, row {}", row.table, row.id))
 }
 
@@ -133,7 +133,7 @@ fn member(name: &str, value: &Value) -> Markup {
     }
 }
 
-fn stored(record: &Record) -> Markup {
+fn stored(record: &LedgerEntry) -> Markup {
     let Some(row) = &record.row else { return nothing_stored(record) };
     let verdict = if record.differences.is_empty() {
         html! { span .tag .good { "the same" } }
@@ -168,7 +168,7 @@ fn columns(row: &StoredRow) -> Markup {
     }
 }
 
-fn nothing_stored(record: &Record) -> Markup {
+fn nothing_stored(record: &LedgerEntry) -> Markup {
     let why = match record.disposition.as_str() {
         "duplicate" => "The same record was stored before, so this copy made no row.",
         "rejected" => "It was rejected, so it made no row. The bytes are kept.",
@@ -182,7 +182,7 @@ fn nothing_stored(record: &Record) -> Markup {
     }
 }
 
-fn differences(record: &Record) -> Markup {
+fn differences(record: &LedgerEntry) -> Markup {
     html! {
         @if !record.differences.is_empty() {
             p .error role="alert" { "The stored row is not what the published bytes say:" }
@@ -192,7 +192,7 @@ fn differences(record: &Record) -> Markup {
     }
 }
 
-fn received(record: &Record) -> Markup {
+fn received(record: &LedgerEntry) -> Markup {
     html! {
         table .facts {
             tbody {
@@ -221,7 +221,7 @@ fn received(record: &Record) -> Markup {
     }
 }
 
-fn others(record: &Record) -> Markup {
+fn others(record: &LedgerEntry) -> Markup {
     let search =
         record.record_id.as_deref().map(|id| format!("/search?q={}", utf8_percent_encode(id, NON_ALPHANUMERIC)));
     html! {

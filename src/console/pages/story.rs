@@ -70,7 +70,7 @@ fn summary(story: &Story) -> Markup {
         div .cards {
             div .card {
                 h2 { "Cost" }
-                p { strong { (story.cost.cost_usd) " USD" } @if story.cost.is_partial { " at least" } }
+                p { strong { (story.cost.usd) " USD" } @if story.cost.is_partial { " at least" } }
                 p .quiet { (story.cost.calls) " calls, " (story.cost.tokens_input) " tokens in, " (story.cost.tokens_output) " out" }
             }
             @if !tasks.is_empty() || !proposals.is_empty() {

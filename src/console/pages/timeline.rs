@@ -7,13 +7,14 @@ pub(crate) use table::rows;
 use crate::console::elements::empty;
 use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
+use crate::console::live::{Live, LiveStart};
 use crate::console::pages::timeline::table::{csv, row};
 use crate::console::site::Shared;
-use crate::query::timeline::{LINES_MAX, TimelineFilter, TimelineLine, TimelinePage};
+use crate::query::timeline::{LINES_MAX, Tail, TimelineFilter, TimelineLine, TimelinePage};
 use crate::record::lane::Lane;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::response::sse::Event;
 use maud::{Markup, html};
@@ -27,6 +28,8 @@ const USUAL_OUTCOMES: [&str; 8] =
 
 pub(crate) async fn show(State(site): State<Shared>, filter: Filter) -> Result<Markup, Fault> {
     let Query(filter) = filter?;
+    // Before the lines are read, so that none is missed between the page and its stream.
+    let end = site.reader.tail().await?;
     let found = site.reader.timeline(&filter.question()?).await?;
     let content = html! {
         h1 { "Timeline" }
@@ -36,7 +39,7 @@ pub(crate) async fn show(State(site): State<Shared>, filter: Filter) -> Result<M
             (nothing(&filter, &found))
         }
         div .scroll {
-            table #lines .lines data-live=[live_address(&filter)] data-live-max=(LIVE_LINES_MAX) hidden[found.lines.is_empty()] {
+            table #lines .lines data-live=[live_address(&filter, end)] data-live-max=(LIVE_LINES_MAX) hidden[found.lines.is_empty()] {
                 caption .quiet { "The newest first. Rejected messages are grey." }
                 thead {
                     tr {
@@ -61,9 +64,11 @@ pub(crate) async fn show(State(site): State<Shared>, filter: Filter) -> Result<M
 const LIVE_LINES_MAX: usize = 200;
 
 /// Where new lines come from. An older page stays as it is.
-fn live_address(filter: &TimelineFilter) -> Option<String> {
+fn live_address(filter: &TimelineFilter, end: Tail) -> Option<String> {
     let is_newest = filter.cursor.as_ref().is_none_or(String::is_empty);
-    is_newest.then(|| address("/timeline/live", &filter.pairs()))
+    let from = end.size().to_string();
+    is_newest
+        .then(|| address("/timeline/live", &filter.pairs().into_iter().chain([("from", &*from)]).collect::<Vec<_>>()))
 }
 
 /// An address with these fields.
@@ -156,9 +161,14 @@ fn ways_on(filter: &TimelineFilter, found: &TimelinePage) -> Markup {
 }
 
 /// Rows of the table as they are committed.
-pub(crate) async fn live(State(site): State<Shared>, filter: Filter) -> Result<impl IntoResponse + use<>, Fault> {
-    let Query(filter) = filter?;
-    site.live.stream(filter.question()?, told)
+pub(crate) async fn live(
+    State(site): State<Shared>,
+    headers: HeaderMap,
+    filter: Filter,
+    start: Result<Query<LiveStart>, QueryRejection>,
+) -> Result<impl IntoResponse + use<>, Fault> {
+    let (Query(filter), Query(start)) = (filter?, start?);
+    Live::stream(&site, filter.question()?, start.leaf(&headers), told).await
 }
 
 fn told(line: &TimelineLine) -> Event {

@@ -2,13 +2,10 @@
 
 use crate::command::{connect, output};
 use crate::config::Config;
-use crate::dead_letter::command::decision::{self, RIVALS_MAX};
 use crate::dead_letter::command::which::Selection;
 use crate::dead_letter::command::{Exit, Failure};
-use crate::dead_letter::decisions as resolution;
-use crate::dead_letter::decisions::{Proposal, Proposed};
-use crate::dead_letter::queries as dead_letters;
-use crate::dead_letter::queries::LetterSummary;
+use crate::dead_letter::deciding::Deciding;
+use crate::dead_letter::recording;
 use crate::dead_letter::resolution::LetterState;
 use crate::ingest::store::Ledger;
 use serde_json::{Value, json};
@@ -18,10 +15,10 @@ pub(crate) struct DiscardArguments {
     #[command(flatten)]
     selection: Selection,
     /// Who decides
-    #[arg(long, value_name = "NAME", value_parser = decision::name)]
+    #[arg(long, value_name = "NAME", value_parser = recording::name)]
     by: String,
     /// Why
-    #[arg(long, value_name = "TEXT", value_parser = decision::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = recording::reason)]
     why: String,
 }
 
@@ -29,12 +26,18 @@ pub(crate) async fn run(config: &Config, arguments: &DiscardArguments, as_json: 
     let ledger = Ledger::new(connect::database(config, 2)?, config.budget.clone());
     let mut walk = arguments.selection.walk(ledger.connections(), &[LetterState::Open]).await?;
     if !arguments.selection.dry_run {
-        decision::record_what_is_unrecorded(&ledger).await?;
+        recording::record_what_is_unrecorded(&ledger).await?;
     }
+    let deciding = Deciding {
+        ledger: &ledger,
+        by: &arguments.by,
+        why: Some(&arguments.why),
+        dry_run: arguments.selection.dry_run,
+    };
     let (mut values, mut refused) = (Vec::new(), 0);
     let done = async {
         while let Some(letter) = walk.next().await? {
-            let done = Box::pin(discard(&ledger, arguments, &letter)).await?;
+            let done = Box::pin(deciding.discard(&letter)).await?;
             let reference = &letter.reference;
             let (word, why) = match &done {
                 Ok(()) if arguments.selection.dry_run => ("would be discarded", None),
@@ -61,32 +64,4 @@ pub(crate) async fn run(config: &Config, arguments: &DiscardArguments, as_json: 
         0 => Ok(()),
         _ => Err(Failure::new(Exit::Failed, format!("{refused} were not discarded"))),
     }
-}
-
-/// Discards one; the inner error says why it may not be.
-async fn discard(
-    ledger: &Ledger,
-    arguments: &DiscardArguments,
-    letter: &LetterSummary,
-) -> Result<Result<(), String>, Failure> {
-    let connections = ledger.connections();
-    for _ in 0..RIVALS_MAX {
-        let standing = dead_letters::standing(connections, letter).await?;
-        let admitted = standing.admit_discard();
-        if admitted.is_err() || arguments.selection.dry_run {
-            return Ok(admitted);
-        }
-        let proposal = Proposal {
-            leaf_index: letter.leaf_index,
-            rounds: standing.rounds,
-            by: &arguments.by,
-            why: Some(&arguments.why),
-            what: Proposed::Discard,
-        };
-        if let Some(decision) = resolution::decide(connections, &proposal).await? {
-            decision::record(ledger, &decision).await?;
-            return Ok(Ok(()));
-        }
-    }
-    Err(decision::conflicting_decision(&letter.reference))
 }

@@ -216,7 +216,7 @@ fn stage(line: &TimelineLine) -> String {
         (_, "TOOL") => "Tool",
         (_, "SEC") => "Security",
         (_, "ERR") => "Error",
-        (_, lane) => lane,
+        (_, prefix) => prefix,
     };
     stage.to_owned()
 }

@@ -3,7 +3,7 @@
 
 use crate::query::line::{Entry, TimelineLine, lines, utc};
 use crate::query::timeline::cursor::Key;
-use crate::query::timeline::sources::Fetched;
+use crate::query::timeline::sources::{Fetched, REJECTS};
 use crate::query::timeline::{TimelinePage, TimelineQuestion};
 use sqlx::PgConnection;
 use std::collections::VecDeque;
@@ -39,13 +39,16 @@ pub(crate) async fn page(
 
 fn run(fetched: Fetched, question: &TimelineQuestion, found: &mut impl Iterator<Item = Option<TimelineLine>>) -> Run {
     let mut least_us = i64::MAX;
+    // A lane as it came in has its rejects too, and where all lanes are asked for, the source of the rejects shows them.
+    let shows_rejects = question.lane.is_some() || fetched.source == REJECTS;
+    let is_shown = |line: &TimelineLine| question.admits(line) && (shows_rejects || line.reason.is_none());
     let places: VecDeque<Place> = fetched
         .candidates
         .into_iter()
         .map(|candidate| {
             let line = candidate.entry.and_then(|_| found.next().expect("one for each entry"));
             least_us = least_us.min(line.as_ref().map_or(candidate.at_us, |line| line.at_us));
-            Place { key: candidate.key, at_us: least_us, line: line.filter(|line| question.admits(line)) }
+            Place { key: candidate.key, at_us: least_us, line: line.filter(|line| is_shown(line)) }
         })
         .collect();
     let ends_us = if fetched.has_more { least_us } else { i64::MIN };

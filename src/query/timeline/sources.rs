@@ -29,7 +29,7 @@ const SCAN_MAX: usize = 10_000;
 /// Entries that are read where their outcome is known only from their rows.
 const ENTRIES_MAX: usize = 1_000;
 /// Batches that are looked at.
-const BATCHES_MAX: i64 = 1_000;
+const BATCHES_MAX: usize = 1_000;
 /// Events of one task that are sorted; a task with more is looked for among all events.
 const TASK_EVENTS_MAX: i64 = 5_000;
 
@@ -44,6 +44,9 @@ pub(crate) enum Source {
     /// Rejects of all lanes.
     Rejects,
 }
+
+/// The name of the source of the rejects.
+pub(crate) const REJECTS: &str = "rejects";
 
 /// The lanes that no source but their own shows.
 const SMALL_LANES: [Lane; 3] = [Lane::Trail, Lane::Metric, Lane::Usage];
@@ -62,27 +65,23 @@ pub(crate) fn of(question: &TimelineQuestion) -> Vec<Source> {
         sources.extend((lane_is(Table::TokenLedger) && !has_own_outcome).then_some(Source::Usage));
         return sources;
     }
-    match &question.lane {
-        Some(lane) => {
-            let is_timed = question.since_us.is_some() || question.until_us.is_some();
-            // A lane as it came in is in order of arrival; events are asked for by their own times and outcomes.
-            if table_of(lane) == Table::AuditEvents && (is_timed || has_own_outcome) {
-                sources.push(Source::Events);
-                sources.extend(question.wants_rejects().then_some(Source::Rejects));
-            } else if table_of(lane) == Table::TokenLedger && (is_timed || question.actor.is_some()) {
-                sources.push(Source::Usage);
-                sources.extend(question.wants_rejects().then_some(Source::Rejects));
-            } else {
-                sources.push(Source::Lane(lane.clone()));
-            }
-        }
-        None => {
-            sources.extend((outcome != Some(RECORDED)).then_some(Source::Events));
-            sources.extend((!has_own_outcome).then_some(Source::Usage));
-            sources.extend(SMALL_LANES.map(|lane| Source::Lane(lane.prefix().to_owned())));
-            sources.extend(question.wants_rejects().then_some(Source::Rejects));
-        }
-    }
+    let Some(lane) = &question.lane else {
+        sources.extend((outcome != Some(RECORDED)).then_some(Source::Events));
+        sources.extend((!has_own_outcome).then_some(Source::Usage));
+        sources.extend(SMALL_LANES.map(|lane| Source::Lane(lane.prefix().to_owned())));
+        sources.extend(question.wants_rejects().then_some(Source::Rejects));
+        return sources;
+    };
+    // A lane as it came in is in order of arrival; events and usages are asked for by their own times.
+    let is_timed = question.since_us.is_some() || question.until_us.is_some();
+    let by_table = match table_of(lane) {
+        Table::AuditEvents if is_timed || has_own_outcome => Some(Source::Events),
+        Table::TokenLedger if is_timed || question.actor.is_some() => Some(Source::Usage),
+        _ => None,
+    };
+    let rejects = (by_table.is_some() && question.wants_rejects()).then_some(Source::Rejects);
+    sources.push(by_table.unwrap_or_else(|| Source::Lane(lane.clone())));
+    sources.extend(rejects);
     sources
 }
 
@@ -176,7 +175,7 @@ impl Source {
             Self::Events => "events",
             Self::Usage => "usage",
             Self::Lane(lane) => lane,
-            Self::Rejects => "rejects",
+            Self::Rejects => REJECTS,
         }
     }
 
@@ -392,6 +391,9 @@ async fn lane_entries(
     let since_ns = question.since_us.map_or(i64::MIN, |us| us.saturating_mul(1000));
     let until_ns = question.until_us.map_or(i64::MAX, |us| us.saturating_mul(1000));
     let wanted = if question.outcome.is_some() { ENTRIES_MAX.max(wanted) } else { wanted };
+    let entries_max = if question.actor.is_some() { SCAN_MAX } else { wanted };
+    // Each has one entry at least.
+    let batches_max = entries_max.min(BATCHES_MAX) + 1;
     let batches: Vec<LaneBatch> = sqlx::query_as(
         "select first_leaf, leaves, server_times_ns[1] as began_ns, server_times_ns[leaves] as ended_ns
         from ledger.batch
@@ -404,11 +406,10 @@ async fn lane_entries(
     .bind(began_ns)
     .bind(first_leaf)
     .bind(until_ns)
-    .bind(BATCHES_MAX)
+    .bind(i64::try_from(batches_max).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
     .await?;
-    let is_all = i64::try_from(batches.len()).is_ok_and(|count| count < BATCHES_MAX);
-    let entries_max = if question.actor.is_some() { SCAN_MAX } else { wanted };
+    let is_all = batches.len() < batches_max;
     let in_range: Vec<LaneBatch> = batches.iter().copied().take_while(|batch| batch.ended_ns >= since_ns).collect();
     let mut room = entries_max;
     let chosen: Vec<LaneBatch> = in_range
@@ -429,7 +430,7 @@ async fn lane_entries(
             select item.at::integer as at
             from unnest(batch.subjects, batch.server_times_ns, batch.dispositions)
                 with ordinality as item (subject, server_time_ns, disposition, at)
-            where item.disposition <> 'd' and ($3::text is null or split_part(item.subject, '.', 3) = $3)
+            where (item.disposition = 'r' or item.disposition = 'x' and $10) and ($3::text is null or split_part(item.subject, '.', 3) = $3)
                 and item.server_time_ns >= $4 and item.server_time_ns < $5
                 and (wanted.began_ns, batch.first_leaf, item.at) < ($6, $7, $8)
             order by item.at desc
@@ -448,6 +449,8 @@ async fn lane_entries(
     .bind(first_leaf)
     .bind(at)
     .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
+    // Without a filter of lanes, rejects come from a source of their own.
+    .bind(question.lane.is_some() && question.wants_rejects())
     .fetch_all(connection)
     .await?;
     let is_full = found.len() >= wanted;

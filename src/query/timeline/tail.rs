@@ -10,6 +10,17 @@ pub(crate) struct Tail {
     size: i64,
 }
 
+impl Tail {
+    /// The log's end when it had so many leaves.
+    pub(crate) fn at(size: i64) -> Self {
+        Self { size: size.max(0) }
+    }
+
+    pub(crate) fn size(self) -> i64 {
+        self.size
+    }
+}
+
 /// What was committed since.
 #[derive(Debug)]
 pub(crate) struct TailPage {

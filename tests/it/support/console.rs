@@ -54,6 +54,13 @@ impl Console {
         self.process.log()
     }
 
+    /// What it holds in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Asks it to read its settings again.
     pub(crate) fn sighup(&mut self) {
         self.process.signal("HUP");
@@ -65,6 +72,14 @@ impl Console {
         assert_eq!((answer.status, answer.header("location")), (303, "/timeline"), "{}", answer.text());
         let cookie = answer.header("set-cookie").split(';').next().expect("a first part").to_owned();
         Person { console: self, cookie }
+    }
+
+    pub(crate) fn sigterm(&mut self) {
+        self.process.signal("TERM");
+    }
+
+    pub(crate) async fn wait_exit(&mut self) -> i32 {
+        self.process.wait_exit(SOON).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {

@@ -1,7 +1,7 @@
 //! Records decisions about dead letters: each is an audit event in custody before it takes effect.
 
 use crate::command::own_events::{self, OwnEvent};
-use crate::dead_letter::command::{Exit, Failure};
+use crate::command::{Exit, Failure};
 use crate::dead_letter::decisions as resolution;
 use crate::dead_letter::decisions::Decision;
 use crate::ingest::lifecycle::Remedy;

@@ -1,0 +1,49 @@
+//! The API under schemathesis: every answer is as its OpenAPI document says, whatever is asked.
+
+use crate::support::console::Console;
+use crate::support::events::{bad_events, good_events};
+use crate::support::eventually;
+use crate::support::ledger::check_ledger;
+use crate::support::process::{Process, scratch_folder};
+use crate::support::published::Published;
+use crate::support::world::World;
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+/// Questions for each address.
+const EXAMPLES: &str = "60";
+const SCHEMATHESIS_MAX: Duration = Duration::from_mins(4);
+
+#[tokio::test]
+async fn the_api_answers_as_its_document_says() {
+    let packages = env::var_os("LEDGERD_TEST_SCHEMATHESIS").expect(
+        "schemathesis is missing: run `make test`, which installs it, or name its folder in LEDGERD_TEST_SCHEMATHESIS",
+    );
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = Published::default();
+    published.publish_all(&world.publisher, good_events(60)).await;
+    published.publish_all(&world.publisher, bad_events()).await;
+    check_ledger(&world, &published).await;
+    let console = Console::start(&world.environment).await;
+
+    let folder = scratch_folder("schemathesis");
+    let mut command = Command::new("python3");
+    command
+        .args(["-m", "schemathesis.cli", "run", "--checks", "all", "--max-examples", EXAMPLES])
+        // Streams have no end, and a reader of this machine needs no token.
+        .args(["--exclude-path-regex", "/live", "--exclude-checks", "ignored_auth"])
+        .args(["--request-timeout", "10", "--generation-deterministic", "--no-color", "--workers", "2"])
+        .arg(format!("http://127.0.0.1:{}/api/v1/openapi.json", console.port()))
+        .env("PYTHONPATH", packages)
+        .env("HOME", folder.path())
+        .current_dir(folder.path());
+    let mut process = Process::spawn("schemathesis", command, &folder.path().join("schemathesis.log"));
+    let status = eventually("schemathesis ends", SCHEMATHESIS_MAX, || {
+        let (status, log) = (process.exit_status(), process.log_tail());
+        async move { status.ok_or(log) }
+    })
+    .await;
+    assert!(status.success(), "{}", process.log());
+}
