@@ -1,5 +1,5 @@
 //! Descriptions of the ledger for other programs, made from the registry and the rules in force: JSON Schemas of the
-//! records, and an AsyncAPI document of the subjects.
+//! records, and an `AsyncAPI` document of the subjects.
 
 mod asyncapi;
 pub(crate) mod command;

@@ -143,7 +143,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("rmcp", &["mcp"]),
     ("schemars", &["budget", "mcp", "query"]),
-    ("jsonschema", &["record"]),
+    ("jsonschema", &["record", "schema"]),
     ("serde_saphyr", &["record"]),
     ("sha2", &["notify", "record", "retention"]),
     ("subtle", &["http"]),

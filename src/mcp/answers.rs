@@ -22,7 +22,7 @@ pub(crate) fn bytes_of(value: &impl Serialize) -> usize {
 
 /// Lines of the timeline, the newest first.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Lines {
+pub(crate) struct TimelinePart {
     pub(crate) lines: Vec<TimelineLine>,
     /// Pass it as `cursor` for the lines that follow; null where there are none.
     pub(crate) next: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct Lines {
     pub(crate) searched_back_to: Option<String>,
 }
 
-impl From<TimelinePage> for Lines {
+impl From<TimelinePage> for TimelinePart {
     fn from(TimelinePage { lines, next, searched_back_to }: TimelinePage) -> Self {
         Self { lines, next, searched_back_to }
     }

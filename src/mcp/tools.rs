@@ -2,8 +2,8 @@
 
 use crate::log::proving::ProveError;
 use crate::mcp::answers::{
-    ANSWER_BYTES_MAX, CheckpointAnswer, EntryAnswer, Lines, ProofAnswer, StatusAnswer, StoryAnswer, bytes_of, fitted,
-    part_of,
+    ANSWER_BYTES_MAX, CheckpointAnswer, EntryAnswer, ProofAnswer, StatusAnswer, StoryAnswer, TimelinePart, bytes_of,
+    fitted, part_of,
 };
 use crate::mcp::questions::{AgentBudget, DeadLetters, Nothing, Prove, SearchEvents, TaskTimeline, WhichEntry};
 use crate::mcp::sources::Sources;
@@ -45,27 +45,30 @@ impl LedgerTools {
     }
 
     /// Lists what agents published, the newest first: events, votes, token usage, metrics, tool usage, and rejects among them.
-    /// Filter by agent, task, lane, outcome and time. Each line has the leaf_index that get_record and prove take.
+    /// Filter by agent, task, lane, outcome and time. Each line has the `leaf_index` that `get_record` and `prove` take.
     #[tool(
         title = "Search the timeline",
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn search_events(&self, Parameters(question): Parameters<SearchEvents>) -> Result<Json<Lines>, String> {
+    async fn search_events(
+        &self,
+        Parameters(question): Parameters<SearchEvents>,
+    ) -> Result<Json<TimelinePart>, String> {
         self.lines(question.filter()?).await
     }
 
     /// Lists messages that were rejected, the newest first, each with the reason and a sentence that says what was wrong.
-    /// get_record with the leaf_index shows the bytes.
+    /// `get_record` with the `leaf_index` shows the bytes.
     #[tool(
         title = "List dead letters",
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn dead_letters(&self, Parameters(question): Parameters<DeadLetters>) -> Result<Json<Lines>, String> {
+    async fn dead_letters(&self, Parameters(question): Parameters<DeadLetters>) -> Result<Json<TimelinePart>, String> {
         self.lines(question.filter()?).await
     }
 
     /// Shows one entry whole: what was published, what is stored, why it was rejected if it was, and what signs it.
-    /// Takes any id, or the leaf_index. Where an id means several entries, the answer lists them.
+    /// Takes any id, or the `leaf_index`. Where an id means several entries, the answer lists them.
     #[tool(
         title = "Show one record",
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
@@ -182,11 +185,11 @@ enum Meant {
 
 impl LedgerTools {
     /// As many lines as fit; the cursor leads on from the last of them.
-    async fn lines(&self, mut filter: TimelineFilter) -> Result<Json<Lines>, String> {
+    async fn lines(&self, mut filter: TimelineFilter) -> Result<Json<TimelinePart>, String> {
         loop {
             let question = filter.question().map_err(|error| error.to_string())?;
             let page = self.sources.reader.timeline(&question).await.map_err(|error| unasked(&error))?;
-            let lines = Lines::from(page);
+            let lines = TimelinePart::from(page);
             let limit = filter.limit.unwrap_or(1);
             if limit <= 1 || bytes_of(&lines) <= ANSWER_BYTES_MAX {
                 return Ok(Json(lines));

@@ -1,4 +1,4 @@
-//! The AsyncAPI 3.0 document of the subjects: what the ledger receives on its lanes, and what it sends.
+//! The `AsyncAPI` 3.0 document of the subjects: what the ledger receives on its lanes, and what it sends.
 
 use crate::record::lane::Lane;
 use crate::record::message::MESSAGE_ID;

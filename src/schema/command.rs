@@ -18,11 +18,12 @@ pub(crate) struct SchemaArguments {
 struct What {
     /// JSON Schema 2020-12 of one kind of record, or of all
     #[arg(long, value_name = "KIND", value_enum, num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "clap takes so an option whose value may be left out")]
     json_schema: Option<Option<Kind>>,
-    /// AsyncAPI 3.0: the subjects, their messages, and who publishes
+    /// `AsyncAPI` 3.0: the subjects, their messages, and who publishes
     #[arg(long)]
     asyncapi: bool,
-    /// OpenAPI 3.1: the API of the console
+    /// `OpenAPI` 3.1: the API of the console
     #[arg(long)]
     openapi: bool,
 }

@@ -19,7 +19,7 @@ pub(crate) fn schema(rules: &Rules) -> Map<String, Value> {
     let actions: Vec<(&ActionName, &[Grant])> = rules.registry.actions().collect();
     let outcomes: BTreeSet<&str> = actions.iter().flat_map(|(_, grants)| outcomes(grants.iter())).collect();
     let properties = named([
-        ("event_id", text_like(&event_id(audit_prefixes(), settings.any_event_id), EVENT_ID_CHARS_MAX)),
+        ("event_id", text_like(&event_id(&audit_prefixes(), settings.any_event_id), EVENT_ID_CHARS_MAX)),
         ("actor", one_of(&actors)),
         ("action", known_action(&actions)),
         ("outcome", json!({ "type": "string", "maxLength": OUTCOME_CHARS_MAX, "enum": outcomes })),
@@ -49,7 +49,7 @@ fn audit_prefixes() -> String {
     any_of(lanes.map(Lane::prefix))
 }
 
-fn event_id(prefixes: String, any: bool) -> String {
+fn event_id(prefixes: &str, any: bool) -> String {
     if any { format!("^({prefixes})-[ -~]*$") } else { format!("^({prefixes})-[\\s\\S]+-[0-9]{{{UNIX_MS_DIGITS}}}$") }
 }
 
@@ -121,13 +121,14 @@ fn granted(name: &ActionName, actions: &[(&ActionName, &[Grant])], actors: &[&st
             None => groups.push((own, vec![actor])),
         }
     }
-    let alternatives: Vec<Value> = groups
-        .iter()
-        .map(|(outcomes, members)| match members.len() == actors.len() {
-            true => json!({ "properties": { "outcome": { "enum": outcomes } } }),
-            false => json!({ "properties": { "actor": { "enum": members }, "outcome": { "enum": outcomes } } }),
-        })
-        .collect();
+    let alternative = |(outcomes, members): &(BTreeSet<&str>, Vec<&str>)| {
+        let mut properties = json!({ "outcome": { "enum": outcomes } });
+        if members.len() < actors.len() {
+            properties["actor"] = json!({ "enum": members });
+        }
+        json!({ "properties": properties })
+    };
+    let alternatives: Vec<Value> = groups.iter().map(alternative).collect();
     let then = match <[Value; 1]>::try_from(alternatives) {
         Ok([only]) => only,
         Err(alternatives) if alternatives.is_empty() => json!(false),

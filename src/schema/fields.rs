@@ -1,5 +1,5 @@
 //! The pieces that schemas are made of: objects, texts, numbers, timestamps. Each means the same in JSON Schema 2020-12 and in
-//! draft 7, which is what AsyncAPI reads.
+//! draft 7, which is what `AsyncAPI` reads.
 
 use crate::record::fields::Field;
 use crate::record::lengths::TIMESTAMP_CHARS_MAX;

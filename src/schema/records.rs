@@ -12,15 +12,15 @@ use strum::{IntoStaticStr, VariantArray};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, ValueEnum, VariantArray)]
 #[strum(serialize_all = "kebab-case", const_into_str)]
 pub(crate) enum Kind {
-    /// A row of audit_events
+    /// A row of `audit_events`
     AuditEvent,
-    /// A model call, which token_ledger sums up
+    /// A model call, which `token_ledger` sums up
     TokenUsage,
-    /// A row of decision_trails
+    /// A row of `decision_trails`
     DecisionTrail,
-    /// A row of economic_metrics
+    /// A row of `economic_metrics`
     Metric,
-    /// A row of tool_usage_ledger
+    /// A row of `tool_usage_ledger`
     ToolUsage,
 }
 
@@ -72,14 +72,15 @@ const COMMENT: &str = "A schema says which records can be stored. The ledger als
 /// One kind as a document of its own, or all.
 pub(crate) fn json_schema(kind: Option<Kind>, rules: &Rules) -> Value {
     let at = Definitions::OF_JSON_SCHEMA;
-    let (mut document, shared) = match kind {
-        Some(kind) => (kind.schema(rules, at), Map::from_iter([(STORABLE.to_owned(), storable(at))])),
-        None => {
-            let references: Vec<Value> = Kind::VARIANTS.iter().map(|kind| at.reference(kind.name())).collect();
-            let root = json!({ "title": "A record of ledgerd", "anyOf": references });
-            let Value::Object(root) = root else { unreachable!("it was written as an object") };
-            (root, definitions(rules, at))
-        }
+    let (mut document, shared) = if let Some(kind) = kind {
+        (kind.schema(rules, at), Map::from_iter([(STORABLE.to_owned(), storable(at))]))
+    } else {
+        let references: Vec<Value> = Kind::VARIANTS.iter().map(|kind| at.reference(kind.name())).collect();
+        let root = Map::from_iter([
+            ("title".to_owned(), json!("A record of ledgerd")),
+            ("anyOf".to_owned(), Value::Array(references)),
+        ]);
+        (root, definitions(rules, at))
     };
     document.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     document.insert("$comment".to_owned(), json!(COMMENT));
