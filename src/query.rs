@@ -1,9 +1,18 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+pub(crate) mod activity;
+pub(crate) mod cards;
+pub(crate) mod checkpoints;
+pub(crate) mod facts;
+pub(crate) mod glance;
 pub(crate) mod lanes;
 pub(crate) mod money;
+pub(crate) mod now;
+pub(crate) mod runs;
+pub(crate) mod spending;
 pub(crate) mod stream;
 pub(crate) mod timeline;
+pub(crate) mod troubles;
 
 use crate::postgres::connections::Connections;
 

@@ -1,6 +1,7 @@
 //! The API: the same questions for programs, as JSON, and its description in OpenAPI 3.1.
 
 mod money;
+mod now;
 
 use crate::console::fault::{Fault, Problem, ProblemDetails};
 use crate::console::site::Shared;
@@ -21,6 +22,7 @@ struct Description;
 fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(timeline))
+        .routes(routes!(now::now))
         .routes(routes!(money::budgets))
         .routes(routes!(money::budget))
         .routes(routes!(money::history))

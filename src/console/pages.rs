@@ -1,5 +1,7 @@
 //! The pages for people, one file for each screen.
 
+mod money;
+mod now;
 mod timeline;
 
 use crate::console::site::Shared;
@@ -7,5 +9,9 @@ use axum::Router;
 use axum::routing::get;
 
 pub(crate) fn router() -> Router<Shared> {
-    Router::new().route("/timeline", get(timeline::show))
+    Router::new()
+        .route("/", get(now::show))
+        .route("/timeline", get(timeline::show))
+        .route("/money", get(money::all))
+        .route("/money/{agent}", get(money::of_agent))
 }

@@ -129,3 +129,15 @@ mod check_finds;
 
 /// The console.
 mod console;
+
+/// What an agent hears that asks before it spends.
+mod budget_gate;
+
+/// Whether all is well, and what somebody must do where it is not.
+mod console_now;
+
+/// What agents spent, and their limits.
+mod console_money;
+
+/// What can be trusted, and what cannot be seen.
+mod console_trust;
