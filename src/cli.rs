@@ -5,6 +5,7 @@ mod manual;
 mod migrate;
 mod nats_accounts;
 mod setup;
+mod spend;
 mod status;
 
 use crate::command::{Exit, Failure, output};
@@ -57,6 +58,8 @@ enum Command {
     Emit(emit::EmitArguments),
     /// Show what the ledger holds, and how far each lane has come
     Status,
+    /// Show what each agent spent, and its limit
+    Spend(spend::SpendArguments),
     /// Write the file that proves a record to others, without database or network
     Prove(prove::ProveArguments),
     /// Check such a file; asks neither database nor network
@@ -120,6 +123,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => block_on(check::run(&config()?, json)),
         Command::Emit(arguments) => block_on(emit::run(&config()?, arguments, json)),
         Command::Status => block_on(status::run(&config()?, json)),
+        Command::Spend(arguments) => block_on(spend::run(&config()?, &arguments, json)),
         Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
         Command::Verify(arguments) => verify::run(&config()?, &arguments, json),

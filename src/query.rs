@@ -5,6 +5,7 @@ pub(crate) mod cards;
 pub(crate) mod checkpoints;
 pub(crate) mod facts;
 pub(crate) mod glance;
+pub(crate) mod kept_checkpoint;
 pub(crate) mod lanes;
 pub(crate) mod money;
 pub(crate) mod now;
@@ -13,6 +14,7 @@ pub(crate) mod spending;
 pub(crate) mod stream;
 pub(crate) mod timeline;
 pub(crate) mod troubles;
+pub(crate) mod trust;
 
 use crate::postgres::connections::Connections;
 

@@ -2,6 +2,7 @@
 
 mod money;
 mod now;
+mod trust;
 
 use crate::console::fault::{Fault, Problem, ProblemDetails};
 use crate::console::site::Shared;
@@ -27,6 +28,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(money::budget))
         .routes(routes!(money::history))
         .routes(routes!(money::calls))
+        .routes(routes!(trust::trust))
         .split_for_parts()
 }
 

@@ -3,6 +3,7 @@
 mod money;
 mod now;
 mod timeline;
+mod trust;
 
 use crate::console::site::Shared;
 use axum::Router;
@@ -14,4 +15,5 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/timeline", get(timeline::show))
         .route("/money", get(money::all))
         .route("/money/{agent}", get(money::of_agent))
+        .route("/trust", get(trust::show))
 }

@@ -60,7 +60,7 @@ const REGISTERED: &str = "
 ";
 
 /// What the daemon writes, in each table at least once.
-const DAEMON_WRITES: [&str; 25] = [
+const DAEMON_WRITES: [&str; 26] = [
     "insert into ledger.epoch (stream, stream_created_ns, regressions) values ('LEDGER', 1, 0)",
     "insert into public.audit_events
         (event_id, actor, action, outcome, details, task_id, timestamp, integrity_hash, created_at, timestamp_text)
