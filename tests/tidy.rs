@@ -32,7 +32,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verify", &["command", "config", "ingest", "postgres", "record"]),
     ("webhook", &["http", "metrics", "postgres", "record"]),
     ("query", &["budget", "clock", "command", "config", "ingest", "log", "nats", "postgres", "record", "webhook"]),
-    ("console", &["budget", "clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"]),
+    (
+        "console",
+        &["budget", "clock", "command", "config", "http", "log", "postgres", "query", "record", "systemd", "telemetry"],
+    ),
     ("daemon", EVERYTHING),
     ("cli", EVERYTHING),
     ("lib", &[]),
@@ -89,6 +92,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jsonschema", &["record"]),
     ("serde_saphyr", &["record"]),
     ("sha2", &["record", "retention"]),
+    ("pulldown_cmark", &["console"]),
     ("subtle", &["http"]),
     ("tracing_subscriber", &["telemetry"]),
 ];

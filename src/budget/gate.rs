@@ -119,11 +119,7 @@ struct Today {
 }
 
 /// Answers for one agent, from what is committed now.
-pub async fn ask(
-    connections: &Connections,
-    rules: GateRules<'_>,
-    agent: &str,
-) -> Result<BudgetAnswer, DatabaseError> {
+pub async fn ask(connections: &Connections, rules: GateRules<'_>, agent: &str) -> Result<BudgetAnswer, DatabaseError> {
     ask_at(connections, rules, agent, None).await
 }
 

@@ -86,9 +86,8 @@ impl Status<'_> {
             lines.push(format!("{lane:<8}{lag:>12}{position:>14}{waits:>15}  {owner}"));
         }
         let stalled = lanes.iter().filter(|lane| lane.stands_still(tell_after));
-        let says = |lane: &LaneState| {
-            format!("{} stands still: messages wait, and none was stored for a while", lane.lane)
-        };
+        let says =
+            |lane: &LaneState| format!("{} stands still: messages wait, and none was stored for a while", lane.lane);
         lines.extend(stalled.map(says));
         lines.extend(gaps.iter().map(Gap::to_string));
         lines

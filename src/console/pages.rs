@@ -1,5 +1,6 @@
 //! The pages for people, one file for each screen.
 
+mod docs;
 mod money;
 mod now;
 mod timeline;
@@ -16,4 +17,5 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/money", get(money::all))
         .route("/money/{agent}", get(money::of_agent))
         .route("/trust", get(trust::show))
+        .route("/docs/{page}", get(docs::show))
 }

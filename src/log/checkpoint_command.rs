@@ -44,7 +44,9 @@ pub(crate) async fn run(config: &Config, arguments: &CheckpointArguments, as_jso
 /// The newest checkpoint, of whatever name of the log, as the database has it.
 async fn show_newest(config: &Config, why_unchecked: &str, as_json: bool) -> Result<(), Failure> {
     let newest = LogStore(connect::database(config, 1)?).newest_checkpoint(None).await?;
-    let newest = newest.ok_or_else(|| Failure::new(Exit::Failed, "nothing was signed yet: `ledgerd keygen` makes the key that signs"))?;
+    let newest = newest.ok_or_else(|| {
+        Failure::new(Exit::Failed, "nothing was signed yet: `ledgerd keygen` makes the key that signs")
+    })?;
     let broken = |error: &dyn std::fmt::Display| Failure::new(Exit::Difference, format!("ledger.checkpoint: {error}"));
     let note = newest.note.to_string();
     let checkpoint = Checkpoint::parse(newest.note.unverified_text()).map_err(|error| broken(&error))?;

@@ -65,7 +65,8 @@ fn account(Actor { name, lanes, watches_all_budgets }: &Actor) -> String {
     let (alerts, budget) = (format!("alert.budget.{whose}"), format!("budget.{whose}"));
     let last_receipt = format!("$JS.API.DIRECT.GET.LEDGER_RECEIPTS.{receipts}");
     let mut imports = String::new();
-    let services = lanes.iter().map(|lane| format!("ledger.{lane}.{name}")).chain([last_receipt.clone(), budget.clone()]);
+    let services =
+        lanes.iter().map(|lane| format!("ledger.{lane}.{name}")).chain([last_receipt.clone(), budget.clone()]);
     for subject in services {
         let _ = writeln!(imports, "    {{ service: {{ account: LEDGER, subject: \"{subject}\" }} }}");
     }

@@ -1,14 +1,15 @@
 //! What somebody must do: one card for each cause, with its cure. Without a cause there is no card.
 
 use crate::config::Config;
-use crate::query::lanes::LaneState;
 use crate::query::facts::Facts;
 use crate::query::glance::{grouped, short_duration};
+use crate::query::lanes::LaneState;
 use crate::query::spending::Spending;
 use crate::query::stream::StreamAnswer;
 use crate::query::troubles::{LETTERS_MAX, OpenLetters};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -78,7 +79,11 @@ fn unread_lanes(lanes: &[LaneState]) -> Option<Card> {
     Some(Card {
         kind: "lanes_without_owner",
         is_urgent: true,
-        title: if nobody { "No daemon reads the stream".to_owned() } else { format!("{} lanes are not read", unread.len()) },
+        title: if nobody {
+            "No daemon reads the stream".to_owned()
+        } else {
+            format!("{} lanes are not read", unread.len())
+        },
         says: format!(
             "Nobody reads {}. Nothing is lost: what is published waits in the stream.",
             if nobody { "any lane".to_owned() } else { listed(unread.iter().map(|lane| lane.lane.as_str())) }
@@ -124,11 +129,11 @@ fn budget(spending: &Spending) -> Option<Card> {
     let limit = spending.limit_usd.as_deref().unwrap_or("0");
     let mut says = format!("{} of {limit} USD today", spending.spent_usd);
     if let Some(time) = spending.since.as_deref().and_then(|since| since.get(11..16)) {
-        says.push_str(&format!(", since {time} UTC"));
+        let _ = write!(says, ", since {time} UTC");
     }
     says.push('.');
     if let (Some(by), Some(at)) = (&spending.set_by, spending.set_at.as_deref().and_then(|at| at.get(..10))) {
-        says.push_str(&format!(" The limit is {by}'s, of {at}."));
+        let _ = write!(says, " The limit is {by}'s, of {at}.");
     }
     let address = match spending.members {
         Some(_) => "/money".to_owned(),
@@ -187,7 +192,7 @@ fn signature(config: &Config, facts: &Facts) -> Option<Card> {
             title: "The log is not signed".to_owned(),
             says: "Whoever can write to the database can rewrite the record, and nobody could prove it.".to_owned(),
             cure: "Make a key with ledgerd keygen, and set checkpoint.key_file.".to_owned(),
-            document: "install.md",
+            document: "verifying.md#signing",
             link: trust(),
         });
     };
@@ -230,7 +235,8 @@ fn verification(facts: &Facts) -> Option<Card> {
                 Some(first) => format!("The first: {first}"),
                 None => "The last verification found them.".to_owned(),
             },
-            cure: "Find out who changed it; ledgerd verify names each. What custody proves can be made anew.".to_owned(),
+            cure: "Find out who changed it; ledgerd verify names each. What custody proves can be made anew."
+                .to_owned(),
             document: "runbook.md#ledgerdcheckpointrefusing",
             link,
         }),
@@ -294,7 +300,8 @@ fn gaps(facts: &Facts) -> Option<Card> {
             newest.noticed_at,
             newest.why
         ),
-        cure: "Ask the publishers to publish them again. The card goes seven days after the gap was noticed.".to_owned(),
+        cure: "Ask the publishers to publish them again. The card goes seven days after the gap was noticed."
+            .to_owned(),
         document: "runbook.md#ledgerdgap",
         link: Some(CardLink { text: "all gaps", address: "/trust".to_owned() }),
     })

@@ -63,7 +63,10 @@ impl Reader {
         let present = present.unwrap_or(0).unsigned_abs();
         let (verdict, says) = if kept.size > present {
             let lost = kept.size - present;
-            (KeptVerdict::Longer, format!("It vouches for {} entries, and the log has {present}: {lost} are gone.", kept.size))
+            (
+                KeptVerdict::Longer,
+                format!("It vouches for {} entries, and the log has {present}: {lost} are gone.", kept.size),
+            )
         } else {
             let plan = RootPlan::new(kept.size);
             match plan.build(&stored_hashes(&self.0, &plan.ranges()).await?) {
@@ -73,7 +76,10 @@ impl Reader {
                 ),
                 Ok(_) => (
                     KeptVerdict::Different,
-                    format!("The first {} entries of the present log are not those that it vouches for: somebody rewrote the log.", kept.size),
+                    format!(
+                        "The first {} entries of the present log are not those that it vouches for: somebody rewrote the log.",
+                        kept.size
+                    ),
                 ),
                 Err(missing) => (KeptVerdict::NotStored, format!("It cannot be compared: {missing}.")),
             }

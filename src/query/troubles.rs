@@ -68,7 +68,7 @@ async fn gaps(connection: &mut PgConnection) -> Result<Vec<RecentGap>, sqlx::Err
         "select lane, last_sequence - first_sequence + 1 as sequences,
             to_char(noticed_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as noticed_at, why
         from ledger.gap
-        where gap.noticed_at > clock_timestamp() - interval '7 days'
+        where gap.noticed_at > current_timestamp - interval '7 days'
         order by gap.noticed_at desc, lane
         limit $1",
     )
@@ -83,7 +83,7 @@ async fn refused(connection: &mut PgConnection) -> Result<RefusedCalls, sqlx::Er
         "select count(*) as callers, coalesce(sum(calls), 0)::bigint as calls,
             (array_agg(format('%s on %s from %s', status, webhook, address) order by last_at desc))[1] as newest
         from ledger.refusal
-        where last_at > clock_timestamp() - interval '1 hour'",
+        where last_at > current_timestamp - interval '1 hour'",
     )
     .fetch_one(connection)
     .await

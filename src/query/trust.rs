@@ -39,7 +39,7 @@ pub struct Trust {
     /// The newest first.
     pub removals: Vec<Removal>,
     /// The newest first.
-    pub epochs: Vec<Epoch>,
+    pub epochs: Vec<StreamEpoch>,
     /// What became of the checkpoint that was asked about.
     pub kept: Option<KeptCheckpoint>,
 }
@@ -83,7 +83,7 @@ pub struct Removal {
 
 /// One incarnation of a stream.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Epoch {
+pub struct StreamEpoch {
     pub epoch: i32,
     pub stream: String,
     /// How often the stream had gone back to sequences that it had used before.
@@ -176,7 +176,7 @@ async fn removals(connection: &mut PgConnection) -> Result<Vec<Removal>, sqlx::E
     .await
 }
 
-async fn epochs(connection: &mut PgConnection) -> Result<Vec<Epoch>, sqlx::Error> {
+async fn epochs(connection: &mut PgConnection) -> Result<Vec<StreamEpoch>, sqlx::Error> {
     sqlx::query_as(
         "select epoch, stream, regressions, to_char(opened_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as opened_at
         from ledger.epoch

@@ -8,14 +8,13 @@ use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
 use crate::console::site::Shared;
 use crate::query::glance::grouped;
-use crate::query::money::{AgentHistory, AgentMoney, Calls, CallsFilter, Limit, Money, MoneyFilter, StatusChange};
+use crate::query::money::{
+    AgentHistory, AgentMoney, CallsFilter, DailyLimit, DayCalls, Money, MoneyFilter, StatusChange,
+};
 use axum::extract::{Path, Query, State};
 use maud::{Markup, html};
 
-pub(crate) async fn all(
-    State(site): State<Shared>,
-    Query(filter): Query<MoneyFilter>,
-) -> Result<Markup, Fault> {
+pub(crate) async fn all(State(site): State<Shared>, Query(filter): Query<MoneyFilter>) -> Result<Markup, Fault> {
     let money = site.reader.money(&site.agents, &filter).await?;
     let content = html! {
         h1 { "Money" }
@@ -119,7 +118,7 @@ fn agent_row(agent: &AgentMoney, dates: &[String]) -> Markup {
     }
 }
 
-fn is_of_group(agent: &AgentMoney, limit: &Limit) -> bool {
+fn is_of_group(agent: &AgentMoney, limit: &DailyLimit) -> bool {
     limit.limit_key.strip_prefix("daily_limit_") != Some(agent.agent.as_str())
 }
 
@@ -183,7 +182,7 @@ fn limits(history: &AgentHistory) -> Markup {
     }
 }
 
-fn calls_of(agent: &str, Calls { date, calls, cursor }: &Calls) -> Markup {
+fn calls_of(agent: &str, DayCalls { date, calls, cursor }: &DayCalls) -> Markup {
     if calls.is_empty() {
         return empty(&html! { "No call of this day is on record. Choose a day in the chart." });
     }

@@ -12,10 +12,7 @@ use crate::query::trust::{SignedQuarter, Trust, TrustQuestion};
 use axum::extract::{Query, State};
 use maud::{Markup, html};
 
-pub(crate) async fn show(
-    State(site): State<Shared>,
-    Query(question): Query<TrustQuestion>,
-) -> Result<Markup, Fault> {
+pub(crate) async fn show(State(site): State<Shared>, Query(question): Query<TrustQuestion>) -> Result<Markup, Fault> {
     let trust = site.reader.trust(&site.config, &question).await?;
     let content = html! {
         h1 { "Trust" }
@@ -94,7 +91,9 @@ fn key_line(checkpoint: &NewestCheckpoint) -> &str {
 
 fn verification(run: Option<&CheckRun>) -> Markup {
     let Some(run) = run else {
-        return empty(&html! { "No run is on record. " code { "ledgerd verify" } " recomputes everything, and puts its result on record." });
+        return empty(
+            &html! { "No run is on record. " code { "ledgerd verify" } " recomputes everything, and puts its result on record." },
+        );
     };
     let first = run.summary["first"].as_array().map(Vec::as_slice).unwrap_or_default();
     html! {
