@@ -5,6 +5,7 @@ mod manual;
 mod migrate;
 mod nats_accounts;
 mod setup;
+mod spend;
 mod status;
 
 use crate::command::{Exit, Failure, output};
@@ -66,6 +67,8 @@ enum Command {
     Log(log::LogArguments),
     /// Show what an id means: a record with its published bytes, a task, a proposal
     Show(show::ShowArguments),
+    /// Show what each agent spent, and its limit
+    Spend(spend::SpendArguments),
     /// Write the file that proves a record to others, without database or network
     Prove(prove::ProveArguments),
     /// Check such a file; asks neither database nor network
@@ -138,6 +141,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Status => block_on(status::run(&config()?, json)),
         Command::Log(arguments) => block_on(log::run(&config()?, arguments, json)),
         Command::Show(arguments) => block_on(show::run(&config()?, &arguments, json)),
+        Command::Spend(arguments) => block_on(spend::run(&config()?, &arguments, json)),
         Command::Prove(arguments) => block_on(prove::run(&config()?, &arguments, json)),
         Command::VerifyProof(arguments) => verify_proof::run(&arguments, json),
         Command::Verify(arguments) => {

@@ -1,20 +1,31 @@
 //! Questions about the record, one file each. The console, the API, MCP and the commands ask them with a reader's login.
 
+pub(crate) mod activity;
+pub(crate) mod cards;
+pub(crate) mod checkpoints;
 mod custody;
+pub(crate) mod facts;
 mod fault_place;
+pub(crate) mod glance;
+pub(crate) mod kept_checkpoint;
 pub(crate) mod lanes;
 pub(crate) mod line;
 pub(crate) mod log_command;
 pub(crate) mod money;
 pub(crate) mod notifications;
+pub(crate) mod now;
 pub(crate) mod published;
 pub(crate) mod record;
 pub(crate) mod rejects;
+pub(crate) mod runs;
 pub(crate) mod search;
 pub(crate) mod show_command;
+pub(crate) mod spending;
 pub(crate) mod story;
 pub(crate) mod stream;
 pub(crate) mod timeline;
+pub(crate) mod troubles;
+pub(crate) mod trust;
 
 use crate::postgres::connections::Connections;
 

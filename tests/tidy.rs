@@ -327,6 +327,7 @@ fn the_operators_page_names_every_command_and_the_architecture_every_module() {
         "`check`",
         "`emit`",
         "`status`",
+        "`spend",
         "`dlq list`",
         "`dlq show",
         "`dlq requeue",

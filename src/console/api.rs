@@ -3,10 +3,12 @@
 mod description;
 mod money;
 mod notifications;
+mod now;
 mod records;
 mod rejects;
 mod search;
 mod timeline;
+mod trust;
 
 use crate::console::fault::{Fault, Problem};
 use crate::console::site::Shared;
@@ -33,11 +35,13 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(records::proof))
         .routes(routes!(rejects::list))
         .routes(routes!(rejects::one))
+        .routes(routes!(now::now))
         .routes(routes!(money::budgets))
         .routes(routes!(money::budget))
         .routes(routes!(money::history))
         .routes(routes!(money::calls))
         .routes(routes!(notifications::notifications))
+        .routes(routes!(trust::trust))
         .split_for_parts();
     description::complete(&mut description);
     (router, description)

@@ -1,7 +1,10 @@
 //! The pages for people, one file for each screen.
 
+mod docs;
 pub(crate) mod login;
+mod money;
 mod notifications;
+mod now;
 mod published;
 mod record;
 mod reject;
@@ -9,6 +12,7 @@ mod rejects;
 mod search;
 mod story;
 mod timeline;
+mod trust;
 
 use crate::console::site::Shared;
 use axum::Router;
@@ -30,4 +34,9 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/rejects/{leaf_index}/preview", post(reject::preview))
         .route("/rejects/{leaf_index}/decide", post(reject::decide))
         .route("/notifications", get(notifications::show))
+        .route("/", get(now::show))
+        .route("/money", get(money::all))
+        .route("/money/{agent}", get(money::of_agent))
+        .route("/trust", get(trust::show))
+        .route("/docs/{page}", get(docs::show))
 }

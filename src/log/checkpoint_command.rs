@@ -8,7 +8,7 @@ use crate::log::signer::key_in_force;
 use crate::record::digest::hex;
 use crate::record::message::utc_text;
 use serde_json::json;
-use tlog::checkpoint::{self, SignedCheckpoint};
+use tlog::checkpoint::{self, Checkpoint, SignedCheckpoint};
 use tlog::note::SignerKey;
 
 #[derive(Debug, clap::Args)]
@@ -19,20 +19,47 @@ pub(crate) struct CheckpointArguments {
 }
 
 pub(crate) async fn run(config: &Config, arguments: &CheckpointArguments, as_json: bool) -> Result<(), Failure> {
-    let key = config.checkpoint.key().map_err(|why| Failure::new(Exit::Configuration, why))?;
-    let key = key.ok_or_else(|| {
-        Failure::new(
+    match (config.checkpoint.key(), &arguments.new_epoch) {
+        (Ok(Some(key)), reason) => {
+            let anchor = config.checkpoint.anchor_file().map_err(|why| Failure::new(Exit::Configuration, why))?;
+            let anchor = Anchor::at(&anchor);
+            let last = anchor.read().map_err(|error| cannot("read", &anchor, &error))?;
+            match reason {
+                Some(reason) => declare(&key, &anchor, &last, reason, as_json),
+                None => show(config, &key, &last, as_json).await,
+            }
+        }
+        (Ok(None), Some(_)) => Err(Failure::new(
             Exit::Configuration,
             "checkpoint.key_file is not set, and no credential is here: where a service signs the log, give this command the service's \
              credentials (docs/runbook.md, LedgerdCheckpointRefusing); where nothing does yet, `ledgerd keygen` makes a key",
-        )
-    })?;
-    let anchor = Anchor::at(&config.checkpoint.anchor_file().map_err(|why| Failure::new(Exit::Configuration, why))?);
-    let last = anchor.read().map_err(|error| cannot("read", &anchor, &error))?;
-    match &arguments.new_epoch {
-        Some(reason) => declare(&key, &anchor, &last, reason, as_json),
-        None => show(config, &key, &last, as_json).await,
+        )),
+        (Err(why), Some(_)) => Err(Failure::new(Exit::Configuration, why)),
+        // A checkpoint is a public object, and whoever reads the database may see it.
+        (Ok(None), None) => show_newest(config, "no key is configured here", as_json).await,
+        (Err(why), None) => show_newest(config, &why, as_json).await,
     }
+}
+
+/// The newest checkpoint, of whatever name of the log, as the database has it.
+async fn show_newest(config: &Config, why_unchecked: &str, as_json: bool) -> Result<(), Failure> {
+    let newest = LogStore(connect::database(config, 1)?).newest_checkpoint(None).await?;
+    let newest = newest.ok_or_else(|| {
+        Failure::new(Exit::Failed, "nothing was signed yet: `ledgerd keygen` makes the key that signs")
+    })?;
+    let broken = |error: &dyn std::fmt::Display| Failure::new(Exit::Difference, format!("ledger.checkpoint: {error}"));
+    let note = newest.note.to_string();
+    let checkpoint = Checkpoint::parse(newest.note.unverified_text()).map_err(|error| broken(&error))?;
+    output::complain(&format!("its signature is not checked: {why_unchecked}"));
+    if as_json {
+        let head = checkpoint.head();
+        output::json(&json!({
+            "origin": checkpoint.origin().as_str(), "size": head.size, "root": hex(&head.root), "note": note, "verifier_key": null,
+        }));
+    } else {
+        output::text(&note);
+    }
+    Ok(())
 }
 
 fn cannot(what: &str, anchor: &Anchor, error: &std::io::Error) -> Failure {

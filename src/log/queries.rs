@@ -28,19 +28,7 @@ impl LogStore {
 
     /// The stored hashes of these ranges: leaf hashes at level 0, complete subtrees above. One that is missing is left out.
     pub async fn hashes(&self, ranges: &[HashRange]) -> Result<Hashes, DatabaseError> {
-        self.0
-            .run("reading hashes of the tree", async |connection| {
-                let mut hashes = Hashes::new();
-                for range in ranges {
-                    for (index, hash) in read_range(connection, range).await? {
-                        if let (Ok(index), Ok(hash)) = (u64::try_from(index), Hash::try_from(hash)) {
-                            hashes.insert(range.level, index, hash);
-                        }
-                    }
-                }
-                Ok(hashes)
-            })
-            .await
+        stored_hashes(&self.0, ranges).await
     }
 
     /// The newest checkpoint that was signed in this name: the note.
@@ -73,6 +61,23 @@ impl LogStore {
             })
             .await
     }
+}
+
+/// The stored hashes of these ranges. One that is missing is left out.
+pub(crate) async fn stored_hashes(connections: &Connections, ranges: &[HashRange]) -> Result<Hashes, DatabaseError> {
+    connections
+        .run("reading hashes of the tree", async |connection| {
+            let mut hashes = Hashes::new();
+            for range in ranges {
+                for (index, hash) in read_range(connection, range).await? {
+                    if let (Ok(index), Ok(hash)) = (u64::try_from(index), Hash::try_from(hash)) {
+                        hashes.insert(range.level, index, hash);
+                    }
+                }
+            }
+            Ok(hashes)
+        })
+        .await
 }
 
 impl SignedTree for LogStore {

@@ -69,7 +69,7 @@ impl LaneState {
 }
 
 /// Asks the stream about all of these lanes at a time.
-pub async fn ask(api: &Api, names: &Names, lanes: &[Lane], known: &mut [LaneState]) -> Result<(), ApiError> {
+pub(crate) async fn ask(api: &Api, names: &Names, lanes: &[Lane], known: &mut [LaneState]) -> Result<(), ApiError> {
     let incarnation = api.incarnation(&names.ledger).await?;
     let since = |then_ns: i128| {
         let elapsed_ns = i128::from(crate::clock::unix_ns()) - then_ns;

@@ -42,14 +42,14 @@ pub struct Money {
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
 pub struct AgentMoney {
     pub agent: String,
-    pub limit: Option<Limit>,
+    pub limit: Option<DailyLimit>,
     /// Days with spending; the others are left out.
     pub days: Vec<AgentDay>,
 }
 
 /// A daily limit.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Limit {
+pub struct DailyLimit {
     /// `daily_limit_` and the agent, or its group.
     pub limit_key: String,
     pub limit_usd: String,
@@ -97,7 +97,7 @@ pub struct AgentHistory {
     /// Days with spending; the others are left out.
     pub days: Vec<AgentDay>,
     /// The limits of the agent and of its group, the newest first. The first of the agent's own is in force.
-    pub limits: Vec<Limit>,
+    pub limits: Vec<DailyLimit>,
     /// The newest first.
     pub alerts: Vec<StatusChange>,
 }
@@ -115,7 +115,7 @@ pub struct CallsFilter {
 
 /// The calls of a day.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct Calls {
+pub struct DayCalls {
     pub date: String,
     /// The newest first.
     pub calls: Vec<Call>,
@@ -157,7 +157,7 @@ impl Reader {
         self.0
             .run("reading what was spent", async |connection| {
                 let dates = dates(connection, days).await?;
-                let spent = days_of(connection, None, days).await?;
+                let spent = days_of(connection, None, &dates).await?;
                 let alerts = newest_alerts(connection).await?;
                 let mut by_agent = by_agent(spent, agents);
                 let keys: Vec<String> = by_agent.iter().flat_map(|it| keys(&it.agent, it.group.as_deref())).collect();
@@ -180,7 +180,7 @@ impl Reader {
         self.0
             .run("reading what an agent spent", async |connection| {
                 let dates = dates(connection, days).await?;
-                let spent = days_of(connection, Some(agent), days).await?;
+                let spent = days_of(connection, Some(agent), &dates).await?;
                 let limits = limits_of(connection, &keys(agent, group.as_deref())).await?;
                 let alerts = alerts_of(connection, agent).await?;
                 Ok(AgentHistory { today, dates, days: spent, limits, alerts })
@@ -188,7 +188,7 @@ impl Reader {
             .await
     }
 
-    pub async fn calls(&self, agent: &str, filter: &CallsFilter) -> Result<Calls, DatabaseError> {
+    pub async fn calls(&self, agent: &str, filter: &CallsFilter) -> Result<DayCalls, DatabaseError> {
         let before = filter.cursor.as_deref().and_then(|cursor| cursor.parse::<i64>().ok()).unwrap_or(i64::MAX);
         self.0
             .run("reading the calls of a day", async |connection| {
@@ -200,7 +200,7 @@ impl Reader {
                 let more = calls.len() > CALLS_MAX;
                 calls.truncate(CALLS_MAX);
                 let cursor = calls.last().filter(|_| more).map(|last| last.id.to_string());
-                Ok(Calls { date, calls, cursor })
+                Ok(DayCalls { date, calls, cursor })
             })
             .await
     }
@@ -225,7 +225,7 @@ struct Spender {
 
 impl Spender {
     /// `None`: there is nothing to say of it.
-    fn with_limit(self, limits: &[Limit]) -> Option<AgentMoney> {
+    fn with_limit(self, limits: &[DailyLimit]) -> Option<AgentMoney> {
         let keys = keys(&self.agent, self.group.as_deref());
         let limit = keys.iter().find_map(|key| limits.iter().find(|limit| limit.limit_key == *key)).cloned();
         let is_own = limit.as_ref().is_some_and(|limit| limit.limit_key == keys[0]);
@@ -264,22 +264,27 @@ async fn dates(connection: &mut PgConnection, days: i32) -> Result<Vec<String>, 
     .await
 }
 
-/// The days of one agent, or of all. A publisher whose clock is ahead has days to come; they are left out.
-async fn days_of(connection: &mut PgConnection, agent: Option<&str>, days: i32) -> Result<Vec<AgentDay>, sqlx::Error> {
+/// The days of one agent, or of all, each found by its date. A publisher whose clock is ahead has days to come; they are left out.
+async fn days_of(
+    connection: &mut PgConnection,
+    agent: Option<&str>,
+    dates: &[String],
+) -> Result<Vec<AgentDay>, sqlx::Error> {
     let whose = if agent.is_some() { "agent_name = $2 and" } else { "$2::text is null and" };
     let query = format!(
-        "select agent_name as agent, budget_group, date::text as date, trim_scale(exact_cost)::text as spent_usd,
+        "select agent_name as agent, budget_group, wanted.date::text as date, trim_scale(exact_cost)::text as spent_usd,
             total_tokens_input as tokens_input, total_tokens_output as tokens_output, budget_status as status
-        from public.token_ledger
-        cross join (select (clock_timestamp() at time zone 'UTC')::date as today) as now
-        where {whose} date > today - $1 and date <= today
-        order by public.token_ledger.date, agent_name"
+        from unnest($1::text[]::date[]) as wanted (date)
+        cross join lateral (
+            select * from public.token_ledger as its where {whose} its.date = wanted.date offset 0
+        ) as day
+        order by wanted.date, agent_name"
     );
-    sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(days).bind(agent).fetch_all(connection).await
+    sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(dates).bind(agent).fetch_all(connection).await
 }
 
 /// The newest of each key.
-async fn limits_in_force(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<Limit>, sqlx::Error> {
+async fn limits_in_force(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<DailyLimit>, sqlx::Error> {
     sqlx::query_as(
         "select metric_key as limit_key, trim_scale(metric_value)::text as limit_usd, set_by,
             to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as set_at
@@ -298,7 +303,7 @@ async fn limits_in_force(connection: &mut PgConnection, keys: &[String]) -> Resu
 }
 
 /// All of these keys, the newest first; those of the first key before the others.
-async fn limits_of(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<Limit>, sqlx::Error> {
+async fn limits_of(connection: &mut PgConnection, keys: &[String]) -> Result<Vec<DailyLimit>, sqlx::Error> {
     sqlx::query_as(
         "select metric_key as limit_key, trim_scale(metric_value)::text as limit_usd, set_by,
             to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as set_at

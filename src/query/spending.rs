@@ -35,8 +35,9 @@ pub(crate) async fn today(
     sqlx::query_as(
         "with
         day as materialized (
-            select agent_name, date, budget_group, exact_cost, budget_status, newest.*
-            from public.token_ledger as day
+            select agent_name, day.date, budget_group, exact_cost, budget_status, newest.*
+            from (select (clock_timestamp() at time zone 'UTC')::date as date offset 0) as today
+            cross join lateral (select * from public.token_ledger as its where its.date = today.date offset 0) as day
             left join lateral (
                 select metric_key, metric_value, set_by, created_at, metric_key = 'daily_limit_' || day.agent_name as is_own
                 from public.economic_metrics as metric
@@ -44,7 +45,6 @@ pub(crate) async fn today(
                 order by is_own desc, ledger.metric_moment(metric) desc, id desc
                 limit 1
             ) as newest on true
-            where date = (clock_timestamp() at time zone 'UTC')::date
         ),
         line as (
             select

@@ -27,10 +27,13 @@ pub struct StreamView {
     seen: Mutex<Seen>,
 }
 
+/// What the stream said of each lane, or why it said nothing.
+type Asked = Result<Vec<Option<LaneInStream>>, String>;
+
 #[derive(Debug, Default)]
 struct Seen {
     api: Option<Api>,
-    last: Option<(Instant, Result<Vec<Option<LaneInStream>>, String>)>,
+    last: Option<(Instant, Asked)>,
 }
 
 /// Whether the stream has told something.
@@ -59,7 +62,7 @@ impl StreamView {
         let Some(link) = &self.link else { return StreamAnswer::NotConfigured };
         // Whoever comes meanwhile gets the same answer.
         let mut seen = self.seen.lock().await;
-        let good_for = |last: &Result<_, String>| if last.is_ok() { FRESH_FOR } else { LEFT_ALONE_FOR };
+        let good_for = |last: &Asked| if last.is_ok() { FRESH_FOR } else { LEFT_ALONE_FOR };
         if seen.last.as_ref().is_none_or(|(at, last)| at.elapsed() > good_for(last)) {
             let asking = self.ask(link, &mut seen.api, known);
             let asked = timeout(ANSWER_TIME_MAX, asking).await;
@@ -79,18 +82,12 @@ impl StreamView {
         }
     }
 
-    async fn ask(
-        &self,
-        link: &Link,
-        known_api: &mut Option<Api>,
-        known: &[LaneState],
-    ) -> Result<Vec<Option<LaneInStream>>, String> {
-        let api = match known_api {
-            Some(api) => api.clone(),
-            None => {
-                let connection = link.connect(None).await.map_err(|error| error.to_string())?;
-                known_api.insert(Api::new(&connection)).clone()
-            }
+    async fn ask(&self, link: &Link, known_api: &mut Option<Api>, known: &[LaneState]) -> Asked {
+        let api = if let Some(api) = known_api {
+            api.clone()
+        } else {
+            let connection = link.connect(None).await.map_err(|error| error.to_string())?;
+            known_api.insert(Api::new(&connection)).clone()
         };
         let mut known = known.to_vec();
         let asked = lanes::ask(&api, &self.names, &self.lanes, &mut known).await;

@@ -155,3 +155,15 @@ mod console_timeline;
 
 /// The console: stories of tasks and proposals, and the search.
 mod console_search;
+
+/// What an agent hears that asks before it spends.
+mod budget_gate;
+
+/// Whether all is well, and what somebody must do where it is not.
+mod console_now;
+
+/// What agents spent, and their limits.
+mod console_money;
+
+/// What can be trusted, and what cannot be seen.
+mod console_trust;

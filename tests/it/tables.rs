@@ -151,7 +151,7 @@ async fn a_days_status_follows_its_limit_and_each_change_is_told_once() {
     assert!((daemon.metric("ledgerd_budget_alerts_published_total", "").await - 4.0).abs() < f64::EPSILON);
 }
 
-fn today() -> String {
+pub(crate) fn today() -> String {
     let now = std::process::Command::new("date").args(["-u", "+%F"]).output().expect("a clock");
     String::from_utf8(now.stdout).expect("digits").trim().to_owned()
 }

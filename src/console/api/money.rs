@@ -3,7 +3,7 @@
 use crate::budget::gate::{BudgetAnswer, BudgetStatus};
 use crate::console::fault::{Fault, Problem, ProblemDetails};
 use crate::console::site::Shared;
-use crate::query::money::{AgentHistory, Calls, CallsFilter, Money, MoneyFilter};
+use crate::query::money::{AgentHistory, CallsFilter, DayCalls, Money, MoneyFilter};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 
@@ -59,13 +59,13 @@ pub(crate) async fn history(
 #[utoipa::path(
     get, path = "/budgets/{agent}/calls",
     params(("agent" = String, Path, description = "The agent's name"), CallsFilter),
-    responses((status = 200, body = Calls), (status = 503, body = ProblemDetails))
+    responses((status = 200, body = DayCalls), (status = 503, body = ProblemDetails))
 )]
 pub(crate) async fn calls(
     State(site): State<Shared>,
     Path(agent): Path<String>,
     Query(filter): Query<CallsFilter>,
-) -> Result<Json<Calls>, Problem> {
+) -> Result<Json<DayCalls>, Problem> {
     Ok(Json(site.reader.calls(&agent, &filter).await?))
 }
 

@@ -79,7 +79,7 @@ impl ReconcileReport<'_> {
         let Reconciliation { stream_state, own, span, lacking, parted_at, went_back_from, .. } = self.found;
         let missing = lacking.missing.count().unsigned_abs();
         let went_back = [parted_at, went_back_from].into_iter().flatten().count() as u64;
-        let counts = [&lacking.expired, &lacking.deleted, &lacking.on_no_lane].map(|spans| spans.count());
+        let counts = [&lacking.expired, &lacking.deleted, &lacking.on_no_lane].map(Spans::count);
         Run {
             what: "reconcile",
             scope: if everything { Scope::Whole } else { Scope::New },

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use std::collections::BTreeSet;
 
 /// A change of each table; none of them may pass, whoever tries.
-const CHANGES: [(&str, &str); 32] = [
+const CHANGES: [(&str, &str); 33] = [
     ("ledger.budget_alert", "published_at = null"),
     ("ledger.budget_alert", "spent_usd = 0"),
     ("ledger.checkpoint", "note = 'forged'"),
@@ -35,6 +35,7 @@ const CHANGES: [(&str, &str); 32] = [
     ("ledger.removal", "row_key = 'forged'"),
     ("ledger.resolution", "settled_at = now()"),
     ("ledger.resolution", "decided_by = 'forged'"),
+    ("ledger.run", "findings = 0"),
     ("ledger.subtree", "hash = sha256('forged')"),
     ("ledger.token_usage", "cost_usd = 0"),
     ("ledger.tree_head", "size = 0"),
