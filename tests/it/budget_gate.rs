@@ -242,7 +242,7 @@ async fn an_answer_never_becomes_a_record() {
     }
 }
 
-/// The bound is generous, because the machines of tests are busy; what was measured is printed, and docs/budgets.md has it.
+/// The bound is generous, because the machines of tests are busy; what was measured is printed.
 #[tokio::test]
 async fn answers_come_quickly_while_events_flow() {
     const QUESTIONS: usize = 500;

@@ -241,7 +241,7 @@ async fn what_is_no_ledger_and_what_is_away_have_codes_of_their_own() {
 }
 
 /// Columns that follow neither from custody nor from the tree: a plausible change of them is not found, each for a reason.
-const OUTSIDE: [(&str, &str, &str); 23] = [
+const OUTSIDE: [(&str, &str, &str); 33] = [
     ("ledger.epoch", "opened_at", "a note for people; no leaf has it"),
     ("ledger.dead_letter", "published_at", "set after the commit, by the outbox"),
     ("public.token_ledger", "last_updated", "a note for people: when the sum grew"),
@@ -266,6 +266,16 @@ const OUTSIDE: [(&str, &str, &str); 23] = [
     ("ledger.export", "lines_bytes", "its event has the hash of these bytes instead"),
     ("ledger.export", "settled_at", "set after the removal"),
     ("ledger.resolution", "settled_at", "set after the publication"),
+    ("ledger.run", "id", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "what", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "scope", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "started_at", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "ended_at", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "entries", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "findings", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "summary", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "program_version", "a note of who looked and when; nothing follows from it"),
+    ("ledger.run", "by_role", "a note of who looked and when; nothing follows from it"),
     ("ledger.removal", "id", "a number for order, which nothing names"),
     ("ledger.removal", "removed_at", "a note for people: when it was carried out"),
     ("ledger.removal", "line_sha256", "of the archive, which has the lines"),
