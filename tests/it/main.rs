@@ -136,11 +136,11 @@ mod check_finds;
 /// The console.
 mod console;
 mod console_access;
+mod console_browser;
 mod console_record;
 mod console_rejects;
-mod console_verifier;
-mod console_browser;
 mod console_schemathesis;
+mod console_verifier;
 
 /// Webhooks out: targets are told, each once for all they can see, whatever happens.
 mod notify;
