@@ -433,7 +433,7 @@ async fn a_thousand_open_streams_stop_nobody() {
     for path in ["/timeline", "/api/v1/timeline", "/search", "/assets/console.css"] {
         let asked = Instant::now();
         assert_eq!(console.get(path).await.status, 200, "{path}");
-        assert!(asked.elapsed() < SOON / 6, "{path} took {:?}", asked.elapsed());
+        assert!(asked.elapsed() < SOON / 2, "{path} took {:?}", asked.elapsed());
     }
     let refused = console.get("/api/v1/live").await;
     assert_eq!(
@@ -463,11 +463,14 @@ const HOSTILE: &str = "\"'><xss onerror=alert(1)>&lt;{{7*7}}</title></script>";
 fn hostile_records() -> Vec<Event> {
     let id = |n: u32| format!("EXEC-BRM-CTO-{HOSTILE}-{n}");
     let event = || next_event("EXEC").with("task_id", format!("TASK-{HOSTILE}"));
+    let trail = next_event("TRAIL");
+    let mut proposal = serde_json::from_slice::<Value>(&trail.payload()).expect("JSON")["proposal"].clone();
+    proposal["description"] = HOSTILE.into();
     vec![
         event().with("event_id", id(1)),
         event().with("event_id", id(2)).with("details", json!({HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]})),
         next_event("PROP").with("details", json!({"title": HOSTILE, "proposal_id": format!("P-{HOSTILE}")})),
-        next_event("TRAIL").with("proposal", json!({"proposal_id": format!("P-{HOSTILE}"), "description": HOSTILE})),
+        trail.with("proposal", proposal),
     ]
 }
 

@@ -79,8 +79,14 @@ async fn filled(world: &World) -> Published {
 }
 
 /// Each screen with what its heading matches: with something to show, and with nothing.
-fn screens(task: &str) -> Value {
+fn screens(task: &str, reject: i64) -> Value {
     json!([
+        ["/", "."],
+        ["/money", "Money"],
+        ["/money/RXY-CEO", "RXY-CEO"],
+        ["/rejects", "Rejects"],
+        [format!("/rejects/{reject}"), "Reject"],
+        ["/trust", "Trust"],
         ["/timeline", "Timeline"],
         ["/timeline?actor=NOBODY-01", "Timeline"],
         [format!("/task/{task}"), task],
@@ -111,7 +117,46 @@ async fn every_screen_is_fit_for_everybody() {
     published.publish(&world.publisher, event.good()).await;
     check_ledger(&world, &published).await;
     let console = Console::start(&world.environment).await;
-    Script::start("screens.mjs", &console, &json!({ "screens": screens(&task) })).ends().await;
+    let reject = world.database.count("select max(leaf_index) from ledger.dead_letter").await;
+    Script::start("screens.mjs", &console, &json!({ "screens": screens(&task, reject) })).ends().await;
+}
+
+#[tokio::test]
+async fn screens_with_nothing_to_show_say_so() {
+    let world = World::start().await;
+    let console = Console::start(&world.environment).await;
+    let screens = json!([
+        ["/", "."],
+        ["/timeline", "Timeline"],
+        ["/money", "Money"],
+        ["/rejects", "Rejects"],
+        ["/trust", "Trust"],
+        ["/notifications", "Notifications"],
+    ]);
+    Script::start("screens.mjs", &console, &json!({ "screens": screens })).ends().await;
+}
+
+#[tokio::test]
+async fn an_operator_decides_in_the_browser() {
+    let world = World::start().await;
+    let _daemon = world.daemon().await;
+    let mut published = filled(&world).await;
+    let mut rejected = async |published: &mut Published| {
+        let bad = next_event("EXEC").with("action", "WORLD_DOMINATED").bad("unknown_action");
+        published.publish(&world.publisher, bad).await;
+        check_ledger(&world, published).await;
+        world.database.count("select max(leaf_index) from ledger.dead_letter where reason = 'unknown_action'").await
+    };
+    let (leaf, second) = (rejected(&mut published).await, rejected(&mut published).await);
+    let mut environment = world.environment.clone();
+    let tokens = [token_entry("reader", "read", "ada"), token_entry("operator", "operate", "grace")];
+    environment.insert(TOKENS.to_owned(), tokens.join(","));
+    let url = environment["LEDGERD__DATABASE__URL"].clone();
+    environment.insert("LEDGERD__CONSOLE__OPERATOR_DATABASE_URL".to_owned(), url);
+    let console = Console::start(&environment).await;
+    let facts = json!({ "leaf": leaf, "second": second, "reader": "reader", "operator": "operator" });
+    Script::start("rejects.mjs", &console, &facts).ends().await;
+    assert_eq!(world.database.count("select count(*) from ledger.resolution where decided_by = 'grace'").await, 1);
 }
 
 #[tokio::test]
