@@ -225,10 +225,16 @@ fn judge(rules: &Rules, lane: &str, publisher: &str, record: &Value) -> Verdict 
 /// Whether a schema leaves this to the ledger: what takes more than the record, or compares its parts.
 fn is_beyond(reason: Reason, lane: &str, detail: &str) -> bool {
     match reason {
-        Reason::NotUtf8 | Reason::MalformedJson | Reason::TooLarge | Reason::DuplicateKey => true,
-        Reason::PrefixMismatch | Reason::HashMismatch | Reason::Conflict | Reason::DatabaseRejected => true,
+        Reason::NotUtf8
+        | Reason::MalformedJson
+        | Reason::TooLarge
+        | Reason::DuplicateKey
+        | Reason::PrefixMismatch
+        | Reason::HashMismatch
+        | Reason::Conflict
+        | Reason::DatabaseRejected
         // The subject's, or two fields compared where ids are free.
-        Reason::ActorMismatch => true,
+        | Reason::ActorMismatch => true,
         Reason::UnknownReference => lane == "TOKENS",
         // Its proposal, as the summary has it.
         Reason::BadEventId => lane == "TRAIL" && detail.contains("after proposal.proposal_id"),

@@ -21,7 +21,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What one target is served with.
 #[derive(Debug)]
-pub struct Delivery<'a> {
+pub(crate) struct Delivery<'a> {
     pub target: &'a NotifyTarget,
     pub store: &'a NotifyStore,
     pub sender: &'a Sender,
@@ -54,7 +54,7 @@ struct Queue {
 
 impl Delivery<'_> {
     /// Runs until told to stop. An attempt that has begun is finished.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let mut state = State {
             backoff: Backoff::for_receiver(),
             not_before: Instant::now(),

@@ -7,23 +7,23 @@ use crate::postgres::remedy::DatabaseError;
 use serde_json::{Value, json};
 
 /// A lane stands still. A lane of which that was said last is not mentioned again.
-pub async fn lane_stalled(connections: &Connections, lane: &str, what: &str) -> Result<(), DatabaseError> {
+pub(crate) async fn lane_stalled(connections: &Connections, lane: &str, what: &str) -> Result<(), DatabaseError> {
     let data = json!({ "lane": lane, "detail": what });
     raise(connections, LANE_STALLED, "lane.stalled", lane, &data).await
 }
 
 /// A lane that was said to stand still does so no more, for all that this instance knows.
-pub async fn lane_moves(connections: &Connections, lane: &str) -> Result<(), DatabaseError> {
+pub(crate) async fn lane_moves(connections: &Connections, lane: &str) -> Result<(), DatabaseError> {
     raise(connections, LANE_MOVES, "lane.recovered", lane, &json!({ "lane": lane })).await
 }
 
 /// Says of each lane that moved since it was said to stand still that it moves: whoever said so may be gone.
-pub async fn lanes_recovered(connections: &Connections) -> Result<(), DatabaseError> {
+pub(crate) async fn lanes_recovered(connections: &Connections) -> Result<(), DatabaseError> {
     raise(connections, LANES_RECOVERED, "lane.recovered", "", &json!({})).await
 }
 
 /// A check found a difference. The same one is told once a day.
-pub async fn difference(connections: &Connections, check: &str, detail: &str) -> Result<(), DatabaseError> {
+pub(crate) async fn difference(connections: &Connections, check: &str, detail: &str) -> Result<(), DatabaseError> {
     let detail: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
     raise(connections, DIFFERENCE, "integrity.difference", check, &json!({ "check": check, "detail": detail })).await
 }

@@ -23,11 +23,11 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// Posts notifications.
 #[derive(Debug)]
-pub struct Sender(reqwest::Client);
+pub(crate) struct Sender(reqwest::Client);
 
 /// What became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Accepted,
     /// 410: the receiver wants no more.
     Gone,
@@ -38,7 +38,7 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     pub verdict: Verdict,
     /// For people: the status and the beginning of the body, or why there is none.
     pub answer: String,
@@ -48,12 +48,12 @@ pub struct Attempt {
 impl Sender {
     /// # Errors
     /// Why the system's certificates cannot be used.
-    pub fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         client().map(Self)
     }
 
     /// Posts it once.
-    pub async fn send(&self, target: &NotifyTarget, notification: &Notification) -> Attempt {
+    pub(crate) async fn send(&self, target: &NotifyTarget, notification: &Notification) -> Attempt {
         let began = Instant::now();
         let unanswered = |why: String| (Verdict::Refused { retry_after: None }, why);
         let (verdict, answer) = match timeout(target.timeout, self.post(target, notification)).await {

@@ -14,7 +14,7 @@ use strum::{EnumString, IntoStaticStr};
 /// Where events come from. Within a source their numbers are in the order of the commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum Source {
+pub(crate) enum Source {
     /// By the id of `ledger.budget_alert`, which is given under the lock on the tree head.
     Budget,
     /// By the leaf of `ledger.dead_letter`.
@@ -26,14 +26,12 @@ pub enum Source {
 }
 
 impl Source {
-    pub const ALL: [Self; 4] = [Self::Budget, Self::Reject, Self::Blocked, Self::Notice];
-
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         self.into_str()
     }
 
     /// Where an event comes from.
-    pub fn of(event: NotifyEvent) -> Self {
+    pub(crate) fn of(event: NotifyEvent) -> Self {
         match event {
             NotifyEvent::Budget => Self::Budget,
             NotifyEvent::Reject => Self::Reject,
@@ -45,7 +43,7 @@ impl Source {
 
 /// An event on its way to a target.
 #[derive(Clone, Debug)]
-pub struct Notification {
+pub(crate) struct Notification {
     pub source: Source,
     pub number: i64,
     /// In microseconds since 1970.
@@ -66,19 +64,19 @@ struct Body<'a> {
 
 impl Notification {
     /// The same for each attempt and each target. After a restore another event may have the number, at another time.
-    pub fn webhook_id(&self) -> String {
+    pub(crate) fn webhook_id(&self) -> String {
         format!("{}-{}-{}", self.source.name(), self.occurred_us, self.number)
     }
 
     /// The body, which is the same for each attempt.
-    pub fn body(&self) -> String {
+    pub(crate) fn body(&self) -> String {
         let timestamp = utc_text(self.occurred_us.saturating_mul(1000));
         let body = Body { kind: &self.kind, timestamp, data: &self.data };
         serde_json::to_string(&body).expect("its parts are JSON")
     }
 
     /// What `ledgerd notify test` sends.
-    pub fn test(target: &str, now_us: i64) -> Self {
+    pub(crate) fn test(target: &str, now_us: i64) -> Self {
         let data = serde_json::json!({ "target": target, "text": "a test of ledgerd: nothing has happened" });
         let data = serde_json::value::to_raw_value(&data).expect("an object");
         Self { source: Source::Notice, number: 0, occurred_us: now_us, kind: "test".to_owned(), data }
@@ -87,14 +85,14 @@ impl Notification {
 
 /// What a source has after a position.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     pub next: Option<Notification>,
     /// Nothing is there up to this number; the next look may begin behind it.
     pub passed: i64,
 }
 
 /// The first event of a source after a number. Of notices, only `events` are asked for.
-pub async fn next(
+pub(crate) async fn next(
     connections: &Connections,
     source: Source,
     after: i64,

@@ -18,14 +18,14 @@ const LEASE_LEFT_MIN: Duration = Duration::from_secs(3);
 
 /// The targets in PostgreSQL, as one instance sees them.
 #[derive(Debug)]
-pub struct NotifyStore {
+pub(crate) struct NotifyStore {
     pub connections: Connections,
     pub instance: String,
 }
 
 /// What the holder of a lease must know.
 #[derive(Clone, Copy, Debug)]
-pub struct Leased {
+pub(crate) struct Leased {
     /// The target has answered 410.
     pub is_disabled: bool,
     /// An operator wants an attempt at once.
@@ -34,7 +34,7 @@ pub struct Leased {
 
 /// What is done with a notification after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Delivered,
     /// It is tried again.
     Waiting,
@@ -53,13 +53,13 @@ impl Fate {
 }
 
 /// The sources that a target asks for.
-pub fn sources(events: &BTreeSet<NotifyEvent>) -> BTreeSet<Source> {
+pub(crate) fn sources(events: &BTreeSet<NotifyEvent>) -> BTreeSet<Source> {
     events.iter().map(|event| Source::of(*event)).collect()
 }
 
 impl NotifyStore {
     /// Writes down which targets there are. A new one, and a source that is new to one, begins at the present.
-    pub async fn register(&self, targets: &[NotifyTarget]) -> Result<(), DatabaseError> {
+    pub(crate) async fn register(&self, targets: &[NotifyTarget]) -> Result<(), DatabaseError> {
         self.connections
             .run("registering the targets of notifications", async |connection| {
                 for target in targets {
@@ -88,7 +88,7 @@ impl NotifyStore {
     }
 
     /// Takes or renews the lease of a target for an attempt. `None`: another instance delivers.
-    pub async fn lease(&self, target: &NotifyTarget) -> Result<Option<Leased>, DatabaseError> {
+    pub(crate) async fn lease(&self, target: &NotifyTarget) -> Result<Option<Leased>, DatabaseError> {
         let row = self
             .connections
             .run("leasing a target of notifications", async |connection| {
@@ -108,7 +108,7 @@ impl NotifyStore {
     }
 
     /// Lets another instance deliver at once.
-    pub async fn release(&self, target: &str) -> Result<(), DatabaseError> {
+    pub(crate) async fn release(&self, target: &str) -> Result<(), DatabaseError> {
         self.connections
             .run("releasing a target of notifications", async |connection| {
                 let releasing = "update ledger.notify_target set leased_by = null where name = $1 and leased_by = $2";
@@ -118,7 +118,7 @@ impl NotifyStore {
     }
 
     /// How far the target was told of each source.
-    pub async fn positions(&self, target: &str) -> Result<Vec<(Source, i64)>, DatabaseError> {
+    pub(crate) async fn positions(&self, target: &str) -> Result<Vec<(Source, i64)>, DatabaseError> {
         let reading = self.connections.run("reading the positions of a target", async |connection| {
             let asking = "select source, last from ledger.notify_position where target = $1 and last is not null";
             sqlx::query_as(asking).bind(target).fetch_all(connection).await
@@ -128,7 +128,7 @@ impl NotifyStore {
     }
 
     /// Moves a position over what the target need not hear of.
-    pub async fn pass(&self, target: &str, source: Source, to: i64) -> Result<(), DatabaseError> {
+    pub(crate) async fn pass(&self, target: &str, source: Source, to: i64) -> Result<(), DatabaseError> {
         self.connections
             .run("moving the position of a target", async |connection| {
                 let moving = "update ledger.notify_position set last = $3
@@ -142,7 +142,7 @@ impl NotifyStore {
 
     /// Writes down what became of an attempt, and moves the position unless it is to be tried again. False: the lease is lost, and
     /// nothing was written.
-    pub async fn settle(
+    pub(crate) async fn settle(
         &self,
         target: &str,
         notification: &Notification,
@@ -172,7 +172,7 @@ impl NotifyStore {
     }
 
     /// The oldest notification that an operator wants tried once more: where it is found.
-    pub async fn next_retry(&self, target: &str) -> Result<Option<(Source, i64)>, DatabaseError> {
+    pub(crate) async fn next_retry(&self, target: &str) -> Result<Option<(Source, i64)>, DatabaseError> {
         let reading = self.connections.run("looking for notifications to retry", async |connection| {
             let asking = "select source, number from ledger.notification where target = $1 and state = 'retry'
                 order by occurred_at, number limit 1";
@@ -183,7 +183,7 @@ impl NotifyStore {
     }
 
     /// What was to be retried was, or is not there any more.
-    pub async fn end_retry(&self, target: &str) -> Result<(), DatabaseError> {
+    pub(crate) async fn end_retry(&self, target: &str) -> Result<(), DatabaseError> {
         self.connections
             .run("ending a retry", async |connection| {
                 let ending = "with gone as (
@@ -197,7 +197,7 @@ impl NotifyStore {
 }
 
 /// Enables a target again, and has what it was not told tried once more. Gives the number of those; `None`: there is no such target.
-pub async fn retry(connections: &Connections, target: &str) -> Result<Option<i64>, DatabaseError> {
+pub(crate) async fn retry(connections: &Connections, target: &str) -> Result<Option<i64>, DatabaseError> {
     connections
         .run("retrying notifications", async |connection| {
             sqlx::query_scalar(

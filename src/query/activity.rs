@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// A quarter of an hour.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Quarter {
+pub(crate) struct Quarter {
     /// ISO 8601 in UTC.
     pub begins_at: String,
     pub recorded: i64,
@@ -18,7 +18,7 @@ pub struct Quarter {
 
 /// A lane's share.
 #[derive(Clone, Debug, Default, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct LaneRate {
+pub(crate) struct LaneRate {
     /// Entries per minute, over the last five.
     pub per_minute: f64,
     /// Entries in each of the last 24 hours, the newest last. Of a busy hour, from a sample of its commits.

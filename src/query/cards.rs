@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 /// One thing that somebody must do.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct Card {
+pub(crate) struct Card {
     /// What it is about, for programs: `open_dead_letters`, `budget_exceeded`, …
     pub kind: &'static str,
     /// Whether something is broken or lost, and not a warning.
@@ -31,7 +31,7 @@ pub struct Card {
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct CardLink {
+pub(crate) struct CardLink {
     pub text: &'static str,
     pub address: String,
 }

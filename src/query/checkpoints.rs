@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 /// The newest checkpoint of one name of the log.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct NewestCheckpoint {
+pub(crate) struct NewestCheckpoint {
     /// The log's name.
     pub origin: String,
     pub tree_size: i64,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// How much there is.
 #[derive(Clone, Debug, Default, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Messages in custody.
     pub entries: i64,
     /// Since the first commit, in seconds; null: there is none.

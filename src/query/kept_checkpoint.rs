@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 /// What became of it.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct KeptCheckpoint {
+pub(crate) struct KeptCheckpoint {
     pub verdict: KeptVerdict,
     /// The same in a sentence.
     pub says: String,
@@ -24,7 +24,7 @@ pub struct KeptCheckpoint {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum KeptVerdict {
+pub(crate) enum KeptVerdict {
     /// The present log begins with exactly the entries that it vouches for.
     Contained,
     /// The present log begins with others.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 /// A lane, as far as it is known.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct LaneState {
+pub(crate) struct LaneState {
     pub lane: String,
     /// The instance that reads it; null: nobody does.
     pub owner: Option<String>,
@@ -27,7 +27,7 @@ pub struct LaneState {
 
 /// What the stream says of a lane.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct LaneInStream {
+pub(crate) struct LaneInStream {
     /// Messages that the lane's consumer has not delivered; null: there is no consumer.
     pub waiting: Option<u64>,
     /// How long the oldest message above the position has been waiting, in seconds, whether the consumer knows of it or not.
@@ -38,7 +38,7 @@ pub struct LaneInStream {
 
 impl LaneState {
     /// The lanes that are served, those included that have no position yet.
-    pub fn all(lanes: &[Lane], positions: &[LanePosition]) -> Vec<Self> {
+    pub(crate) fn all(lanes: &[Lane], positions: &[LanePosition]) -> Vec<Self> {
         let of = |lane: &Lane| {
             let known = positions.iter().find(|position| position.lane == lane.prefix());
             Self {
@@ -54,13 +54,13 @@ impl LaneState {
     }
 
     /// Whether an instance reads it, as far as the database can see.
-    pub fn is_owned(&self) -> bool {
+    pub(crate) fn is_owned(&self) -> bool {
         let is_alive = self.silent_seconds.is_some_and(|silent| silent <= SILENCE_MAX.as_secs_f64());
         self.owner.is_some() && is_alive
     }
 
     /// Whether messages wait, and none was stored for this long.
-    pub fn stands_still(&self, tell_after: Duration) -> bool {
+    pub(crate) fn stands_still(&self, tell_after: Duration) -> bool {
         let Some(stream) = &self.stream else { return false };
         let bound = tell_after.as_secs_f64();
         stream.oldest_waits_seconds.is_some_and(|waits| waits >= bound)

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub struct MoneyFilter {
+pub(crate) struct MoneyFilter {
     /// Days up to today, 1 to 90. Without it: 7, or 90 for one agent.
     pub days: Option<u32>,
 }
@@ -29,7 +29,7 @@ impl MoneyFilter {
 
 /// The spending of all agents.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct Money {
+pub(crate) struct Money {
     /// The days, the newest last, `YYYY-MM-DD` in UTC.
     pub dates: Vec<String>,
     /// Those that spent something in these days, or have a limit of their own, in the order of their names.
@@ -40,7 +40,7 @@ pub struct Money {
 
 /// One agent's days against its limit.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct AgentMoney {
+pub(crate) struct AgentMoney {
     pub agent: String,
     pub limit: Option<DailyLimit>,
     /// Days with spending; the others are left out.
@@ -49,7 +49,7 @@ pub struct AgentMoney {
 
 /// A daily limit.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct DailyLimit {
+pub(crate) struct DailyLimit {
     /// `daily_limit_` and the agent, or its group.
     pub limit_key: String,
     pub limit_usd: String,
@@ -60,7 +60,7 @@ pub struct DailyLimit {
 
 /// What an agent spent on a day.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct AgentDay {
+pub(crate) struct AgentDay {
     #[serde(skip)]
     agent: String,
     #[serde(skip)]
@@ -76,7 +76,7 @@ pub struct AgentDay {
 
 /// A change of a day's status.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct StatusChange {
+pub(crate) struct StatusChange {
     pub agent: String,
     pub date: String,
     pub old_status: String,
@@ -90,7 +90,7 @@ pub struct StatusChange {
 
 /// One agent's money.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct AgentHistory {
+pub(crate) struct AgentHistory {
     pub today: BudgetAnswer,
     /// The days of the window, the newest last, `YYYY-MM-DD` in UTC.
     pub dates: Vec<String>,
@@ -106,7 +106,7 @@ pub struct AgentHistory {
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub struct CallsFilter {
+pub(crate) struct CallsFilter {
     /// The day in UTC, `YYYY-MM-DD`. Without it: today.
     pub date: Option<String>,
     /// As the answer before gave it.
@@ -115,7 +115,7 @@ pub struct CallsFilter {
 
 /// The calls of a day.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct DayCalls {
+pub(crate) struct DayCalls {
     pub date: String,
     /// The newest first.
     pub calls: Vec<Call>,
@@ -125,7 +125,7 @@ pub struct DayCalls {
 
 /// One call of a model.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Call {
+pub(crate) struct Call {
     #[serde(skip)]
     id: i64,
     pub usage_id: String,
@@ -148,11 +148,11 @@ const CALLS_MAX: usize = 50;
 
 impl Reader {
     /// What one agent may spend today.
-    pub async fn budget(&self, rules: GateRules<'_>, agent: &str) -> Result<BudgetAnswer, DatabaseError> {
+    pub(crate) async fn budget(&self, rules: GateRules<'_>, agent: &str) -> Result<BudgetAnswer, DatabaseError> {
         gate::ask(&self.0, rules, agent).await
     }
 
-    pub async fn money(&self, agents: &Agents, filter: &MoneyFilter) -> Result<Money, DatabaseError> {
+    pub(crate) async fn money(&self, agents: &Agents, filter: &MoneyFilter) -> Result<Money, DatabaseError> {
         let days = filter.days(DAYS_OF_ALL);
         self.0
             .run("reading what was spent", async |connection| {
@@ -168,7 +168,7 @@ impl Reader {
             .await
     }
 
-    pub async fn money_of(
+    pub(crate) async fn money_of(
         &self,
         rules: GateRules<'_>,
         agent: &str,
@@ -188,7 +188,7 @@ impl Reader {
             .await
     }
 
-    pub async fn calls(&self, agent: &str, filter: &CallsFilter) -> Result<DayCalls, DatabaseError> {
+    pub(crate) async fn calls(&self, agent: &str, filter: &CallsFilter) -> Result<DayCalls, DatabaseError> {
         let before = filter.cursor.as_deref().and_then(|cursor| cursor.parse::<i64>().ok()).unwrap_or(i64::MAX);
         self.0
             .run("reading the calls of a day", async |connection| {

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 /// The state of the ledger.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct Now {
+pub(crate) struct Now {
     /// Whether nobody has to do anything.
     pub is_well: bool,
     pub sentence: String,
@@ -40,7 +40,7 @@ pub struct Now {
 
 /// A lane, and how much it stores.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct LaneNow {
+pub(crate) struct LaneNow {
     #[serde(flatten)]
     pub state: LaneState,
     #[serde(flatten)]
@@ -48,7 +48,7 @@ pub struct LaneNow {
 }
 
 impl Reader {
-    pub async fn now(&self, config: &Config, stream: &StreamView) -> Result<Now, DatabaseError> {
+    pub(crate) async fn now(&self, config: &Config, stream: &StreamView) -> Result<Now, DatabaseError> {
         let positions = positions::of_stream(&self.0, &config.nats.stream).await?;
         let mut lanes = LaneState::all(&config.lanes, &positions);
         let asking = self.0.run("reading the state of the ledger", async |connection| {

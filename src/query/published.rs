@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// A message as it was published.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct Published {
+pub(crate) struct Published {
     /// How many bytes it has. Nothing where custody does not hold them any more.
     pub bytes: Option<usize>,
     /// The bytes as text; those that are none are shown escaped, as `\xff`.
@@ -22,7 +22,7 @@ pub struct Published {
 
 /// One header.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct Header {
+pub(crate) struct Header {
     pub name: String,
     pub value: String,
 }
@@ -57,7 +57,7 @@ fn has_controls(text: &str) -> bool {
 
 /// A trace of W3C Trace Context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, JsonSchema)]
-pub struct Trace {
+pub(crate) struct Trace {
     pub trace_id: String,
     pub parent_id: String,
 }

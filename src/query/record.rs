@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 /// An entry of the record.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct LedgerEntry {
+pub(crate) struct LedgerEntry {
     pub leaf_index: u64,
     /// `recorded`, `duplicate` or `rejected`.
     pub disposition: String,
@@ -54,7 +54,7 @@ pub struct LedgerEntry {
 
 /// Why a message was rejected.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct StoredRejection {
+pub(crate) struct StoredRejection {
     pub reason: String,
     pub detail: String,
     pub dlq_subject: String,
@@ -62,7 +62,7 @@ pub struct StoredRejection {
 
 /// The authorised removal of bytes or of a row.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema, sqlx::FromRow)]
-pub struct Erasure {
+pub(crate) struct Erasure {
     /// The event of the Architect that authorised it; of an export, there is none.
     pub authorized_by: Option<String>,
     /// The event that records it.
@@ -74,7 +74,7 @@ pub struct Erasure {
 
 /// A row of a table, as it is stored.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct StoredRow {
+pub(crate) struct StoredRow {
     pub table: String,
     pub id: String,
     pub columns: Vec<StoredColumn>,
@@ -82,7 +82,7 @@ pub struct StoredRow {
 
 /// One column of a row, as PostgreSQL prints it.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct StoredColumn {
+pub(crate) struct StoredColumn {
     pub name: &'static str,
     pub value: Option<String>,
     /// How it differs from what the published bytes say.
@@ -91,7 +91,7 @@ pub struct StoredColumn {
 
 /// A difference that `ledgerd verify` would report.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct Difference {
+pub(crate) struct Difference {
     pub table: String,
     pub field: String,
     pub says: String,
@@ -99,7 +99,7 @@ pub struct Difference {
 
 /// Another entry of the same id.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct OtherEntry {
+pub(crate) struct OtherEntry {
     pub leaf_index: u64,
     pub disposition: String,
     pub subject: String,
@@ -108,7 +108,7 @@ pub struct OtherEntry {
 
 /// A checkpoint, which the console has not verified.
 #[derive(Clone, Debug, Serialize, ToSchema, JsonSchema)]
-pub struct CoveringCheckpoint {
+pub(crate) struct CoveringCheckpoint {
     pub origin: String,
     pub tree_size: u64,
     /// Whose signatures it bears, the log's own among them.
@@ -119,7 +119,7 @@ const OTHERS_MAX: i64 = 20;
 
 impl Reader {
     /// The entry of a leaf.
-    pub async fn record(&self, log: &LogStore, leaf_index: u64) -> Result<Option<LedgerEntry>, DatabaseError> {
+    pub(crate) async fn record(&self, log: &LogStore, leaf_index: u64) -> Result<Option<LedgerEntry>, DatabaseError> {
         let Ok(leaf) = i64::try_from(leaf_index) else { return Ok(None) };
         let Some(single) = single_entry(&self.0, leaf).await? else { return Ok(None) };
         let others = match &single.entry.record_id {
@@ -136,7 +136,7 @@ impl Reader {
     }
 
     /// The entry that an id leads to: the recorded one, or the first.
-    pub async fn leaf_of_event(&self, log: &LogStore, id: &str) -> Result<Option<u64>, DatabaseError> {
+    pub(crate) async fn leaf_of_event(&self, log: &LogStore, id: &str) -> Result<Option<u64>, DatabaseError> {
         let found = log.entries_of(id, None, OTHERS_MAX).await?;
         let recorded = found.iter().find(|entry| entry.disposition == Disposition::Recorded.name());
         Ok(recorded.or(found.first()).map(|entry| entry.index))

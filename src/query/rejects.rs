@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub struct RejectFilter {
+pub(crate) struct RejectFilter {
     /// Only those of this reason, such as `unknown_action`.
     pub reason: Option<String>,
     /// Only those of this agent, the last token of the subject.
@@ -27,7 +27,7 @@ pub struct RejectFilter {
 
 /// The newest rejects by reason and agent, and a page of those that match.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct RejectsPage {
+pub(crate) struct RejectsPage {
     /// How many rejects the groups are made of: the newest, at most 10,000.
     pub counted: i64,
     /// Whether these are all that there are.
@@ -41,7 +41,7 @@ pub struct RejectsPage {
 
 /// The rejects of one reason and one agent, among those that were counted.
 #[derive(Clone, Debug, Serialize, ToSchema, sqlx::FromRow)]
-pub struct RejectGroup {
+pub(crate) struct RejectGroup {
     pub reason: String,
     pub actor: String,
     pub count: i64,
@@ -60,7 +60,7 @@ pub struct RejectGroup {
 
 /// One reject of a list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct RejectLine {
+pub(crate) struct RejectLine {
     pub leaf_index: i64,
     /// Names it in `ledgerd dlq`.
     pub reference: String,
@@ -78,7 +78,7 @@ pub struct RejectLine {
 
 /// A reject with its bytes and its decisions.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Reject {
+pub(crate) struct Reject {
     pub summary: RejectLine,
     pub dlq_subject: String,
     pub message: Published,
@@ -89,7 +89,7 @@ pub struct Reject {
 
 /// A message cut at its fault; bytes that are no text are escaped.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct MarkedFault {
+pub(crate) struct MarkedFault {
     pub before: String,
     pub fault: String,
     pub after: String,
@@ -97,7 +97,7 @@ pub struct MarkedFault {
 
 /// What was decided about a reject.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct RejectDecision {
+pub(crate) struct RejectDecision {
     /// `REQUEUED` or `DISCARDED`.
     pub action: String,
     pub by: String,
@@ -149,7 +149,7 @@ const GROUPS: &str = r#"
 
 impl Reader {
     /// The rejects that match, with the picture of the newest.
-    pub async fn rejects(&self, filter: &RejectFilter) -> Result<RejectsPage, DatabaseError> {
+    pub(crate) async fn rejects(&self, filter: &RejectFilter) -> Result<RejectsPage, DatabaseError> {
         let groups: Vec<RejectGroup> = self
             .0
             .run("counting rejects", async |connection| {
@@ -192,7 +192,7 @@ impl Reader {
     }
 
     /// The reject of a leaf.
-    pub async fn reject(&self, leaf_index: i64) -> Result<Option<Reject>, DatabaseError> {
+    pub(crate) async fn reject(&self, leaf_index: i64) -> Result<Option<Reject>, DatabaseError> {
         let Some(found) = letters::at_leaf(&self.0, leaf_index).await? else { return Ok(None) };
         Ok(Some(Reject::of(letters::show(&self.0, found).await?)))
     }

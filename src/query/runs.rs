@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// A run that came to an end.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct CheckRun {
+pub(crate) struct CheckRun {
     /// `whole`: everything; `new`: what no earlier run had proven.
     pub scope: String,
     /// ISO 8601 in UTC.
@@ -29,7 +29,7 @@ pub struct CheckRun {
 
 /// The newest run of each kind.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct CheckRuns {
+pub(crate) struct CheckRuns {
     /// Of `ledgerd verify`, of the whole ledger.
     pub verify: Option<CheckRun>,
     /// Of `ledgerd reconcile`, of whatever scope.

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 /// Today, of an agent or of a group that shares its limit.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Spending {
+pub(crate) struct Spending {
     /// The agent, or the group in capitals.
     pub name: String,
     /// How many of a group have spent something; null: it is one agent.

@@ -20,7 +20,7 @@ const LEFT_ALONE_FOR: Duration = Duration::from_secs(5);
 
 /// The way to the stream.
 #[derive(Debug)]
-pub struct StreamView {
+pub(crate) struct StreamView {
     link: Option<Link>,
     names: Names,
     lanes: Vec<Lane>,
@@ -38,7 +38,7 @@ struct Seen {
 
 /// Whether the stream has told something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamAnswer {
+pub(crate) enum StreamAnswer {
     Told,
     /// `nats.url` is not set.
     NotConfigured,
@@ -48,7 +48,7 @@ pub enum StreamAnswer {
 
 impl StreamView {
     /// Connects to nothing yet.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             link: connect::nats_settings(&config.nats).ok().map(Link::new),
             names: Names::from(&config.nats),
@@ -58,7 +58,7 @@ impl StreamView {
     }
 
     /// Adds what the stream says to what the database says of the same lanes.
-    pub async fn tell(&self, known: &mut [LaneState]) -> StreamAnswer {
+    pub(crate) async fn tell(&self, known: &mut [LaneState]) -> StreamAnswer {
         let Some(link) = &self.link else { return StreamAnswer::NotConfigured };
         // Whoever comes meanwhile gets the same answer.
         let mut seen = self.seen.lock().await;

@@ -16,14 +16,14 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub struct TrustQuestion {
+pub(crate) struct TrustQuestion {
     /// A checkpoint that somebody kept: whether the present log contains it.
     pub checkpoint: Option<String>,
 }
 
 /// What can be trusted, as far as the database tells it.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct Trust {
+pub(crate) struct Trust {
     pub extent: Extent,
     /// The log's public key, where this console can read it. Compare it with your own copy.
     pub verifier_key: Option<String>,
@@ -46,7 +46,7 @@ pub struct Trust {
 
 /// A quarter of an hour, and its signature.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct SignedQuarter {
+pub(crate) struct SignedQuarter {
     /// ISO 8601 in UTC.
     pub ends_at: String,
     /// From its end until all that was committed by then was signed, in seconds; null: it is not signed yet.
@@ -55,7 +55,7 @@ pub struct SignedQuarter {
 
 /// Sequences that are lost.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema)]
-pub struct LostSequences {
+pub(crate) struct LostSequences {
     pub epoch: i32,
     pub lane: String,
     pub first_sequence: i64,
@@ -66,7 +66,7 @@ pub struct LostSequences {
 
 /// Rows that left by rule, with what entitles to it.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct Removal {
+pub(crate) struct Removal {
     /// `export`: archived past their retention; `erasure`: deleted by the word of the Architect.
     pub kind: String,
     pub table_name: String,
@@ -83,7 +83,7 @@ pub struct Removal {
 
 /// One incarnation of a stream.
 #[derive(Clone, Debug, Serialize, ToSchema, schemars::JsonSchema, sqlx::FromRow)]
-pub struct StreamEpoch {
+pub(crate) struct StreamEpoch {
     pub epoch: i32,
     pub stream: String,
     /// How often the stream had gone back to sequences that it had used before.
@@ -96,7 +96,7 @@ const REMOVALS_MAX: i64 = 50;
 const EPOCHS_MAX: i64 = 50;
 
 impl Reader {
-    pub async fn trust(&self, config: &Config, question: &TrustQuestion) -> Result<Trust, DatabaseError> {
+    pub(crate) async fn trust(&self, config: &Config, question: &TrustQuestion) -> Result<Trust, DatabaseError> {
         let key = config.checkpoint.key().ok().flatten().map(|key| key.verifier().clone());
         let kept = match question.checkpoint.as_deref().filter(|text| !text.trim().is_empty()) {
             Some(text) => Some(self.kept_checkpoint(text, key.as_ref()).await?),
