@@ -6,6 +6,7 @@ use crate::query::Reader;
 use crate::record::agents::Agents;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// How many days are shown.
@@ -14,7 +15,13 @@ use utoipa::{IntoParams, ToSchema};
 #[into_params(parameter_in = Query)]
 pub(crate) struct MoneyFilter {
     /// Days up to today, 1 to 90. Without it: 7, or 90 for one agent.
+    #[param(schema_with = number_of_days)]
     pub days: Option<u32>,
+}
+
+/// Any number that can be read; what is above the most is taken for the most.
+fn number_of_days() -> Schema {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(u32::MAX)).build().into()
 }
 
 const DAYS_MAX: u32 = 90;

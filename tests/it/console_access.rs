@@ -451,7 +451,7 @@ async fn a_thousand_open_streams_stop_nobody() {
         stream.write_all(b"GET /api/v1/live HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").await.map_err(|it| it.to_string())?;
         let mut head = [0; 15];
         stream.read_exact(&mut head).await.map_err(|it| it.to_string())?;
-        when(head.ends_with(b" 200 O"), || String::from_utf8_lossy(&head).into_owned())
+        when(head.ends_with(b" 200 OK"), || String::from_utf8_lossy(&head).into_owned())
     })
     .await;
 }
