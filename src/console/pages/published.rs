@@ -37,7 +37,7 @@ fn gone(erasure: Option<&Erasure>) -> Markup {
     }
 }
 
-fn headers(published: &Published) -> Markup {
+pub(crate) fn headers(published: &Published) -> Markup {
     html! {
         @if let Some(block) = &published.unparsed_headers {
             h3 { "Headers" }

@@ -118,8 +118,10 @@ fn laid_out(reject: &Reject, decision: &Markup) -> Markup {
             section .card aria-labelledby="decide" { h2 #decide { "Decide" } (decision) (decisions(&reject.decisions)) }
             section .card aria-labelledby="published" {
                 h2 #published { "As it was published" }
-                @if let Some(fault) = &reject.fault { (marked(fault)) }
-                (published::message(&reject.message, None))
+                @match &reject.fault {
+                    Some(fault) => { (marked(fault)) (published::headers(&reject.message)) },
+                    None => (published::message(&reject.message, None)),
+                }
             }
         }
     };
@@ -152,9 +154,8 @@ fn why(reject: &Reject) -> Markup {
 
 fn marked(fault: &MarkedFault) -> Markup {
     html! {
-        p .quiet { "The part that the reason is about is marked." }
+        p .quiet { "The part that the reason is about is marked. Bytes that are not plain text are shown escaped." }
         pre tabindex="0" { "\n" (fault.before) mark { (fault.fault) } (fault.after) }
-        h3 { "The bytes themselves" }
     }
 }
 
