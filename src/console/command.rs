@@ -50,7 +50,8 @@ pub(crate) async fn run(config: &Config, _arguments: &ConsoleArguments, file: Op
         agents: rules.agents,
         stream: StreamView::new(config),
     });
-    tokio::spawn(Live::run(site.clone()));
+    let live = site.clone();
+    tokio::spawn(async move { live.live.run(&live.reader).await });
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!("the console is served at {address} without TLS: let a proxy with TLS stand before it");
     }

@@ -1,7 +1,7 @@
 //! Live lines: one task reads what was committed, however many visitors watch, and each gets what passes its filter.
 
 use crate::console::fault::Fault;
-use crate::console::site::Shared;
+use crate::query::Reader;
 use crate::query::timeline::{Tail, TimelineLine, TimelineQuestion};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
@@ -69,28 +69,27 @@ impl Live {
     }
 
     /// Looks at the log's end, and reads what is new there if anybody watches. A database that does not answer is asked again at the next look.
-    pub(crate) async fn run(site: Shared) {
-        let live = &site.live;
+    pub(crate) async fn run(&self, reader: &Reader) {
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tail: Option<Tail> = None;
         loop {
             tokio::select! {
                 _ = looks.tick() => {}
-                () = live.stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
             }
             // Whoever comes after this look is told what is committed after it.
             let from = match tail {
-                Some(from) if live.looks.receiver_count() > 0 => from,
+                Some(from) if self.looks.receiver_count() > 0 => from,
                 _ => {
-                    tail = site.reader.tail().await.ok();
+                    tail = reader.tail().await.ok();
                     continue;
                 }
             };
-            if let Ok(page) = site.reader.newest_since(from, ENTRIES_MAX).await {
+            if let Ok(page) = reader.newest_since(from, ENTRIES_MAX).await {
                 tail = Some(page.tail);
                 if !page.lines.is_empty() {
-                    let _ = live.looks.send(Arc::new(Look { lines: page.lines, skipped: page.skipped }));
+                    let _ = self.looks.send(Arc::new(Look { lines: page.lines, skipped: page.skipped }));
                 }
             }
         }
@@ -98,23 +97,23 @@ impl Live {
 
     /// A stream of what is committed and passes a filter: from a leaf on, or from now on. `told` says how a line is written.
     pub(crate) async fn stream(
-        site: &Shared,
+        &self,
+        reader: &Reader,
         question: TimelineQuestion,
         from: Option<i64>,
         told: fn(&TimelineLine) -> Event,
     ) -> Result<impl IntoResponse + use<>, Fault> {
-        let live = &site.live;
-        let place = live.places.clone().try_acquire_owned().map_err(|_| Fault::TooManyStreams)?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| Fault::TooManyStreams)?;
         // What is committed from here on comes by the looks, and what was before by this one.
-        let looks = live.looks.subscribe();
+        let looks = self.looks.subscribe();
         let from = match from {
             Some(leaf) => Tail::at(leaf),
-            None => site.reader.tail().await?,
+            None => reader.tail().await?,
         };
-        let page = site.reader.newest_since(from, ENTRIES_MAX).await?;
+        let page = reader.newest_since(from, ENTRIES_MAX).await?;
         let (missed, next_leaf) = (Look { lines: page.lines, skipped: page.skipped }, page.tail.size());
         let watching = Watching { looks, question, next_leaf, told, _place: place };
-        let events = watching.events(&missed).take_until(live.stop.clone().cancelled_owned());
+        let events = watching.events(&missed).take_until(self.stop.clone().cancelled_owned());
         Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
     }
 }

@@ -141,7 +141,7 @@ async fn an_operator_decides_in_the_browser() {
     let world = World::start().await;
     let _daemon = world.daemon().await;
     let mut published = filled(&world).await;
-    let mut rejected = async |published: &mut Published| {
+    let rejected = async |published: &mut Published| {
         let bad = next_event("EXEC").with("action", "WORLD_DOMINATED").bad("unknown_action");
         published.publish(&world.publisher, bad).await;
         check_ledger(&world, published).await;

@@ -1,7 +1,7 @@
 //! The timeline for programs: pages of it, and a stream of what is committed.
 
 use crate::console::fault::{Problem, ProblemDetails};
-use crate::console::live::{Live, LiveStart};
+use crate::console::live::LiveStart;
 use crate::console::site::Shared;
 use crate::query::timeline::{TimelineFilter, TimelineLine, TimelinePage};
 use axum::Json;
@@ -44,7 +44,7 @@ pub(crate) async fn live(
     start: Result<Query<LiveStart>, QueryRejection>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
     let (Query(filter), Query(start)) = (filter?, start?);
-    Ok(Live::stream(&site, filter.question()?, start.leaf(&headers), told).await?)
+    Ok(site.live.stream(&site.reader, filter.question()?, start.leaf(&headers), told).await?)
 }
 
 fn told(line: &TimelineLine) -> Event {

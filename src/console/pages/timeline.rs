@@ -7,7 +7,7 @@ pub(crate) use table::rows;
 use crate::console::elements::empty;
 use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
-use crate::console::live::{Live, LiveStart};
+use crate::console::live::LiveStart;
 use crate::console::pages::timeline::table::{csv, row};
 use crate::console::site::Shared;
 use crate::query::timeline::{LINES_MAX, Tail, TimelineFilter, TimelineLine, TimelinePage};
@@ -168,7 +168,7 @@ pub(crate) async fn live(
     start: Result<Query<LiveStart>, QueryRejection>,
 ) -> Result<impl IntoResponse + use<>, Fault> {
     let (Query(filter), Query(start)) = (filter?, start?);
-    Live::stream(&site, filter.question()?, start.leaf(&headers), told).await
+    site.live.stream(&site.reader, filter.question()?, start.leaf(&headers), told).await
 }
 
 fn told(line: &TimelineLine) -> Event {
