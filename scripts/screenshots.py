@@ -35,7 +35,7 @@ def pictures(demo):
         {"name": "now-dark", "path": "/", "dark": True},
         {"name": "timeline", "path": "/timeline"},
         {"name": "timeline-telephone", "path": "/timeline", "width": WIDTH_OF_A_TELEPHONE, "height": 740},
-        {"name": "record", "path": record, "key": demo.verifier_key, "height": 1000},
+        {"name": "record", "path": record, "key": demo.verifier_key, "height": 860},
         {"name": "money", "path": "/money"},
         {"name": "rejects", "path": "/rejects"},
         {"name": "trust", "path": "/trust"},

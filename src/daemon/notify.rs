@@ -45,6 +45,8 @@ impl Daemon {
     }
 
     async fn deliver(self: &Arc<Self>, targets: &Arc<Vec<NotifyTarget>>, stop: &CancellationToken) {
+        // At zero from the start, so that a rate sees the first.
+        targets.iter().for_each(|target| drop(self.metrics.notify_target(&target.name)));
         let Some(sender) = self.register(targets, stop).await else { return };
         let sender = Arc::new(sender);
         let mut deliveries = JoinSet::new();

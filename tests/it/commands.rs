@@ -5,6 +5,7 @@ use crate::support::daemon::{ledgerd_with_input, text_of};
 use crate::support::events::{event, next_event};
 use crate::support::ledger::check_ledger;
 use crate::support::published::Published;
+use crate::support::receiver::notify_setting;
 use crate::support::world::World;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -172,7 +173,8 @@ async fn help_completions_and_manual_are_written() {
 /// The table of docs/metrics.md is the reference: it names every metric, and no other.
 #[tokio::test]
 async fn docs_metrics_names_every_metric() {
-    let world = World::start().await;
+    let target = notify_setting(&[("n8n", "http://127.0.0.1:1/", &["reject"], "")]);
+    let world = World::builder().env("LEDGERD__NOTIFY", &target).start().await;
     let daemon = world.daemon().await;
     let served = daemon.get("/metrics").await.expect("it answers").body;
     let served: BTreeSet<&str> = served
