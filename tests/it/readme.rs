@@ -3,6 +3,7 @@
 use crate::support::console::{Console, TOKENS, token_entry};
 use crate::support::daemon::Daemon;
 use crate::support::http::ask;
+use crate::support::postgres::PASSWORD;
 use crate::support::process::scratch_folder;
 use crate::support::records::{AGENT_ID, metric};
 use crate::support::world::World;
