@@ -230,7 +230,7 @@ def console(machine, ledger):
     if machine.state("ledgerd-console") != "active":
         raise Trouble(f"it does not start:\n{machine.run('journalctl', '--no-pager', '--lines=30', checked=False)}")
     check("console" in machine.run("man", "--pager=cat", "ledgerd-console"), "its manual page is found")
-    with urllib.request.urlopen("http://127.0.0.1:9465/timeline", timeout=30) as page:
+    with urllib.request.urlopen("http://127.0.0.1:9466/timeline", timeout=30) as page:
         check("EXECUTION_STARTED" in page.read().decode(), "it starts under its unit, and shows what was recorded")
     pid = machine.run("systemctl", "show", "--property=MainPID", "--value", "ledgerd-console").strip()
     status = dict(line.split(":\t", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line)

@@ -28,13 +28,13 @@ impl fmt::Debug for ConsoleSettings {
 impl SettingsReader {
     pub(crate) fn console(&self) -> Result<ConsoleSettings, ConfigError> {
         let key = "console.listen";
-        let listen = self.listen(key)?.ok_or_else(|| self.fault(key, "an address and port, such as 127.0.0.1:9465"))?;
+        let listen = self.listen(key)?.ok_or_else(|| self.fault(key, "an address and port, such as 127.0.0.1:9466"))?;
         let expected = |why: &str| format!("a list of \"SHA256 ROLE NAME\", where ROLE is read or operate ({why})");
         let tokens = ConsoleTokens::parse(&self.list("console.tokens")?)
             .map_err(|why| self.fault("console.tokens", &expected(&why)))?;
         if tokens.is_empty() && !listen.ip().to_canonical().is_loopback() {
             return Err(self
-                .fault(key, "a loopback address, such as 127.0.0.1:9465, unless console.tokens lists who is let in"));
+                .fault(key, "a loopback address, such as 127.0.0.1:9466, unless console.tokens lists who is let in"));
         }
         Ok(ConsoleSettings {
             listen,

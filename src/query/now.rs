@@ -67,7 +67,7 @@ impl Reader {
         let checkpoint = checkpoints.into_iter().next();
         let facts = Facts { extent, lanes, stream, spending, checkpoint, runs, troubles };
         let cards = cards::of(config, &facts);
-        let sentence = sentence(&facts, config);
+        let sentence = sentence(&facts, config, cards.len());
         let Facts { extent, lanes, stream, spending, checkpoint, runs, .. } = facts;
         let at_rest = || LaneRate { per_minute: 0.0, hours: vec![0.0; HOURS] };
         let lanes = lanes
@@ -95,7 +95,7 @@ impl Reader {
 }
 
 /// `All 15 lanes keep up. 200,374 entries; the newest 2 s ago; signed 3 s ago.`
-fn sentence(facts: &Facts, config: &Config) -> String {
+fn sentence(facts: &Facts, config: &Config, cards: usize) -> String {
     let (all, unowned) = (facts.lanes.len(), facts.lanes.iter().filter(|lane| !lane.is_owned()).count());
     let still = facts.lanes.iter().filter(|lane| lane.stands_still(config.stall_tell_after)).count();
     let lanes = match (unowned, still) {
@@ -114,5 +114,10 @@ fn sentence(facts: &Facts, config: &Config) -> String {
         Some(checkpoint) => format!("signed {} ago", short_duration(checkpoint.ago_seconds)),
         None => "not signed".to_owned(),
     });
-    format!("{lanes} {}.", parts.join("; "))
+    let to_do = match cards {
+        0 => String::new(),
+        1 => " One thing is to be done:".to_owned(),
+        many => format!(" {many} things are to be done:"),
+    };
+    format!("{lanes} {}.{to_do}", parts.join("; "))
 }

@@ -321,7 +321,7 @@ async fn the_settings_for_clients_that_the_documents_show_reach_the_tools() {
     let http = shown("json mcp-http");
     let console = Console::start(&environment).await;
     let path =
-        http["url"].as_str().and_then(|url| url.strip_prefix("http://127.0.0.1:9465")).expect("the default address");
+        http["url"].as_str().and_then(|url| url.strip_prefix("http://127.0.0.1:9466")).expect("the default address");
     let bearer = http["headers"]["Authorization"].as_str().expect("a header").replace("YOUR-TOKEN", TOKEN);
     let headers = [
         ("Content-Type", "application/json"),

@@ -15,10 +15,19 @@ use axum::extract::State;
 use charts::{meter, quarters, sparkline};
 use maud::{Markup, html};
 
+/// Nothing to do, something to do, something broken or lost.
+fn colour(now: &Now) -> &'static str {
+    match (now.is_well, now.cards.iter().any(|card| card.is_urgent)) {
+        (true, _) => "good",
+        (_, false) => "warn",
+        (_, true) => "bad",
+    }
+}
+
 pub(crate) async fn show(State(site): State<Shared>) -> Result<Markup, Fault> {
     let now = site.reader.now(&site.config, &site.stream).await?;
     let content = html! {
-        h1 .state { span .dot.good[now.is_well].bad[!now.is_well] aria-hidden="true" {} (now.sentence) }
+        h1 .state { span class={ "dot " (colour(&now)) } aria-hidden="true" {} (now.sentence) }
         @if !now.cards.is_empty() {
             section .cards aria-label="What somebody must do" { @for card in &now.cards { (to_do(card)) } }
         }
