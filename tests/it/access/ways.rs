@@ -95,7 +95,7 @@ const WAYS: [&str; 52] = [
     "drop schema ledger cascade",
     "drop owned by ledgerd_owner cascade",
     "drop view ledger.tool_usage",
-    "alter table public.audit_events alter column details type text using 'forged'",
+    "alter table public.audit_events alter column task_id type text using 'forged'",
     "alter table ledger.dead_letter alter column rejected_at type text using 'forged'",
     "alter table public.decision_trails alter column outcome type text using 'forged'",
     "alter table public.audit_events add column another double precision default random()",
