@@ -16,7 +16,7 @@ await run({
         await go(page, "/rejects");
         assert.equal(await heading(page), "Rejects");
         await page.locator("main").getByRole("link", { name: "unknown_action" }).first().click();
-        await page.waitForURL(/reason=unknown_action/);
+        await page.waitForURL((url) => url.searchParams.get("reason") === "unknown_action");
         await go(page, `/rejects/${facts.leaf}`);
         const text = await page.locator("main").innerText();
         for (const part of ["unknown_action", "Cause", "Cure", "As it was published", "WORLD_DOMINATED"]) assert.ok(text.includes(part), part);
@@ -32,7 +32,7 @@ await run({
         const page = await open();
         await signIn(page, facts.operator);
         await go(page, `/rejects/${facts.leaf}`);
-        await page.getByLabel(/^Requeue/).check();
+        await page.getByLabel(/Requeue: publish/).check();
         await page.getByLabel("Reason, for the record").fill("<b>the registry</b> has it now");
         await Promise.all([page.waitForURL(/\/preview$/), page.getByRole("button", { name: "Preview" }).click()]);
         const preview = page.getByRole("status").filter({ hasText: "This would publish" });
