@@ -559,7 +559,9 @@ fn links_of_safe_page(path: &str, text: &str) -> Vec<String> {
     for source in [attribute("src"), attribute("action"), attribute("href")].concat() {
         assert!((source.starts_with('/') && !source.starts_with("//")) || source.starts_with('#'), "{path}: {source}");
     }
-    attribute("href").into_iter().filter(|link| link.starts_with('/') && !link.starts_with("/assets/")).collect()
+    // The documents are the program's own words, and refer to each other in their own way.
+    let is_page = |link: &String| link.starts_with('/') && !link.starts_with("/assets/") && !link.starts_with("/docs/");
+    attribute("href").into_iter().filter(is_page).collect()
 }
 
 /// The text as it stands in a query.
