@@ -61,6 +61,7 @@ $$;
 
 create trigger noticed after insert on ledger.gap
     for each row execute function ledger.notice_gap();
+alter table ledger.gap enable always trigger noticed;
 
 -- "Which events were blocked after this one?"
 create index audit_events_blocked on public.audit_events (id) where outcome = 'BLOCKED';

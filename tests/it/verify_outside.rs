@@ -128,21 +128,21 @@ async fn a_cosignature_is_what_its_witness_signed() {
     let anchor = folder.path().join("anchor");
     write_anchor(&anchor, &log.notes());
     let newest = log.checkpoints.last().expect("some");
-    cosign(&log.database, newest, 1).await;
-    cosign(&log.database, &log.checkpoints[0], 1).await;
-    let key = witness_key(1).verifier().to_string();
+    cosign(&log.database, newest, 21).await;
+    cosign(&log.database, &log.checkpoints[0], 21).await;
+    let key = witness_key(21).verifier().to_string();
     let said = log.verify(&anchor, &["--witness", &key]).await;
     assert_eq!(said.code, Some(0), "{}", said.text);
 
     let changes = [
         // A line that was moved is of another tree; one that was changed is of none.
-        ("update ledger.cosignature set tree_size = 100 where tree_size = 10", "100 witness1.example: line"),
-        ("update ledger.cosignature set tree_size = 11 where tree_size = 10", "11 witness1.example: tree_size"),
+        ("update ledger.cosignature set tree_size = 100 where tree_size = 10", "100 witness21.example: line"),
+        ("update ledger.cosignature set tree_size = 11 where tree_size = 10", "11 witness21.example: tree_size"),
         (
             "update ledger.cosignature set witness = 'another.example' where tree_size = 10",
             "10 another.example: witness",
         ),
-        ("update ledger.cosignature set line = 'x' where tree_size = 10", "10 witness1.example: line"),
+        ("update ledger.cosignature set line = 'x' where tree_size = 10", "10 witness21.example: line"),
     ];
     log.database.execute("create table kept as table ledger.cosignature").await;
     for (change, named) in changes {
@@ -159,11 +159,11 @@ async fn a_stolen_key_alone_signs_nothing_that_passes() {
     let log = AnchoredLog::new().await;
     let folder = scratch_folder("anchor");
     let anchor = folder.path().join("anchor");
-    let keys = [1, 2].map(|seed| witness_key(seed).verifier().to_string());
+    let keys = [21, 22].map(|seed| witness_key(seed).verifier().to_string());
     let newest = log.checkpoints.last().expect("some").clone();
     let words = ["--witness", &keys[0], "--witness", &keys[1]];
     write_anchor(&anchor, &log.notes());
-    cosign(&log.database, &newest, 1).await;
+    cosign(&log.database, &newest, 21).await;
     let said = log.verify(&anchor, &words).await;
     assert_eq!(said.code, Some(3), "{}", said.text);
     assert!(said.text.contains("expected the cosignatures of 2 known witnesses, found 1"), "{}", said.text);
