@@ -49,8 +49,9 @@ package:
 	@exec scripts/package
 
 # Some tests alone: make test TEST='--test it kills'
+# The programs are built together with a test: so they share their dependencies with the tests, which need a few features more.
 test:
-	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo build --bins && cargo test $(TEST)
+	@servers=$$(python3 scripts/servers.py env) && eval "$$servers" && cargo build --bins --test tidy && cargo test $(TEST)
 
 test-matrix:
 	@exec scripts/test-matrix
