@@ -192,7 +192,16 @@ async fn under_the_shipped_configuration_an_agent_asks_for_itself_and_its_answer
         }
         other @ Heard::Refusal(_) => panic!("{other:?}"),
     };
-    let own = agent.request("budget.RXY-CEO", "_INBOX.a", &[], "").await;
+    let asking = async {
+        loop {
+            let heard = agent.request("budget.RXY-CEO", "_INBOX.a", &[], "").await;
+            // The daemon is ready a moment before it has subscribed.
+            if !heard.is_no_responders() {
+                return heard;
+            }
+        }
+    };
+    let own = timeout(SOON, asking).await.expect("the daemon subscribes");
     assert_eq!(status(&own).as_deref(), Some("NO_LIMIT"));
     for other in ["budget.BRM-CTO", "budget.*", "budget.>"] {
         let heard = agent.request(other, "_INBOX.b", &[], "").await;
