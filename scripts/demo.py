@@ -15,7 +15,6 @@ sys.dont_write_bytecode = True
 
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import shlex
@@ -30,7 +29,7 @@ from demo_console import Console, signing
 from demo_database import Database
 from demo_tables import Tables
 from nats_publish import Connection, Refused
-from private_servers import Nats, Postgres, end, free_port, last_lines, remove_leftovers, spawn
+from private_servers import HttpProgram, Nats, Postgres, free_port, remove_leftovers, spawn
 from sample_events import samples
 from sample_records import Records
 from servers import CHECKOUT, FOLDER, Trouble, nats_server, postgres_bin, psql, say
@@ -54,17 +53,16 @@ def interrupt(_number, _frame):
     raise Interrupted
 
 
-class Daemon:
+class Daemon(HttpProgram):
     """The program itself, with its configuration in the run folder. `settings` come from its environment."""
 
     def __init__(self, program, database_url, nats_url, run_folder=RUN, settings=None, more_sections=None):
-        self.program, self.process = program, None
+        super().__init__("ledgerd", free_port(), run_folder / "ledgerd.log", DRAIN_SECONDS_MAX)
+        self.program = program
         self.environment = {**os.environ, **(settings or {})}
-        self.log = run_folder / "ledgerd.log"
         self.configuration = run_folder / "ledgerd.toml"
-        self.http_port = free_port()
         # The samples of tool usage come from several actors, and name one agent.
-        sections = {"http": {"listen": f"127.0.0.1:{self.http_port}"}, "log": {"format": "text"}, "usage": {"reporters": ["*"]}}
+        sections = {"http": {"listen": f"127.0.0.1:{self.port}"}, "log": {"format": "text"}, "usage": {"reporters": ["*"]}}
         sections.update(more_sections or {})
         # Addresses that came from the environment stay there: they may hold a password.
         if database_url:
@@ -91,23 +89,7 @@ class Daemon:
         wait_until("the daemon is ready", READY_SECONDS_MAX, lambda: self.check_alive() and self.ready())
 
     def ready(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def check_alive(self):
-        if self.process.poll() is not None:
-            raise Trouble(f"ledgerd ended by itself with {self.process.returncode}; its log ends:\n{last_lines(self.log)}")
-        return True
-
-    def stop(self, hurry=False):
-        if self.process:
-            end(self.process, *(() if hurry else ((signal.SIGTERM, DRAIN_SECONDS_MAX),)))
+        return self.answers("/readyz")
 
 
 def wait_until(what, seconds_max, condition, logs=RUN):

@@ -1,11 +1,10 @@
 """The console of the demo, and the key that its checkpoints are signed with."""
 
-import http.client
 import json
 import signal
 import subprocess
 
-from private_servers import end, last_lines, spawn
+from private_servers import HttpProgram, spawn
 from servers import Trouble
 
 LOG_NAME = "example.com/demo-ledger"
@@ -23,11 +22,12 @@ def signing(program, run_folder):
     return {"key_file": str(key), "anchor_file": str(run_folder / "anchor")}, json.loads(done.stdout)["verifier_key"]
 
 
-class Console:
+class Console(HttpProgram):
     """`ledgerd console` with the daemon's configuration."""
 
     def __init__(self, daemon, log, port):
-        self.daemon, self.log, self.port, self.process = daemon, log, port, None
+        super().__init__("the console", port, log, STOP_SECONDS_MAX)
+        self.daemon = daemon
 
     def link(self):
         return f"http://127.0.0.1:{self.port}/"
@@ -36,21 +36,4 @@ class Console:
         self.process = spawn(self.daemon.command("console"), self.log, signal.SIGTERM, environment=self.daemon.environment)
 
     def is_ready(self):
-        self.check_alive()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/assets/console.css")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def check_alive(self):
-        if self.process.poll() is not None:
-            raise Trouble(f"the console ended by itself with {self.process.returncode}; its log ends:\n{last_lines(self.log)}")
-        return True
-
-    def stop(self, hurry=False):
-        if self.process:
-            end(self.process, *(() if hurry else ((signal.SIGTERM, STOP_SECONDS_MAX),)))
+        return self.check_alive() and self.answers("/assets/console.css")

@@ -122,7 +122,7 @@ def show_next_steps(daemon, link, private_url, psql, run_folder):
     print(f"  {client} {address} -f docs/reports/spend_today.sql")
     title("Look")
     print(f"  console  {link}")
-    print(f"  metrics  http://127.0.0.1:{daemon.http_port}/metrics (also /readyz, /livez)")
+    print(f"  metrics  http://127.0.0.1:{daemon.port}/metrics (also /readyz, /livez)")
     print(f"  logs     {shortest(str(run_folder))}/ledgerd.log, console.log, nats-server.log, postgresql.log")
     print(f"\n{paint('title', 'ledgerd is running. Ctrl-C stops it and its servers.')}", flush=True)
 

@@ -3,6 +3,7 @@
 They end with the process that started them, even when that one is killed."""
 
 import ctypes
+import http.client
 import json
 import os
 import pwd
@@ -60,6 +61,33 @@ def free_port():
 
 def last_lines(log, count=15):
     return "\n".join(Path(log).read_text(errors="replace").splitlines()[-count:])
+
+
+class HttpProgram:
+    """A program of ours that answers on a port of this machine. `process` is set when it is started."""
+
+    def __init__(self, name, port, log, stop_seconds_max):
+        self.name, self.port, self.log, self.stop_seconds_max, self.process = name, port, log, stop_seconds_max, None
+
+    def answers(self, path):
+        """Whether the address is there."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def check_alive(self):
+        if self.process.poll() is not None:
+            raise Trouble(f"{self.name} ended by itself with {self.process.returncode}; its log ends:\n{last_lines(self.log)}")
+        return True
+
+    def stop(self, hurry=False):
+        if self.process:
+            end(self.process, *(() if hurry else ((signal.SIGTERM, self.stop_seconds_max),)))
 
 
 def start_on_free_port(name, start, ready, log):

@@ -97,7 +97,7 @@ class Ledger:
 
     def answers(self, code):
         """How many posts to the audit webhook were answered so."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon.http_port}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.daemon.port}/metrics", timeout=5) as page:
             lines = page.read().decode().splitlines()
         wanted = ("ledgerd_webhook_answers_total", 'webhook="audit"', f'code="{code}"')
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(part in line for part in wanted))
@@ -130,7 +130,7 @@ class DaemonAway:
 
     def __enter__(self):
         self.daemon.stop()
-        self.listener = socket.create_server(("127.0.0.1", self.daemon.http_port))
+        self.listener = socket.create_server(("127.0.0.1", self.daemon.port))
         threading.Thread(target=self.hang_up, daemon=True).start()
 
     def hang_up(self):
@@ -164,7 +164,7 @@ class Test:
 
     def import_all(self):
         """The documents' own text, with the ledger's address and token in place of the example's."""
-        address = f"http://127.0.0.1:{self.ledger.daemon.http_port}/"
+        address = f"http://127.0.0.1:{self.ledger.daemon.port}/"
         short = block("README.md", "json n8n").replace(ADDRESS, address)
         workflow = block("docs/publish.md", "json n8n").replace(ADDRESS, address)
         forward = block("docs/publish.md", "json n8n-forward").replace(ADDRESS, address)
