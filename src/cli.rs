@@ -5,7 +5,6 @@ mod manual;
 mod migrate;
 mod nats_accounts;
 mod setup;
-mod spend;
 mod status;
 
 use crate::command::{Exit, Failure, output};
@@ -15,7 +14,7 @@ use crate::log::{checkpoint_command as checkpoint, keygen, prove, verify_proof};
 use crate::mcp::command as mcp;
 use crate::notify::command as notify;
 use crate::notify::notices;
-use crate::query::{log_command as log, show_command as show};
+use crate::query::{log_command as log, show_command as show, spend_command as spend};
 use crate::receipt::emit;
 use crate::replay::command as replay;
 use crate::replay::reconcile;

@@ -20,6 +20,7 @@ pub(crate) mod rejects;
 pub(crate) mod runs;
 pub(crate) mod search;
 pub(crate) mod show_command;
+pub(crate) mod spend_command;
 pub(crate) mod spending;
 pub(crate) mod story;
 pub(crate) mod stream;
