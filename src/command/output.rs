@@ -74,6 +74,14 @@ pub(crate) fn safe_lines(text: &str) -> String {
     escaped(text, |character| matches!(character, '\n' | '\t'))
 }
 
+/// A publisher's bytes, escaped and indented: no line of theirs can be taken for one of ours.
+pub(crate) fn indented(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => safe_lines(text).lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"),
+        Err(_) => format!("    {}", bytes.escape_ascii()),
+    }
+}
+
 fn escaped(text: &str, passes: impl Fn(char) -> bool) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {

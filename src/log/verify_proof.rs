@@ -194,23 +194,12 @@ impl Proven {
         }
         match &evidence.payload {
             None => output::line("\n(the publisher's bytes are not in the file)"),
-            Some(payload) => output::line(format_args!("\n{}", shown(payload))),
+            Some(payload) => output::line(format_args!("\n{}", output::indented(payload))),
         }
     }
 
     fn headers(&self) -> Vec<String> {
-        match Headers::from_stored(self.evidence.headers.clone()).pairs() {
-            Some(pairs) => pairs.into_iter().map(|(name, value)| format!("{name}: {value}")).collect(),
-            None => vec![self.evidence.headers.as_deref().unwrap_or_default().escape_ascii().to_string()],
-        }
-    }
-}
-
-/// The publisher's bytes, indented: no line of theirs can be taken for one of ours.
-fn shown(payload: &[u8]) -> String {
-    match std::str::from_utf8(payload) {
-        Ok(text) => output::safe_lines(text).lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"),
-        Err(_) => format!("    {}", payload.escape_ascii()),
+        Headers::from_stored(self.evidence.headers.clone()).lines()
     }
 }
 

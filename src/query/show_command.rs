@@ -83,13 +83,6 @@ async fn show(reader: &Reader, found: &Found, as_json: bool) -> Result<(), Failu
     Ok(())
 }
 
-fn headers(published: &CustodyEntry) -> Vec<String> {
-    match Headers::from_stored(published.headers.clone()).pairs() {
-        Some(pairs) => pairs.into_iter().map(|(name, value)| format!("{name}: {value}")).collect(),
-        None => vec![published.headers.as_deref().unwrap_or_default().escape_ascii().to_string()],
-    }
-}
-
 fn entry_value(found: &Found, published: &CustodyEntry) -> Value {
     let mut value = json!(found);
     let payload = published.payload.as_deref();
@@ -99,7 +92,7 @@ fn entry_value(found: &Found, published: &CustodyEntry) -> Value {
     value["subject"] = published.subject.as_str().into();
     value["received_at"] = published.received_at.as_str().into();
     value["committed_at"] = published.committed_at.as_str().into();
-    value["headers"] = headers(published).into();
+    value["headers"] = Headers::from_stored(published.headers.clone()).lines().into();
     // Bytes that are not UTF-8 have no place in JSON; `exact` says whether these are the publisher's.
     value["exact"] = payload.is_some_and(|bytes| std::str::from_utf8(bytes).is_ok()).into();
     value["payload"] = payload.map(String::from_utf8_lossy).into();
@@ -135,15 +128,14 @@ fn print_entry(found: &Found, leaf_index: i64, published: &CustodyEntry) {
     field("came from", &format!("{}, epoch {}, sequence {}", published.stream, published.epoch, published.sequence));
     field("received", &published.received_at);
     field("committed", &published.committed_at);
-    for header in headers(published) {
+    for header in Headers::from_stored(published.headers.clone()).lines() {
         field("header", &header);
     }
     field("sha256", &published.payload_sha256);
     output::line("");
-    match published.payload.as_deref().map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+    match published.payload.as_deref() {
         None => output::line("The bytes were erased by the word of the Architect."),
-        Some((_, Ok(text))) => output::line(output::safe_lines(text)),
-        Some((bytes, Err(_))) => output::line(bytes.escape_ascii()),
+        Some(bytes) => output::line(output::indented(bytes)),
     }
 }
 

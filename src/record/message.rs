@@ -136,6 +136,14 @@ impl Headers {
         text.split_terminator("\r\n").map(|line| line.split_once(": ").filter(is_well_formed)).collect()
     }
 
+    /// A line each, `Name: value`; or the block, escaped, where it could not be parsed.
+    pub fn lines(&self) -> Vec<String> {
+        match self.pairs() {
+            Some(pairs) => pairs.into_iter().map(|(name, value)| format!("{name}: {value}")).collect(),
+            None => vec![self.as_bytes().unwrap_or_default().escape_ascii().to_string()],
+        }
+    }
+
     /// The message id that the publisher gave. A message that was published again has one of ours, and carries the
     /// publisher's under a longer name; each further requeue adds to that name.
     pub fn first_message_id(&self) -> Option<&str> {
