@@ -5,7 +5,6 @@ use crate::console::layout::{Screen, page};
 use crate::postgres::remedy::DatabaseError;
 use crate::query::BadQuestion;
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
@@ -54,12 +53,6 @@ pub(crate) enum Fault {
     /// No record has this id.
     #[error("no record has this id; /search looks for an id of any kind")]
     NotRecorded,
-    /// The query of the address cannot be read.
-    #[error("the query cannot be read: {0}")]
-    Query(#[from] QueryRejection),
-    /// The path of the address cannot be read.
-    #[error("the address cannot be read: {0}")]
-    Path(#[from] PathRejection),
     /// As many watch as may.
     #[error(
         "as many live streams are open as may be; ask again in a few seconds, or reload the page to see what is new"
@@ -84,7 +77,7 @@ impl Fault {
             | Self::NoSuchReject(_) => StatusCode::NOT_FOUND,
             Self::Refused(_) => StatusCode::CONFLICT,
             Self::Request { status, .. } => *status,
-            Self::BadQuestion(_) | Self::Query(_) | Self::Path(_) => StatusCode::BAD_REQUEST,
+            Self::BadQuestion(_) => StatusCode::BAD_REQUEST,
             Self::NotSignedIn | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,

@@ -54,13 +54,7 @@ impl Reader {
             }
         };
         let kept = checkpoint.head();
-        let present: Option<i64> = self
-            .0
-            .run("reading the tree's size", async |connection| {
-                sqlx::query_scalar("select size from ledger.tree_head").fetch_optional(connection).await
-            })
-            .await?;
-        let present = present.unwrap_or(0).unsigned_abs();
+        let present = self.tail().await?.size().unsigned_abs();
         let (verdict, says) = if kept.size > present {
             let lost = kept.size - present;
             (

@@ -116,8 +116,8 @@ fn sentence(facts: &Facts, config: &Config, cards: usize) -> String {
     });
     let to_do = match cards {
         0 => String::new(),
-        1 => " One thing is to be done:".to_owned(),
-        many => format!(" {many} things are to be done:"),
+        1 => " One thing is to be done.".to_owned(),
+        many => format!(" {many} things are to be done."),
     };
     format!("{lanes} {}.{to_do}", parts.join("; "))
 }

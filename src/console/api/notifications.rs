@@ -4,7 +4,6 @@ use crate::console::fault::{Problem, ProblemDetails};
 use crate::console::site::Shared;
 use crate::query::notifications::{Notifications, NotificationsFilter};
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 
 /// The targets that are told of events, and their last notifications, the newest first.
@@ -18,8 +17,7 @@ use axum::extract::{Query, State};
 )]
 pub(crate) async fn notifications(
     State(site): State<Shared>,
-    filter: Result<Query<NotificationsFilter>, QueryRejection>,
+    Query(filter): Query<NotificationsFilter>,
 ) -> Result<Json<Notifications>, Problem> {
-    let Query(filter) = filter?;
     Ok(Json(site.reader.notifications(&filter).await?))
 }

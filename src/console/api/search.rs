@@ -6,12 +6,9 @@ use crate::query::search::SearchAnswer;
 use crate::query::story::{Story, Subject};
 use crate::query::timeline::required;
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
-
-type Id = Result<Path<String>, PathRejection>;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -31,9 +28,8 @@ pub(crate) struct SearchFields {
 )]
 pub(crate) async fn search(
     State(site): State<Shared>,
-    fields: Result<Query<SearchFields>, QueryRejection>,
+    Query(fields): Query<SearchFields>,
 ) -> Result<Json<SearchAnswer>, Problem> {
-    let Query(fields) = fields?;
     Ok(Json(site.reader.search(&fields.q).await??))
 }
 
@@ -47,8 +43,8 @@ pub(crate) async fn search(
         (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn task(State(site): State<Shared>, id: Id) -> Result<Json<Story>, Problem> {
-    story(&site, Subject::Task, id).await
+pub(crate) async fn task(State(site): State<Shared>, Path(id): Path<String>) -> Result<Json<Story>, Problem> {
+    story(&site, Subject::Task, &id).await
 }
 
 /// Everything that was recorded about a proposal and its tasks, the oldest first, with its cost.
@@ -61,13 +57,12 @@ pub(crate) async fn task(State(site): State<Shared>, id: Id) -> Result<Json<Stor
         (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn proposal(State(site): State<Shared>, id: Id) -> Result<Json<Story>, Problem> {
-    story(&site, Subject::Proposal, id).await
+pub(crate) async fn proposal(State(site): State<Shared>, Path(id): Path<String>) -> Result<Json<Story>, Problem> {
+    story(&site, Subject::Proposal, &id).await
 }
 
-async fn story(site: &Shared, about: Subject, id: Id) -> Result<Json<Story>, Problem> {
-    let Path(id) = id?;
-    let id = required("id", &id)?;
+async fn story(site: &Shared, about: Subject, id: &str) -> Result<Json<Story>, Problem> {
+    let id = required("id", id)?;
     let story = site.reader.story(about, &id).await?;
     story.map(Json).ok_or(Problem(Fault::NotRecorded))
 }

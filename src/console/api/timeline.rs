@@ -5,13 +5,10 @@ use crate::console::live::LiveStart;
 use crate::console::site::Shared;
 use crate::query::timeline::{TimelineFilter, TimelineLine, TimelinePage};
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::Event;
-
-type Filter = Result<Query<TimelineFilter>, QueryRejection>;
 
 /// Records of every lane, and rejects among them, the newest first.
 #[utoipa::path(
@@ -22,8 +19,10 @@ type Filter = Result<Query<TimelineFilter>, QueryRejection>;
         (status = 503, body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn timeline(State(site): State<Shared>, filter: Filter) -> Result<Json<TimelinePage>, Problem> {
-    let Query(filter) = filter?;
+pub(crate) async fn timeline(
+    State(site): State<Shared>,
+    Query(filter): Query<TimelineFilter>,
+) -> Result<Json<TimelinePage>, Problem> {
     Ok(Json(site.reader.timeline(&filter.question()?).await?))
 }
 
@@ -40,10 +39,9 @@ pub(crate) async fn timeline(State(site): State<Shared>, filter: Filter) -> Resu
 pub(crate) async fn live(
     State(site): State<Shared>,
     headers: HeaderMap,
-    filter: Filter,
-    start: Result<Query<LiveStart>, QueryRejection>,
+    Query(filter): Query<TimelineFilter>,
+    Query(start): Query<LiveStart>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
-    let (Query(filter), Query(start)) = (filter?, start?);
     Ok(site.live.stream(&site.reader, filter.question()?, start.leaf(&headers), told).await?)
 }
 

@@ -5,7 +5,6 @@ use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
 use crate::console::site::Shared;
 use crate::query::notifications::{Notifications, NotificationsFilter, SentNotification, Target};
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use maud::{Markup, html};
 
@@ -20,9 +19,8 @@ const STATES: [(&str, &str); 5] = [
 
 pub(crate) async fn show(
     State(site): State<Shared>,
-    filter: Result<Query<NotificationsFilter>, QueryRejection>,
+    Query(filter): Query<NotificationsFilter>,
 ) -> Result<Markup, Fault> {
-    let Query(filter) = filter?;
     let filter = NotificationsFilter {
         target: filter.target.filter(|target| !target.is_empty()),
         state: filter.state.filter(|state| !state.is_empty()),

@@ -5,7 +5,6 @@ use crate::console::fault::Fault;
 use crate::console::layout::{Screen, page};
 use crate::console::site::Shared;
 use crate::query::search::{Found, SearchAnswer};
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -18,11 +17,7 @@ pub(crate) struct SearchFields {
     q: String,
 }
 
-pub(crate) async fn show(
-    State(site): State<Shared>,
-    fields: Result<Query<SearchFields>, QueryRejection>,
-) -> Result<Response, Fault> {
-    let Query(fields) = fields?;
+pub(crate) async fn show(State(site): State<Shared>, Query(fields): Query<SearchFields>) -> Result<Response, Fault> {
     let answer = site.reader.search(&fields.q).await??;
     if let [only] = &answer.found[..] {
         return Ok(Redirect::to(&address_of(only)).into_response());

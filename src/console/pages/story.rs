@@ -6,20 +6,17 @@ use crate::console::layout::{Screen, page};
 use crate::console::site::Shared;
 use crate::query::story::{Reference, ReferenceTarget, Step, Story, Subject};
 use crate::query::timeline::required;
-use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 
-type Id = Result<Path<String>, PathRejection>;
-
-pub(crate) async fn of_task(State(site): State<Shared>, id: Id) -> Result<Response, Fault> {
-    show(&site, Subject::Task, id).await
+pub(crate) async fn of_task(State(site): State<Shared>, Path(id): Path<String>) -> Result<Response, Fault> {
+    show(&site, Subject::Task, &id).await
 }
 
-pub(crate) async fn of_proposal(State(site): State<Shared>, id: Id) -> Result<Response, Fault> {
-    show(&site, Subject::Proposal, id).await
+pub(crate) async fn of_proposal(State(site): State<Shared>, Path(id): Path<String>) -> Result<Response, Fault> {
+    show(&site, Subject::Proposal, &id).await
 }
 
 fn name(about: Subject) -> &'static str {
@@ -29,9 +26,8 @@ fn name(about: Subject) -> &'static str {
     }
 }
 
-async fn show(site: &Shared, about: Subject, id: Id) -> Result<Response, Fault> {
-    let Path(id) = id?;
-    let id = required("id", &id)?;
+async fn show(site: &Shared, about: Subject, id: &str) -> Result<Response, Fault> {
+    let id = required("id", id)?;
     let name = name(about);
     let title = format!("{name} {id}");
     let Some(story) = site.reader.story(about, &id).await? else {

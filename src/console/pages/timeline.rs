@@ -12,7 +12,6 @@ use crate::console::pages::timeline::table::{csv, row};
 use crate::console::site::Shared;
 use crate::query::timeline::{LINES_MAX, Tail, TimelineFilter, TimelineLine, TimelinePage};
 use crate::record::lane::Lane;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
@@ -20,14 +19,11 @@ use axum::response::sse::Event;
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-type Filter = Result<Query<TimelineFilter>, QueryRejection>;
-
 /// Outcomes that are often asked for.
 const USUAL_OUTCOMES: [&str; 8] =
     ["SUCCESS", "FAILURE", "BLOCKED", "APPROVED", "REJECTED", "PENDING", "recorded", "rejected"];
 
-pub(crate) async fn show(State(site): State<Shared>, filter: Filter) -> Result<Markup, Fault> {
-    let Query(filter) = filter?;
+pub(crate) async fn show(State(site): State<Shared>, Query(filter): Query<TimelineFilter>) -> Result<Markup, Fault> {
     // Before the lines are read, so that none is missed between the page and its stream.
     let end = site.reader.tail().await?;
     let found = site.reader.timeline(&filter.question()?).await?;
@@ -164,10 +160,9 @@ fn ways_on(filter: &TimelineFilter, found: &TimelinePage) -> Markup {
 pub(crate) async fn live(
     State(site): State<Shared>,
     headers: HeaderMap,
-    filter: Filter,
-    start: Result<Query<LiveStart>, QueryRejection>,
+    Query(filter): Query<TimelineFilter>,
+    Query(start): Query<LiveStart>,
 ) -> Result<impl IntoResponse + use<>, Fault> {
-    let (Query(filter), Query(start)) = (filter?, start?);
     site.live.stream(&site.reader, filter.question()?, start.leaf(&headers), told).await
 }
 
@@ -179,8 +174,10 @@ fn told(line: &TimelineLine) -> Event {
 const CSV_LINES_MAX: usize = 10_000;
 
 /// The timeline as a file. Where it has more lines than fit, the header `Link` leads to the next file.
-pub(crate) async fn export(State(site): State<Shared>, filter: Filter) -> Result<impl IntoResponse, Fault> {
-    let Query(filter) = filter?;
+pub(crate) async fn export(
+    State(site): State<Shared>,
+    Query(filter): Query<TimelineFilter>,
+) -> Result<impl IntoResponse, Fault> {
     let question = TimelineFilter { limit: Some(LINES_MAX), ..filter.clone() }.question()?;
     let (lines, next) = site.reader.timeline_lines(question, CSV_LINES_MAX).await?;
     let more = next.map(|next| {

@@ -109,8 +109,8 @@ struct Found {
 }
 
 impl Found {
-    fn candidate(self, at_us: i64) -> Candidate {
-        let key = [self.key_1, self.key_2, 0];
+    fn candidate(self, us_per_key: i64) -> Candidate {
+        let (key, at_us) = ([self.key_1, self.key_2, 0], self.key_1 * us_per_key);
         let entry = (|| {
             Some(Entry {
                 leaf_index: self.leaf_index?,
@@ -197,9 +197,10 @@ impl Source {
     }
 }
 
-/// Whether the search ended before the source did.
-fn has_more(found: &[Found], wanted: usize) -> bool {
-    found.len() >= wanted || found.last().is_some_and(|last| !last.is_match)
+/// What was found, each at the moment that the first part of its key says, and whether the search ended before the source did.
+fn candidates(found: Vec<Found>, wanted: usize, us_per_key: i64) -> (Vec<Candidate>, bool) {
+    let has_more = found.len() >= wanted || found.last().is_some_and(|last| !last.is_match);
+    (found.into_iter().map(|row| row.candidate(us_per_key)).collect(), has_more)
 }
 
 /// As PostgreSQL reads a `timestamp`.
@@ -238,12 +239,7 @@ async fn events(
         .bind(&question.lane)
         .fetch_all(connection)
         .await?;
-    let has_more = has_more(&found, wanted);
-    let candidates = found.into_iter().map(|row| {
-        let at_us = row.key_1;
-        row.candidate(at_us)
-    });
-    Ok((candidates.collect(), has_more))
+    Ok(candidates(found, wanted, 1))
 }
 
 macro_rules! events_of {
@@ -315,12 +311,7 @@ async fn usage(
     .bind(&question.task)
     .fetch_all(connection)
     .await?;
-    let has_more = has_more(&found, wanted);
-    let candidates = found.into_iter().map(|row| {
-        let at_us = row.key_1 * US_PER_DAY;
-        row.candidate(at_us)
-    });
-    Ok((candidates.collect(), has_more))
+    Ok(candidates(found, wanted, US_PER_DAY))
 }
 
 async fn rejects(
@@ -354,12 +345,7 @@ async fn rejects(
     .bind(&question.lane)
     .fetch_all(connection)
     .await?;
-    let has_more = has_more(&found, wanted);
-    let candidates = found.into_iter().map(|row| {
-        let at_us = row.key_1;
-        row.candidate(at_us)
-    });
-    Ok((candidates.collect(), has_more))
+    Ok(candidates(found, wanted, 1))
 }
 
 /// A batch of a lane.
